@@ -1,0 +1,153 @@
+//! The small trait behind which the disk sits, so that tests can give it crashes and torn writes.
+
+use bytes::Bytes;
+use std::io;
+
+/// A file of a data directory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FileName {
+    /// A segment of the log, named by the log position of its first record.
+    Segment(u64),
+    /// A segment being rewritten by recovery.
+    SegmentDraft(u64),
+    /// Who this directory is: cluster, node, disk, incarnation.
+    Identity,
+    /// The latest table.
+    Table,
+    /// A small file about to replace [`Identity`](Self::Identity).
+    IdentityDraft,
+    /// A small file about to replace [`Table`](Self::Table).
+    TableDraft,
+}
+
+/// One data directory. Calls may block; they are made at start and by the log thread.
+pub trait Storage {
+    /// Appends to a file, creating it if need be.
+    ///
+    /// # Errors
+    /// Whatever the disk says; the file may then end in part of `bytes`.
+    fn append(&mut self, file: FileName, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes a file's content durable.
+    ///
+    /// # Errors
+    /// After one, the page cache cannot be trusted: the process must stop and never try again.
+    fn sync(&mut self, file: FileName) -> io::Result<()>;
+
+    /// Makes the directory durable: files created, renamed and removed.
+    ///
+    /// # Errors
+    /// As for [`sync`](Self::sync).
+    fn sync_directory(&mut self) -> io::Result<()>;
+
+    /// A whole file; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn read(&mut self, file: FileName) -> io::Result<Option<Bytes>>;
+
+    /// Every file of the directory that has a [`FileName`], in order.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn list(&mut self) -> io::Result<Vec<FileName>>;
+
+    /// Removes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn remove(&mut self, file: FileName) -> io::Result<()>;
+
+    /// Renames a file over another.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn rename(&mut self, from: FileName, to: FileName) -> io::Result<()>;
+}
+
+impl FileName {
+    /// The file's name in the directory.
+    #[must_use]
+    pub fn to_text(self) -> String {
+        match self {
+            FileName::Segment(position) => format!("log-{position:016x}"),
+            FileName::SegmentDraft(position) => format!("log-{position:016x}.draft"),
+            FileName::Identity => "identity".to_owned(),
+            FileName::Table => "table".to_owned(),
+            FileName::IdentityDraft => "identity.draft".to_owned(),
+            FileName::TableDraft => "table.draft".to_owned(),
+        }
+    }
+
+    /// The file of this name, if it is one of ours.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "identity" => Some(FileName::Identity),
+            "table" => Some(FileName::Table),
+            "identity.draft" => Some(FileName::IdentityDraft),
+            "table.draft" => Some(FileName::TableDraft),
+            other => {
+                let (digits, draft) = match other.strip_prefix("log-")?.strip_suffix(".draft") {
+                    Some(digits) => (digits, true),
+                    None => (other.strip_prefix("log-")?, false),
+                };
+                let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+                if digits.len() != 16 || !digits.bytes().all(is_hex) {
+                    return None;
+                }
+                let position = u64::from_str_radix(digits, 16).ok()?;
+                Some(if draft { FileName::SegmentDraft(position) } else { FileName::Segment(position) })
+            }
+        }
+    }
+
+    /// The draft that becomes this file, for the files that are replaced whole.
+    #[must_use]
+    pub fn draft(self) -> Self {
+        match self {
+            FileName::Segment(position) | FileName::SegmentDraft(position) => {
+                FileName::SegmentDraft(position)
+            }
+            FileName::Identity | FileName::IdentityDraft => FileName::IdentityDraft,
+            FileName::Table | FileName::TableDraft => FileName::TableDraft,
+        }
+    }
+}
+
+/// Writes a file whole, so that a crash leaves the old content or the new, never part of either.
+///
+/// # Errors
+/// Whatever the disk says; the old content is still there.
+pub fn replace(storage: &mut impl Storage, file: FileName, bytes: &[u8]) -> io::Result<()> {
+    let draft = file.draft();
+    storage.remove(draft)?;
+    storage.append(draft, bytes)?;
+    storage.sync(draft)?;
+    storage.rename(draft, file)?;
+    storage.sync_directory()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_read_back_as_themselves() {
+        let files = [
+            FileName::Segment(0),
+            FileName::Segment(u64::MAX),
+            FileName::SegmentDraft(77),
+            FileName::Identity,
+            FileName::Table,
+            FileName::IdentityDraft,
+            FileName::TableDraft,
+        ];
+        for file in files {
+            assert_eq!(FileName::from_text(&file.to_text()), Some(file));
+        }
+        for foreign in ["log-", "log-1", "lost+found", "log-000000000000000g", "log-+00000000000000f"] {
+            assert_eq!(FileName::from_text(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Every cap of the store, with its reason. What is full answers so; it never grows past these.
+
+use std::time::Duration;
+
+/// Longest key in bytes. Keys live in memory on every owner.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest value in bytes, by default. Larger ones would hold up a link for too long.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Key limit of `--profile gtstore`, the original assignment's.
+pub const PROFILE_KEY_BYTES_MAX: usize = 20;
+/// Value limit of `--profile gtstore`, the original assignment's.
+pub const PROFILE_VALUE_BYTES_MAX: usize = 1000;
+
+/// Most siblings a coordinator lets a key have before it refuses further puts.
+pub const SIBLINGS_MAX: usize = 64;
+/// Most bytes of siblings a coordinator lets a key have; a single value is always let in.
+pub const SIBLING_BYTES_MAX: usize = 1 << 20;
+/// Most siblings a decoder accepts in one object: what [`REPLICAS_MAX`] coordinators, each at
+/// its own cap, can merge to.
+pub const SIBLINGS_DECODED_MAX: usize = SIBLINGS_MAX * REPLICAS_MAX;
+/// Most actors a decoder accepts in one version vector.
+pub const ACTORS_MAX: usize = 4096;
+
+/// Most replica slots of a sector.
+pub const REPLICAS_MAX: usize = 7;
+/// Most sectors of a cluster: Redis Cluster's count of hash slots.
+pub const SECTORS_MAX: usize = 16384;
+/// Sectors of a cluster unless its creator says otherwise.
+pub const SECTORS_DEFAULT: u16 = 1024;
+/// Most nodes a table names, those that left included.
+pub const MEMBERS_MAX: usize = 4096;
+/// Most keyspaces of a cluster. Each is a row in the table that every node holds.
+pub const KEYSPACES_MAX: usize = 256;
+/// Longest keyspace name in bytes.
+pub const KEYSPACE_NAME_BYTES_MAX: usize = 64;
+/// Longest address in bytes: a host name of 255 and a port.
+pub const ADDR_BYTES_MAX: usize = 262;
+/// Longest explanation in an error message.
+pub const TEXT_BYTES_MAX: usize = 512;
+
+/// Body cap of a frame before the Hello is answered: strangers get little.
+pub const HELLO_BODY_BYTES_MAX: usize = 1024;
+/// Body cap of a client's frame: a value, its key, a context and room for the rest.
+pub const CLIENT_BODY_BYTES_MAX: usize = VALUE_BYTES_MAX + KEY_BYTES_MAX + CONTEXT_BYTES_MAX + 4096;
+/// Body cap of a frame between nodes: a merged object, [`REPLICAS_MAX`] times the object cap.
+pub const PEER_BODY_BYTES_MAX: usize =
+    REPLICAS_MAX * (SIBLING_BYTES_MAX + VALUE_BYTES_MAX) + CLIENT_BODY_BYTES_MAX;
+/// Body cap of an answer to a client: every sibling of an object, or a whole table.
+pub const REPLY_BODY_BYTES_MAX: usize = PEER_BODY_BYTES_MAX;
+/// Most bytes of an encoded context.
+pub const CONTEXT_BYTES_MAX: usize = 32 + ACTORS_MAX * 16;
+/// Body cap of a frame between a node and the manager: the largest table.
+pub const MANAGER_BODY_BYTES_MAX: usize = 8 << 20;
+
+/// Requests a node works on at once, its own coordination and forwarding together. At 1 ms each
+/// this is a million requests a second; beyond it, answering `Overloaded` at once serves better.
+pub const PENDING_ROWS_MAX: usize = 16384;
+/// Bytes of keys and values that pending rows may hold at once.
+pub const PENDING_BYTES_MAX: usize = 256 << 20;
+/// Outcomes of finished writes that a node remembers, so that a repeated request gets its first
+/// answer. At 10,000 writes a second: over 6 seconds, longer than any request lives.
+pub const REPLY_TABLE_MAX: usize = 65536;
+
+/// Connections a process accepts. Each costs a descriptor and a buffer.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// Bytes read from one socket before the next one gets its turn.
+pub const READ_BYTES_PER_TURN: usize = 256 << 10;
+/// Requests taken from one connection per turn; the rest waits in its buffer.
+pub const REQUESTS_PER_CONNECTION_PER_TURN: usize = 256;
+/// Replies waiting on a connection before no more of its requests are read.
+pub const REPLY_BYTES_HIGH: usize = 4 << 20;
+/// Bytes waiting on a link to a peer before further requests to it count as unanswered at once.
+pub const LINK_BYTES_MAX: usize = 64 << 20;
+/// How long a new connection may take to say Hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long after a failed dial the next one is tried, at first and at most (doubling between).
+pub const REDIAL_MS: (u64, u64) = (50, 1000);
+
+/// How long a request is worth working on unless the client says otherwise, in milliseconds.
+pub const REQUEST_TTL_MS: u32 = 2000;
+/// The longest a request may ask for: rows must not be held for long.
+pub const REQUEST_TTL_MS_MAX: u32 = 60_000;
+/// How long a coordinator waits for a replica before a read asks a further one, in milliseconds.
+pub const READ_HEDGE_MS: u64 = 30;
+/// How long a forwarder waits for a coordinator before it tries the next, in milliseconds.
+pub const FORWARD_HOP_MS: u64 = 400;
+/// How long after an unanswered request a peer is passed over in routing, in milliseconds.
+pub const PEER_SUSPECT_MS: u64 = 1000;
+/// How often an idle link is probed, in milliseconds.
+pub const PROBE_MS: u64 = 500;
+/// How far ahead of the wall a stamp from elsewhere may drag a clock, in milliseconds.
+pub const CLOCK_DRAG_MS_MAX: u64 = 500;
+
+/// A segment of the commit log is sealed at this many bytes.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Largest body of a log record.
+pub const RECORD_BYTES_MAX: usize = PEER_BODY_BYTES_MAX;
+
+/// Bytes of objects in one transfer chunk, so that bulk never holds a link for long. A single
+/// larger object travels alone.
+pub const TRANSFER_CHUNK_BYTES: usize = 64 << 10;
+/// Sectors a node streams out at once.
+pub const TRANSFERS_AT_ONCE: usize = 8;
+/// How long a transfer chunk may go unanswered before it is sent again, in milliseconds.
+pub const TRANSFER_RETRY_MS: u64 = 1000;
+/// Entries of a `dump` answered at once.
+pub const DUMP_ENTRIES_MAX: usize = 1000;
+/// Bytes of a `dump` answered at once.
+pub const DUMP_BYTES_MAX: usize = 1 << 20;
+
+/// How long the manager gathers joins before it plans for them together, in milliseconds.
+pub const PLAN_SETTLE_MS: u64 = 200;
+/// Least time between two epochs, so that tables never flood the cluster, in milliseconds.
+pub const EPOCH_GAP_MS: u64 = 200;
+/// How often a node reports to the manager, in milliseconds.
+pub const REPORT_MS: u64 = 500;
+/// How long a node may be silent before the manager shows it as down, in milliseconds.
+pub const REPORT_STALE_MS: u64 = 2000;

@@ -1,0 +1,91 @@
+//! Planted bugs: known mistakes of this family of systems, each of which the simulator must catch.
+//!
+//! A simulator that catches no planted bug proves nothing. A bug is planted by naming it in a
+//! node's configuration; the code asks [`Planted::is`] at the place where the mistake would be.
+//! Without the `planted-bugs` feature (any release build) the question is a constant `false`.
+
+/// The mistakes that can be planted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutant {
+    /// A replica acknowledges a write before its log is durable.
+    AckBeforeDurable,
+    /// A second acknowledgement from one node counts again.
+    CountDuplicateAck,
+    /// A read answers with the coordinator's copy although a replica sent a newer one.
+    IgnoreNewerReplica,
+    /// A pending row's id is used again without a new generation.
+    ReuseRequestId,
+    /// A replica acknowledges a write that it did not store.
+    DropReplicaWrite,
+    /// Two versions count as equal when their newest dot of one actor is.
+    EqualOnFirstActor,
+    /// A write repeated elsewhere is run as if it were new, overwriting what came between.
+    BlindRetry,
+    /// A node keeps its incarnation across restarts, so that a lost dot is made again.
+    StableIncarnation,
+    /// "Not found" is said after R empty answers, whatever W is.
+    EagerNotFound,
+    /// A moving slot counts as soon as its new node answers.
+    NewOwnerCountsAlone,
+    /// A moving slot is committed without its data having been streamed.
+    SwitchWithoutStream,
+    /// A replica takes writes that carry an older configuration of its sector.
+    NoEpochCheck,
+    /// A manager tells a table before it is durable.
+    TellBeforeDurable,
+}
+
+impl Mutant {
+    /// Every mistake, with the name used on the simulator's command line.
+    pub const ALL: &'static [(&'static str, Mutant)] = &[
+        ("ack-before-durable", Mutant::AckBeforeDurable),
+        ("count-duplicate-ack", Mutant::CountDuplicateAck),
+        ("ignore-newer-replica", Mutant::IgnoreNewerReplica),
+        ("reuse-request-id", Mutant::ReuseRequestId),
+        ("drop-replica-write", Mutant::DropReplicaWrite),
+        ("equal-on-first-actor", Mutant::EqualOnFirstActor),
+        ("blind-retry", Mutant::BlindRetry),
+        ("stable-incarnation", Mutant::StableIncarnation),
+        ("eager-not-found", Mutant::EagerNotFound),
+        ("new-owner-counts-alone", Mutant::NewOwnerCountsAlone),
+        ("switch-without-stream", Mutant::SwitchWithoutStream),
+        ("no-epoch-check", Mutant::NoEpochCheck),
+        ("tell-before-durable", Mutant::TellBeforeDurable),
+    ];
+}
+
+/// Which mistake, if any, a machine has been given.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Planted {
+    #[cfg(feature = "planted-bugs")]
+    mutant: Option<Mutant>,
+}
+
+impl Planted {
+    /// No mistake: the only value there is without the `planted-bugs` feature.
+    pub const NONE: Planted = Planted {
+        #[cfg(feature = "planted-bugs")]
+        mutant: None,
+    };
+
+    /// Plants one mistake.
+    #[cfg(feature = "planted-bugs")]
+    #[must_use]
+    pub fn one(mutant: Mutant) -> Self {
+        Self { mutant: Some(mutant) }
+    }
+
+    /// Whether this mistake is to be made here.
+    #[cfg(feature = "planted-bugs")]
+    #[must_use]
+    pub fn is(self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// Whether this mistake is to be made here: never, in this build.
+    #[cfg(not(feature = "planted-bugs"))]
+    #[must_use]
+    pub const fn is(self, _mutant: Mutant) -> bool {
+        false
+    }
+}

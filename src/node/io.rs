@@ -1,0 +1,135 @@
+//! What can happen to a storage node, and what it can ask for.
+
+use crate::engine::{DiskEvent, DiskRequest};
+use crate::types::{ConnId, NodeId, RequestId};
+use crate::wire::client::{ClientReply, ClientRequest};
+use crate::wire::manager::{ManagerToNode, NodeToManager};
+use crate::wire::peer::{PeerReply, PeerRequest};
+
+/// What can happen to a storage node.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// A client asks something.
+    Client {
+        /// Its connection.
+        conn: ConnId,
+        /// Its name for the request.
+        request: RequestId,
+        /// What it asks.
+        message: ClientRequest,
+    },
+    /// A peer asks something, on a link that it dialed.
+    Peer {
+        /// The link.
+        conn: ConnId,
+        /// The peer.
+        from: NodeId,
+        /// Its name for the request.
+        request: RequestId,
+        /// What it asks.
+        message: PeerRequest,
+    },
+    /// A peer answers, on a link that we dialed.
+    PeerReply {
+        /// The peer.
+        from: NodeId,
+        /// Our name for the request.
+        request: RequestId,
+        /// Its answer.
+        message: PeerReply,
+    },
+    /// Our link to a peer, of this lane, is open for requests.
+    LinkUp {
+        /// The peer.
+        peer: NodeId,
+        /// Which of the two links.
+        lane: Lane,
+    },
+    /// Our link to a peer is gone, and whatever was asked on it will not be answered there.
+    LinkDown {
+        /// The peer.
+        peer: NodeId,
+        /// Which of the two links.
+        lane: Lane,
+    },
+    /// The connection to the manager is open.
+    ManagerUp,
+    /// The connection to the manager is gone.
+    ManagerDown,
+    /// The manager says something.
+    Manager(ManagerToNode),
+    /// The disk has got on.
+    Disk(DiskEvent),
+    /// Everything that had happened has been told: what is to reach the disk can go as one write.
+    TurnEnd,
+    /// The deadline has passed.
+    Tick,
+    /// The operator wants the process to end: finish what is in hand.
+    Stop,
+}
+
+/// What a storage node can ask for. Carried out in order.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Output {
+    /// Answer a client. A connection that is gone is no error.
+    Reply {
+        /// Its connection.
+        conn: ConnId,
+        /// Its name for the request.
+        request: RequestId,
+        /// The answer.
+        message: ClientReply,
+    },
+    /// Answer a peer on the link that it dialed.
+    PeerReply {
+        /// The link.
+        conn: ConnId,
+        /// Its name for the request.
+        request: RequestId,
+        /// The answer.
+        message: PeerReply,
+    },
+    /// Ask a peer, on a link of ours. Only asked while the link is up.
+    Peer {
+        /// The peer.
+        to: NodeId,
+        /// Which of the two links.
+        lane: Lane,
+        /// Our name for the request.
+        request: RequestId,
+        /// What is asked.
+        message: PeerRequest,
+    },
+    /// Keep links of both lanes open to this peer, dialing again whenever they break. A second
+    /// wish with another address replaces the first.
+    Connect {
+        /// The peer.
+        peer: NodeId,
+        /// Where it listens.
+        addr: String,
+    },
+    /// Close the links to this peer and dial it no more.
+    Disconnect {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// Tell the manager. Only asked while its connection is up.
+    Manager(NodeToManager),
+    /// Something for the disk.
+    Disk(DiskRequest),
+    /// Who this node is has changed (it has joined): the Hello of links and listeners follows.
+    IdentityChanged,
+    /// Everything in hand is finished: the process may end.
+    Stopped,
+    /// The process must end at once, with this message and a failing exit code.
+    Fatal(String),
+}
+
+/// Which of the two links to a peer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Lane {
+    /// Requests that people wait for.
+    Foreground,
+    /// Transfer and repair, which never sit in front of a request.
+    Bulk,
+}

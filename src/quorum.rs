@@ -1,0 +1,212 @@
+//! Counting answers over replica slots.
+//!
+//! A quorum counts *slots*, not nodes: a slot that is moving holds its old and its new node and
+//! has answered only when both have (CONSISTENCY.md, section 1). The tally knows nothing of
+//! messages; each verdict is given exactly once, so that a late or repeated answer changes
+//! nothing.
+
+use crate::mutant::{Mutant, Planted};
+use crate::ring::Slot;
+use crate::types::NodeId;
+
+/// What a tally has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Enough slots have answered.
+    Reached,
+    /// Too few slots are left for it ever to be reached, as things stand.
+    Unreachable,
+}
+
+/// Where one node of a slot stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Answer {
+    Awaited,
+    Given,
+    Refused,
+}
+
+/// Counts one request's answers against the slots of its sector.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    slots: Vec<Slot>,
+    answers: Vec<(NodeId, Answer)>,
+    needed: usize,
+    duplicates: usize,
+    decided: bool,
+    planted: Planted,
+}
+
+impl Tally {
+    /// A tally over these slots that is reached at `needed` of them.
+    #[must_use]
+    pub fn new(slots: &[Slot], needed: usize, planted: Planted) -> Self {
+        let answers = slots.iter().flat_map(Slot::nodes).map(|node| (node, Answer::Awaited)).collect();
+        Self { slots: slots.to_vec(), answers, needed, duplicates: 0, decided: false, planted }
+    }
+
+    /// A node has done what was asked. Returns the verdict if this decides it.
+    pub fn accept(&mut self, node: NodeId) -> Option<Verdict> {
+        if self.planted.is(Mutant::CountDuplicateAck) && self.answer(node) == Some(Answer::Given) {
+            self.duplicates += 1;
+        }
+        self.record(node, Answer::Given)
+    }
+
+    /// A node will not do it, or cannot be reached. A later acceptance still counts.
+    pub fn refuse(&mut self, node: NodeId) -> Option<Verdict> {
+        if self.answer(node) == Some(Answer::Given) {
+            return None;
+        }
+        self.record(node, Answer::Refused)
+    }
+
+    /// The sector's owners changed: counts over the new slots, keeping the answers of nodes
+    /// that are in both. An object that a node stored durably is in what it hands on.
+    pub fn retarget(&mut self, slots: &[Slot]) -> Option<Verdict> {
+        let old = std::mem::take(&mut self.answers);
+        self.slots = slots.to_vec();
+        self.answers = slots
+            .iter()
+            .flat_map(Slot::nodes)
+            .map(|node| {
+                let known = old.iter().find(|entry| entry.0 == node);
+                (node, known.map_or(Answer::Awaited, |entry| entry.1))
+            })
+            .collect();
+        self.verdict()
+    }
+
+    fn record(&mut self, node: NodeId, answer: Answer) -> Option<Verdict> {
+        for entry in &mut self.answers {
+            if entry.0 == node {
+                entry.1 = answer;
+            }
+        }
+        self.verdict()
+    }
+
+    /// Gives a verdict once. `Unreachable` is not final for the row, but is not said twice.
+    fn verdict(&mut self) -> Option<Verdict> {
+        if self.decided {
+            return None;
+        }
+        let verdict = if self.accepted() >= self.needed {
+            Verdict::Reached
+        } else if self.possible() < self.needed {
+            Verdict::Unreachable
+        } else {
+            return None;
+        };
+        self.decided = true;
+        Some(verdict)
+    }
+
+    /// Slots that have answered.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        let given = |node: NodeId| self.answer(node) == Some(Answer::Given);
+        let counted = |slot: &&Slot| {
+            if self.planted.is(Mutant::NewOwnerCountsAlone) {
+                slot.nodes().any(given)
+            } else {
+                slot.nodes().all(given)
+            }
+        };
+        self.slots.iter().filter(counted).count() + self.duplicates
+    }
+
+    /// Slots that have answered or still may.
+    #[must_use]
+    pub fn possible(&self) -> usize {
+        let open = |node: NodeId| self.answer(node) != Some(Answer::Refused);
+        self.slots.iter().filter(|slot| slot.nodes().all(open)).count()
+    }
+
+    /// Slots it takes.
+    #[must_use]
+    pub fn needed(&self) -> usize {
+        self.needed
+    }
+
+    /// Slots there are.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether every node of every slot has answered, one way or the other.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.answers.iter().all(|entry| entry.1 != Answer::Awaited)
+    }
+
+    /// Nodes that have not done what was asked.
+    pub fn missing(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.answers.iter().filter(|entry| entry.1 != Answer::Given).map(|entry| entry.0)
+    }
+
+    /// Whether this node is one of those counted.
+    #[must_use]
+    pub fn counts(&self, node: NodeId) -> bool {
+        self.answer(node).is_some()
+    }
+
+    fn answer(&self, node: NodeId) -> Option<Answer> {
+        self.answers.iter().find(|entry| entry.0 == node).map(|entry| entry.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settled(nodes: &[u32]) -> Vec<Slot> {
+        nodes.iter().map(|&node| Slot::Settled(NodeId(node))).collect()
+    }
+
+    #[test]
+    fn a_verdict_is_given_exactly_once() {
+        let mut tally = Tally::new(&settled(&[1, 2, 3]), 2, Planted::NONE);
+        assert_eq!(tally.accept(NodeId(1)), None);
+        assert_eq!(tally.accept(NodeId(2)), Some(Verdict::Reached));
+        assert_eq!(tally.accept(NodeId(3)), None);
+        assert_eq!(tally.refuse(NodeId(3)), None);
+    }
+
+    #[test]
+    fn one_node_answering_twice_is_one_answer() {
+        let mut tally = Tally::new(&settled(&[1, 2, 3]), 2, Planted::NONE);
+        assert_eq!(tally.accept(NodeId(1)), None);
+        assert_eq!(tally.accept(NodeId(1)), None);
+        assert_eq!(tally.accepted(), 1);
+    }
+
+    #[test]
+    fn a_quorum_that_can_no_longer_be_met_is_said_early() {
+        let mut tally = Tally::new(&settled(&[1, 2, 3]), 2, Planted::NONE);
+        assert_eq!(tally.refuse(NodeId(1)), None);
+        assert_eq!(tally.refuse(NodeId(2)), Some(Verdict::Unreachable));
+    }
+
+    #[test]
+    fn a_moving_slot_counts_when_both_its_nodes_have_answered() {
+        let moving = Slot::Moving { old: NodeId(3), new: NodeId(4) };
+        let slots = [Slot::Settled(NodeId(1)), Slot::Settled(NodeId(2)), moving];
+        let mut tally = Tally::new(&slots, 2, Planted::NONE);
+        assert_eq!(tally.accept(NodeId(4)), None);
+        assert_eq!(tally.accept(NodeId(1)), None);
+        assert_eq!(tally.accept(NodeId(3)), Some(Verdict::Reached));
+    }
+
+    #[test]
+    fn answers_outlive_a_change_of_owners() {
+        let mut tally = Tally::new(&settled(&[1, 2, 3]), 2, Planted::NONE);
+        assert_eq!(tally.accept(NodeId(1)), None);
+        let moving = Slot::Moving { old: NodeId(1), new: NodeId(4) };
+        let slots = [moving, Slot::Settled(NodeId(2)), Slot::Settled(NodeId(3))];
+        assert_eq!(tally.retarget(&slots), None);
+        assert_eq!(tally.accept(NodeId(2)), None);
+        assert_eq!(tally.accept(NodeId(4)), Some(Verdict::Reached));
+    }
+}

@@ -1,0 +1,11 @@
+//! Placement: from a key to its sector, from a sector to its owners, from members to a table.
+
+mod hash;
+mod plan;
+mod table;
+
+pub use hash::{HASH_SLOTS, hash_slot, sector_of};
+pub use plan::{Plan, plan};
+pub use table::{
+    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, NameError, Sector, Slot, Table,
+};

@@ -1,0 +1,4 @@
+//! The only impure part: sockets, files, clocks, threads, signals. It turns what the system says
+//! into inputs of the machines, and their outputs into system calls. It decides nothing.
+
+pub mod net;

@@ -1,0 +1,198 @@
+//! Between a node and the manager, on one connection that the node dials and keeps.
+//!
+//! Neither side waits for an answer on the wire: a node repeats what it has to say in its next
+//! report, and the manager tells the table whenever it changes. Frames carry request id 0.
+
+use super::Message;
+use super::codec::{DecodeError, Reader, Writer};
+use crate::limits::{ADDR_BYTES_MAX, MANAGER_BODY_BYTES_MAX, SECTORS_MAX, TEXT_BYTES_MAX};
+use crate::types::{ClusterId, DiskUuid, Epoch, Incarnation, NodeId, SectorId};
+use bytes::Bytes;
+
+/// What a node tells the manager.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NodeToManager {
+    /// First on each connection: who it is and where it listens.
+    Join(Join),
+    /// Each [`REPORT_MS`](crate::limits::REPORT_MS): that it lives, and how much it holds.
+    Report(Report),
+    /// These sectors have been streamed to their new owners, whole and durable, under these
+    /// configurations. Repeated with each report until the table says so too.
+    Streamed(Vec<(SectorId, Epoch)>),
+    /// The node's table, asked for by an `OfferTable` answer.
+    Table(Bytes),
+}
+
+/// A node's introduction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Join {
+    /// Its id; 0 when it has none yet.
+    pub node: NodeId,
+    /// Its data directory.
+    pub disk_uuid: DiskUuid,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Where peers and clients reach it.
+    pub addr: String,
+    /// Failure domain; empty when unsaid.
+    pub zone: String,
+    /// Share of the data relative to other members.
+    pub weight: u16,
+    /// Epoch of its table; 0 when it has none.
+    pub epoch: Epoch,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// Epoch of its durable table.
+    pub epoch: Epoch,
+    /// Keys held, tombstones not counted.
+    pub keys: u64,
+    /// Bytes of keys and values held.
+    pub bytes: u64,
+    /// Requests it is working on.
+    pub pending: u32,
+}
+
+/// What the manager tells a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ManagerToNode {
+    /// Answer to a join: the node's id for good. A table follows.
+    Joined {
+        /// The id.
+        node: NodeId,
+        /// The cluster.
+        cluster_id: ClusterId,
+    },
+    /// The node may not be a member; it stops with this text.
+    Rejected {
+        /// Why, and what the operator can do.
+        text: String,
+    },
+    /// The table, durable at the manager.
+    Table(Bytes),
+    /// The node's table is newer than the manager's: send it.
+    OfferTable,
+}
+
+const JOIN: u8 = 0x81;
+const REPORT: u8 = 0x82;
+const STREAMED: u8 = 0x83;
+const NODE_TABLE: u8 = 0x84;
+const JOINED: u8 = 0x91;
+const REJECTED: u8 = 0x92;
+const TABLE: u8 = 0x93;
+const OFFER_TABLE: u8 = 0x94;
+
+const ZONE_BYTES_MAX: usize = 64;
+
+impl Message for NodeToManager {
+    fn kind(&self) -> u8 {
+        match self {
+            NodeToManager::Join(_) => JOIN,
+            NodeToManager::Report(_) => REPORT,
+            NodeToManager::Streamed(_) => STREAMED,
+            NodeToManager::Table(_) => NODE_TABLE,
+        }
+    }
+
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            NodeToManager::Join(join) => {
+                out.u32(join.node.0);
+                out.u128(join.disk_uuid.0);
+                out.u32(join.incarnation.0);
+                out.text(&join.addr);
+                out.text(&join.zone);
+                out.u16(join.weight);
+                out.u64(join.epoch.0);
+            }
+            NodeToManager::Report(report) => {
+                out.u64(report.epoch.0);
+                out.u64(report.keys);
+                out.u64(report.bytes);
+                out.u32(report.pending);
+            }
+            NodeToManager::Streamed(sectors) => {
+                out.count(sectors.len());
+                for (sector, epoch) in sectors {
+                    out.u16(sector.0);
+                    out.u64(epoch.0);
+                }
+            }
+            NodeToManager::Table(bytes) => out.value(bytes),
+        }
+    }
+
+    fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let message = match kind {
+            JOIN => NodeToManager::Join(Join {
+                node: NodeId(reader.u32()?),
+                disk_uuid: DiskUuid(reader.u128()?),
+                incarnation: Incarnation(reader.u32()?),
+                addr: reader.text("address", ADDR_BYTES_MAX)?,
+                zone: reader.text("zone", ZONE_BYTES_MAX)?,
+                weight: reader.u16()?,
+                epoch: Epoch(reader.u64()?),
+            }),
+            REPORT => NodeToManager::Report(Report {
+                epoch: Epoch(reader.u64()?),
+                keys: reader.u64()?,
+                bytes: reader.u64()?,
+                pending: reader.u32()?,
+            }),
+            STREAMED => {
+                let count = reader.count("streamed sectors", SECTORS_MAX, 10)?;
+                let mut sectors = Vec::with_capacity(count);
+                for _ in 0..count {
+                    sectors.push((SectorId(reader.u16()?), Epoch(reader.u64()?)));
+                }
+                NodeToManager::Streamed(sectors)
+            }
+            NODE_TABLE => NodeToManager::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
+            other => return Err(DecodeError::UnknownKind(other)),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+}
+
+impl Message for ManagerToNode {
+    fn kind(&self) -> u8 {
+        match self {
+            ManagerToNode::Joined { .. } => JOINED,
+            ManagerToNode::Rejected { .. } => REJECTED,
+            ManagerToNode::Table(_) => TABLE,
+            ManagerToNode::OfferTable => OFFER_TABLE,
+        }
+    }
+
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            ManagerToNode::Joined { node, cluster_id } => {
+                out.u32(node.0);
+                out.u128(cluster_id.0);
+            }
+            ManagerToNode::Rejected { text } => out.text(text),
+            ManagerToNode::Table(bytes) => out.value(bytes),
+            ManagerToNode::OfferTable => {}
+        }
+    }
+
+    fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let message = match kind {
+            JOINED => {
+                ManagerToNode::Joined { node: NodeId(reader.u32()?), cluster_id: ClusterId(reader.u128()?) }
+            }
+            REJECTED => ManagerToNode::Rejected { text: reader.text("text", TEXT_BYTES_MAX)? },
+            TABLE => ManagerToNode::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
+            OFFER_TABLE => ManagerToNode::OfferTable,
+            other => return Err(DecodeError::UnknownKind(other)),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+}

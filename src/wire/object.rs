@@ -1,0 +1,131 @@
+//! Objects and contexts as bytes: the same on the wire and in the log.
+
+use super::codec::{DecodeError, Reader, Writer};
+use crate::limits::{ACTORS_MAX, SIBLINGS_DECODED_MAX, VALUE_BYTES_MAX};
+use crate::types::{Actor, Dot, Incarnation, NodeId, Stamp, WallMs};
+use crate::version::{Content, Context, Object, Sibling, VersionVector};
+
+const ENTRY_BYTES: usize = 16;
+const SIBLING_BYTES_MIN: usize = 16 + 8 + 1;
+
+const HAS_VALUE: u8 = 1;
+const HAS_EXPIRY: u8 = 2;
+
+/// Appends a dot: node, incarnation, sequence.
+pub(crate) fn encode_dot(dot: Dot, out: &mut Writer) {
+    out.u32(dot.actor.node.0);
+    out.u32(dot.actor.incarnation.0);
+    out.u64(dot.seq);
+}
+
+/// Reads a dot.
+pub(crate) fn decode_dot(reader: &mut Reader) -> Result<Dot, DecodeError> {
+    let actor = Actor { node: NodeId(reader.u32()?), incarnation: Incarnation(reader.u32()?) };
+    Ok(Dot { actor, seq: reader.u64()? })
+}
+
+pub(crate) fn encode_vector(vector: &VersionVector, out: &mut Writer) {
+    out.count(vector.entries().len());
+    for &(actor, seq) in vector.entries() {
+        encode_dot(Dot { actor, seq }, out);
+    }
+}
+
+pub(crate) fn decode_vector(reader: &mut Reader) -> Result<VersionVector, DecodeError> {
+    let count = reader.count("version vector", ACTORS_MAX, ENTRY_BYTES)?;
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        let dot = decode_dot(reader)?;
+        entries.push((dot.actor, dot.seq));
+    }
+    // Strictly rising, as written: one form for one vector, and no quadratic insertion.
+    if !entries.is_sorted_by(|a: &(Actor, u64), b| a.0 < b.0) {
+        return Err(DecodeError::Invalid("version vector order"));
+    }
+    Ok(VersionVector::from_entries(entries))
+}
+
+/// Appends a context.
+pub fn encode_context(context: &Context, out: &mut Writer) {
+    out.u64(context.stamp.0);
+    encode_vector(&context.vector, out);
+}
+
+/// Reads a context.
+///
+/// # Errors
+/// Truncated, over a cap, or out of order.
+pub fn decode_context(reader: &mut Reader) -> Result<Context, DecodeError> {
+    let stamp = Stamp(reader.u64()?);
+    Ok(Context { stamp, vector: decode_vector(reader)? })
+}
+
+pub(crate) fn encode_sibling(sibling: &Sibling, out: &mut Writer) {
+    encode_dot(sibling.dot, out);
+    out.u64(sibling.stamp.0);
+    let value = match &sibling.content {
+        Content::Value(value) => Some(value),
+        Content::Tombstone => None,
+    };
+    let expiry = if sibling.expiry.is_some() { HAS_EXPIRY } else { 0 };
+    out.u8(expiry | if value.is_some() { HAS_VALUE } else { 0 });
+    if let Some(at) = sibling.expiry {
+        out.u64(at.0);
+    }
+    if let Some(value) = value {
+        out.value(value);
+    }
+}
+
+pub(crate) fn decode_sibling(reader: &mut Reader) -> Result<Sibling, DecodeError> {
+    let dot = decode_dot(reader)?;
+    if dot.seq == 0 {
+        return Err(DecodeError::Invalid("dot"));
+    }
+    let stamp = Stamp(reader.u64()?);
+    let flags = reader.u8()?;
+    if flags & !(HAS_VALUE | HAS_EXPIRY) != 0 {
+        return Err(DecodeError::Invalid("sibling flags"));
+    }
+    let expiry = if flags & HAS_EXPIRY == 0 { None } else { Some(WallMs(reader.u64()?)) };
+    let content = if flags & HAS_VALUE == 0 {
+        Content::Tombstone
+    } else {
+        Content::Value(reader.bytes("value", VALUE_BYTES_MAX)?)
+    };
+    Ok(Sibling { dot, stamp, expiry, content })
+}
+
+/// Appends an object: its context, then its siblings in dot order.
+pub fn encode_object(object: &Object, out: &mut Writer) {
+    encode_vector(object.context(), out);
+    out.count(object.siblings().len());
+    for sibling in object.siblings() {
+        encode_sibling(sibling, out);
+    }
+}
+
+/// Reads an object; its values are slices of the body.
+///
+/// # Errors
+/// Truncated, over a cap, or out of order.
+pub fn decode_object(reader: &mut Reader) -> Result<Object, DecodeError> {
+    let context = decode_vector(reader)?;
+    let count = reader.count("siblings", SIBLINGS_DECODED_MAX, SIBLING_BYTES_MIN)?;
+    let mut siblings = Vec::with_capacity(count);
+    for _ in 0..count {
+        siblings.push(decode_sibling(reader)?);
+    }
+    if !siblings.is_sorted_by(|a: &Sibling, b| a.dot < b.dot) {
+        return Err(DecodeError::Invalid("sibling order"));
+    }
+    Ok(Object::from_parts(context, siblings))
+}
+
+/// Bytes that an object takes as [`encode_object`] writes it, within a few per sibling.
+#[must_use]
+pub fn object_bytes(object: &Object) -> usize {
+    8 + object.context().entries().len() * ENTRY_BYTES
+        + object.siblings().len() * (SIBLING_BYTES_MIN + 12)
+        + object.value_bytes()
+}

@@ -1,0 +1,339 @@
+//! Between nodes. Requests go from the dialer of a link to its listener, answers come back.
+
+use super::Message;
+use super::client::{DataReply, DataRequest};
+use super::codec::{DecodeError, Reader, Writer};
+use super::object::{decode_object, encode_object};
+use crate::limits::{KEY_BYTES_MAX, MANAGER_BODY_BYTES_MAX};
+use crate::types::{ClientId, Dot, Epoch, Key, KeyspaceId, OpId, SectorId, Stamp};
+use crate::version::Object;
+use bytes::Bytes;
+
+/// How long a message is still worth working on, and when it was sent.
+///
+/// Time *left*, never a wall clock. The receiver keeps the smallest (arrival - sent) a link has
+/// shown and takes the excess off, so that time spent waiting in a socket counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Worth {
+    /// Milliseconds left when it was sent.
+    pub ttl_ms: u32,
+    /// The sender's monotonic clock at sending, in microseconds.
+    pub sent_us: u64,
+}
+
+/// Where a data message belongs: keyspace, sector, and the configuration it was sent under.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The key's sector.
+    pub sector: SectorId,
+    /// The sector's `conf_epoch` in the sender's table.
+    pub conf_epoch: Epoch,
+}
+
+/// What a node asks of a peer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerRequest {
+    /// Coordinate a client's request.
+    Forward {
+        /// How long it is worth.
+        worth: Worth,
+        /// The request as the client sent it, its attempt counted up.
+        request: DataRequest,
+    },
+    /// Merge this object and acknowledge once it is durable.
+    Store {
+        /// How long it is worth.
+        worth: Worth,
+        /// Where it belongs.
+        place: Place,
+        /// The key.
+        key: Key,
+        /// The coordinator's merged object.
+        object: Object,
+        /// The client's write that this is, and the dot it was given; none for repair.
+        write: Option<(OpId, Dot)>,
+    },
+    /// Say what you hold.
+    Read {
+        /// How long it is worth.
+        worth: Worth,
+        /// Where it belongs.
+        place: Place,
+        /// The key.
+        key: Key,
+        /// The asker's digest: an equal object is answered in a few bytes.
+        digest: Option<u64>,
+    },
+    /// Merge these objects, streamed while a slot moves, and acknowledge once they are durable.
+    Transfer {
+        /// Where they belong.
+        place: Place,
+        /// Keys and objects.
+        entries: Vec<(Key, Object)>,
+    },
+    /// Are you there? And which table have you?
+    Probe {
+        /// Epoch of the asker's table.
+        epoch: Epoch,
+    },
+    /// Send your table.
+    FetchTable,
+    /// Take my table: you said that yours is older.
+    PushTable(Bytes),
+}
+
+/// What a peer answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PeerReply {
+    /// The coordinator's answer to a forwarded request.
+    Forwarded(DataReply),
+    /// Merged and durable.
+    Stored {
+        /// The highest stamp held among siblings concurrent with the object, if above all of
+        /// the object's own.
+        higher: Option<Stamp>,
+    },
+    /// What is held is just what the digest says.
+    Same,
+    /// What is held.
+    Held(Object),
+    /// Nothing is held.
+    Absent {
+        /// Whether that can be relied on: a node that lost unsynced data does not vouch.
+        vouched: bool,
+    },
+    /// Your configuration of this sector is older than mine, of this table epoch.
+    Stale(Epoch),
+    /// My table is older than yours: push it.
+    Behind(Epoch),
+    /// Alive; my table's epoch, keys and bytes held.
+    Alive {
+        /// Epoch of its table.
+        epoch: Epoch,
+        /// Keys held, tombstones not counted.
+        keys: u64,
+        /// Bytes of keys and values held.
+        bytes: u64,
+    },
+    /// The table asked for.
+    Table(Bytes),
+    /// Too busy to take it.
+    Overloaded,
+}
+
+const FORWARD: u8 = 0x41;
+const STORE: u8 = 0x42;
+const READ: u8 = 0x43;
+const TRANSFER: u8 = 0x44;
+const PROBE: u8 = 0x45;
+const FETCH_TABLE: u8 = 0x46;
+const PUSH_TABLE: u8 = 0x47;
+
+const FORWARDED: u8 = 0x61;
+const STORED: u8 = 0x62;
+const SAME: u8 = 0x63;
+const HELD: u8 = 0x64;
+const ABSENT: u8 = 0x65;
+const STALE: u8 = 0x66;
+const BEHIND: u8 = 0x67;
+const ALIVE: u8 = 0x68;
+const PEER_TABLE: u8 = 0x69;
+const OVERLOADED: u8 = 0x6a;
+
+/// Entries of one transfer chunk: its byte cap over the smallest entry.
+const TRANSFER_ENTRIES_MAX: usize = 4096;
+const ENTRY_BYTES_MIN: usize = 12;
+
+fn encode_worth(worth: Worth, out: &mut Writer) {
+    out.u32(worth.ttl_ms);
+    out.u64(worth.sent_us);
+}
+
+fn decode_worth(reader: &mut Reader) -> Result<Worth, DecodeError> {
+    Ok(Worth { ttl_ms: reader.u32()?, sent_us: reader.u64()? })
+}
+
+fn encode_place(place: Place, out: &mut Writer) {
+    out.u16(place.keyspace.0);
+    out.u16(place.sector.0);
+    out.u64(place.conf_epoch.0);
+}
+
+fn decode_place(reader: &mut Reader) -> Result<Place, DecodeError> {
+    Ok(Place {
+        keyspace: KeyspaceId(reader.u16()?),
+        sector: SectorId(reader.u16()?),
+        conf_epoch: Epoch(reader.u64()?),
+    })
+}
+
+fn decode_key(reader: &mut Reader) -> Result<Key, DecodeError> {
+    reader.bytes("key", KEY_BYTES_MAX)
+}
+
+impl Message for PeerRequest {
+    fn kind(&self) -> u8 {
+        match self {
+            PeerRequest::Forward { .. } => FORWARD,
+            PeerRequest::Store { .. } => STORE,
+            PeerRequest::Read { .. } => READ,
+            PeerRequest::Transfer { .. } => TRANSFER,
+            PeerRequest::Probe { .. } => PROBE,
+            PeerRequest::FetchTable => FETCH_TABLE,
+            PeerRequest::PushTable(_) => PUSH_TABLE,
+        }
+    }
+
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            PeerRequest::Forward { worth, request } => {
+                encode_worth(*worth, out);
+                request.encode_tagged(out);
+            }
+            PeerRequest::Store { worth, place, key, object, write } => {
+                encode_worth(*worth, out);
+                encode_place(*place, out);
+                out.bytes(key);
+                encode_write(*write, out);
+                encode_object(object, out);
+            }
+            PeerRequest::Read { worth, place, key, digest } => {
+                encode_worth(*worth, out);
+                encode_place(*place, out);
+                out.bytes(key);
+                out.bool(digest.is_some());
+                if let Some(digest) = digest {
+                    out.u64(*digest);
+                }
+            }
+            PeerRequest::Transfer { place, entries } => {
+                encode_place(*place, out);
+                out.count(entries.len());
+                for (key, object) in entries {
+                    out.bytes(key);
+                    encode_object(object, out);
+                }
+            }
+            PeerRequest::Probe { epoch } => out.u64(epoch.0),
+            PeerRequest::FetchTable => {}
+            PeerRequest::PushTable(bytes) => out.value(bytes),
+        }
+    }
+
+    fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let message = match kind {
+            FORWARD => PeerRequest::Forward {
+                worth: decode_worth(&mut reader)?,
+                request: DataRequest::decode_tagged(&mut reader)?,
+            },
+            STORE => {
+                let (worth, place) = (decode_worth(&mut reader)?, decode_place(&mut reader)?);
+                let key = decode_key(&mut reader)?;
+                let write = decode_write(&mut reader)?;
+                PeerRequest::Store { worth, place, key, object: decode_object(&mut reader)?, write }
+            }
+            READ => {
+                let (worth, place) = (decode_worth(&mut reader)?, decode_place(&mut reader)?);
+                let key = decode_key(&mut reader)?;
+                let digest = if reader.bool("digest flag")? { Some(reader.u64()?) } else { None };
+                PeerRequest::Read { worth, place, key, digest }
+            }
+            TRANSFER => decode_transfer(&mut reader)?,
+            PROBE => PeerRequest::Probe { epoch: Epoch(reader.u64()?) },
+            FETCH_TABLE => PeerRequest::FetchTable,
+            PUSH_TABLE => PeerRequest::PushTable(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
+            other => return Err(DecodeError::UnknownKind(other)),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+}
+
+fn encode_write(write: Option<(OpId, Dot)>, out: &mut Writer) {
+    out.bool(write.is_some());
+    if let Some((op, dot)) = write {
+        out.u128(op.client.0);
+        out.u64(op.seq);
+        super::object::encode_dot(dot, out);
+    }
+}
+
+fn decode_write(reader: &mut Reader) -> Result<Option<(OpId, Dot)>, DecodeError> {
+    if !reader.bool("write flag")? {
+        return Ok(None);
+    }
+    let op = OpId { client: ClientId(reader.u128()?), seq: reader.u64()? };
+    Ok(Some((op, super::object::decode_dot(reader)?)))
+}
+
+fn decode_transfer(reader: &mut Reader) -> Result<PeerRequest, DecodeError> {
+    let place = decode_place(reader)?;
+    let count = reader.count("transfer entries", TRANSFER_ENTRIES_MAX, ENTRY_BYTES_MIN)?;
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        let key = decode_key(reader)?;
+        entries.push((key, decode_object(reader)?));
+    }
+    Ok(PeerRequest::Transfer { place, entries })
+}
+
+impl Message for PeerReply {
+    fn kind(&self) -> u8 {
+        match self {
+            PeerReply::Forwarded(_) => FORWARDED,
+            PeerReply::Stored { .. } => STORED,
+            PeerReply::Same => SAME,
+            PeerReply::Held(_) => HELD,
+            PeerReply::Absent { .. } => ABSENT,
+            PeerReply::Stale(_) => STALE,
+            PeerReply::Behind(_) => BEHIND,
+            PeerReply::Alive { .. } => ALIVE,
+            PeerReply::Table(_) => PEER_TABLE,
+            PeerReply::Overloaded => OVERLOADED,
+        }
+    }
+
+    fn encode(&self, out: &mut Writer) {
+        match self {
+            PeerReply::Forwarded(reply) => reply.encode_tagged(out),
+            PeerReply::Stored { higher } => out.u64(higher.map_or(0, |stamp| stamp.0)),
+            PeerReply::Same | PeerReply::Overloaded => {}
+            PeerReply::Held(object) => encode_object(object, out),
+            PeerReply::Absent { vouched } => out.bool(*vouched),
+            PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => out.u64(epoch.0),
+            PeerReply::Alive { epoch, keys, bytes } => {
+                out.u64(epoch.0);
+                out.u64(*keys);
+                out.u64(*bytes);
+            }
+            PeerReply::Table(bytes) => out.value(bytes),
+        }
+    }
+
+    fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let message = match kind {
+            FORWARDED => PeerReply::Forwarded(DataReply::decode_tagged(&mut reader)?),
+            STORED => {
+                let stamp = reader.u64()?;
+                PeerReply::Stored { higher: (stamp != 0).then_some(Stamp(stamp)) }
+            }
+            SAME => PeerReply::Same,
+            HELD => PeerReply::Held(decode_object(&mut reader)?),
+            ABSENT => PeerReply::Absent { vouched: reader.bool("vouched")? },
+            STALE => PeerReply::Stale(Epoch(reader.u64()?)),
+            BEHIND => PeerReply::Behind(Epoch(reader.u64()?)),
+            ALIVE => {
+                PeerReply::Alive { epoch: Epoch(reader.u64()?), keys: reader.u64()?, bytes: reader.u64()? }
+            }
+            PEER_TABLE => PeerReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
+            OVERLOADED => PeerReply::Overloaded,
+            other => return Err(DecodeError::UnknownKind(other)),
+        };
+        reader.finish()?;
+        Ok(message)
+    }
+}

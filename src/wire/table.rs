@@ -1,0 +1,193 @@
+//! The table as bytes: on the wire and in the files of manager and nodes.
+//!
+//! Begins with a format number. A decoded table keeps every invariant the rest of the code relies
+//! on: a power of two of sectors, at most N slots each, slots that name known members.
+
+use super::codec::{DecodeError, Reader, Writer};
+use crate::limits::{
+    ADDR_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX, MEMBERS_MAX, REPLICAS_MAX, SECTORS_MAX,
+};
+use crate::ring::{
+    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Sector, Slot, Table,
+};
+use crate::types::{ClusterId, DiskUuid, Epoch, KeyspaceId, NodeId};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+const FORMAT: u16 = 1;
+const ZONE_BYTES_MAX: usize = 64;
+
+/// The table as bytes.
+#[must_use]
+pub fn encode_table(table: &Table) -> Bytes {
+    let mut out = Writer::default();
+    out.u16(FORMAT);
+    out.u64(table.epoch.0);
+    out.u128(table.cluster_id.0);
+    out.u8(table.n);
+    out.u32(table.next_node.0);
+    out.count(table.members.len());
+    for (id, member) in &table.members {
+        out.u32(id.0);
+        encode_member(member, &mut out);
+    }
+    out.count(table.keyspaces.len());
+    for (id, keyspace) in &table.keyspaces {
+        out.u16(id.0);
+        out.text(&keyspace.name);
+        encode_settings(&keyspace.settings, &mut out);
+    }
+    out.count(table.sectors.len());
+    for sector in &table.sectors {
+        encode_sector(sector, &mut out);
+    }
+    out.into_bytes()
+}
+
+/// Reads a table and checks it.
+///
+/// # Errors
+/// It is damaged, over a cap, of another format, or breaks an invariant.
+pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
+    let mut reader = Reader::new(bytes);
+    if reader.u16()? != FORMAT {
+        return Err(DecodeError::Invalid("table format"));
+    }
+    let epoch = Epoch(reader.u64()?);
+    let cluster_id = ClusterId(reader.u128()?);
+    let n = reader.u8()?;
+    if n == 0 || usize::from(n) > REPLICAS_MAX {
+        return Err(DecodeError::Invalid("copies"));
+    }
+    let next_node = NodeId(reader.u32()?);
+    let mut members = BTreeMap::new();
+    for _ in 0..reader.count("members", MEMBERS_MAX, 31)? {
+        let id = NodeId(reader.u32()?);
+        members.insert(id, decode_member(&mut reader)?);
+    }
+    let mut keyspaces = BTreeMap::new();
+    for _ in 0..reader.count("keyspaces", KEYSPACES_MAX, 11)? {
+        let id = KeyspaceId(reader.u16()?);
+        let name = reader.text("keyspace name", KEYSPACE_NAME_BYTES_MAX)?;
+        let settings = decode_settings(&mut reader)?;
+        Keyspace::check(&name, &settings, n).map_err(|_| DecodeError::Invalid("keyspace"))?;
+        keyspaces.insert(id, Keyspace { name, settings });
+    }
+    let count = reader.count("sectors", SECTORS_MAX, 9)?;
+    if !count.is_power_of_two() {
+        return Err(DecodeError::Invalid("sector count"));
+    }
+    let mut sectors = Vec::with_capacity(count);
+    for _ in 0..count {
+        let sector = decode_sector(&mut reader, n)?;
+        if !sector.nodes(REPLICAS_MAX).all(|node| members.contains_key(&node)) {
+            return Err(DecodeError::Invalid("slot owner"));
+        }
+        sectors.push(sector);
+    }
+    reader.finish()?;
+    Ok(Table { epoch, cluster_id, n, next_node, members, keyspaces, sectors })
+}
+
+fn encode_member(member: &Member, out: &mut Writer) {
+    out.text(&member.addr);
+    out.u128(member.disk_uuid.0);
+    out.text(&member.zone);
+    out.u16(member.weight);
+    out.u8(member_state_byte(member.state));
+}
+
+fn decode_member(reader: &mut Reader) -> Result<Member, DecodeError> {
+    Ok(Member {
+        addr: reader.text("address", ADDR_BYTES_MAX)?,
+        disk_uuid: DiskUuid(reader.u128()?),
+        zone: reader.text("zone", ZONE_BYTES_MAX)?,
+        weight: reader.u16()?,
+        state: member_state(reader.u8()?)?,
+    })
+}
+
+pub(crate) fn member_state_byte(state: MemberState) -> u8 {
+    match state {
+        MemberState::Joining => 1,
+        MemberState::Normal => 2,
+        MemberState::Leaving => 3,
+        MemberState::Left => 4,
+    }
+}
+
+pub(crate) fn member_state(byte: u8) -> Result<MemberState, DecodeError> {
+    match byte {
+        1 => Ok(MemberState::Joining),
+        2 => Ok(MemberState::Normal),
+        3 => Ok(MemberState::Leaving),
+        4 => Ok(MemberState::Left),
+        _ => Err(DecodeError::Invalid("member state")),
+    }
+}
+
+pub(crate) fn encode_settings(settings: &KeyspaceSettings, out: &mut Writer) {
+    out.u8(settings.n);
+    out.u8(settings.r);
+    out.u8(settings.w);
+    out.u8(match settings.conflict {
+        Conflict::Lww => 1,
+        Conflict::Siblings => 2,
+    });
+    out.u8(match settings.durability {
+        Durability::Sync => 1,
+        Durability::Os => 2,
+        Durability::Memory => 3,
+    });
+}
+
+pub(crate) fn decode_settings(reader: &mut Reader) -> Result<KeyspaceSettings, DecodeError> {
+    let (n, r, w) = (reader.u8()?, reader.u8()?, reader.u8()?);
+    let conflict = match reader.u8()? {
+        1 => Conflict::Lww,
+        2 => Conflict::Siblings,
+        _ => return Err(DecodeError::Invalid("conflict policy")),
+    };
+    let durability = match reader.u8()? {
+        1 => Durability::Sync,
+        2 => Durability::Os,
+        3 => Durability::Memory,
+        _ => return Err(DecodeError::Invalid("durability")),
+    };
+    Ok(KeyspaceSettings { n, r, w, conflict, durability })
+}
+
+fn encode_sector(sector: &Sector, out: &mut Writer) {
+    out.u64(sector.conf_epoch.0);
+    out.u8(u8::try_from(sector.slots.len()).unwrap_or(u8::MAX));
+    for slot in &sector.slots {
+        match *slot {
+            Slot::Settled(node) => {
+                out.u8(1);
+                out.u32(node.0);
+            }
+            Slot::Moving { old, new } => {
+                out.u8(2);
+                out.u32(old.0);
+                out.u32(new.0);
+            }
+        }
+    }
+}
+
+fn decode_sector(reader: &mut Reader, n: u8) -> Result<Sector, DecodeError> {
+    let conf_epoch = Epoch(reader.u64()?);
+    let count = reader.u8()?;
+    if count > n {
+        return Err(DecodeError::Invalid("slot count"));
+    }
+    let mut slots = Vec::with_capacity(usize::from(count));
+    for _ in 0..count {
+        slots.push(match reader.u8()? {
+            1 => Slot::Settled(NodeId(reader.u32()?)),
+            2 => Slot::Moving { old: NodeId(reader.u32()?), new: NodeId(reader.u32()?) },
+            _ => return Err(DecodeError::Invalid("slot")),
+        });
+    }
+    Ok(Sector { conf_epoch, slots })
+}
