@@ -1,6 +1,10 @@
 //! The storage node.
 
+pub mod freshness;
+pub mod identity;
 pub mod io;
+pub mod pending;
+pub mod sync_gate;
 
 use crate::engine::Storage;
 use crate::machine::Machine;
