@@ -39,6 +39,7 @@ pub mod client;
 pub mod clock;
 pub mod engine;
 pub mod limits;
+pub mod lookup;
 pub mod machine;
 pub mod manager;
 pub mod mutant;

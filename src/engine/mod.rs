@@ -7,10 +7,13 @@
 //! [`Storage`], answering with [`DiskEvent`]s. Order is the contract: requests are carried out in
 //! the order given, and a record is appended, then durable, then acknowledged.
 
+mod index;
 mod log;
+mod record;
 mod storage;
 
-pub use log::LogWriter;
+pub use index::{Engine, Merged};
+pub use log::{LogWriter, Recovered, RecoveryError, recover};
 pub use storage::{FileName, Storage, replace};
 
 use bytes::Bytes;

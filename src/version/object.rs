@@ -183,13 +183,14 @@ impl Object {
         hasher.finish()
     }
 
-    /// Copies the values into allocations of their own.
+    /// Copies values into allocations of their own, of the siblings that `wanted` names.
     ///
     /// A value decoded from a frame is a slice of the receive buffer and would pin all of it.
-    pub fn detach(&mut self) {
+    pub fn detach_if(&mut self, wanted: impl Fn(Dot) -> bool) {
         for sibling in &mut self.siblings {
-            if let Content::Value(value) = &mut sibling.content {
-                *value = Bytes::copy_from_slice(value);
+            match &mut sibling.content {
+                Content::Value(value) if wanted(sibling.dot) => *value = Bytes::copy_from_slice(value),
+                Content::Value(_) | Content::Tombstone => {}
             }
         }
     }
