@@ -146,10 +146,10 @@ impl Tally {
         self.answers.iter().filter(|entry| entry.1 != Answer::Given).map(|entry| entry.0)
     }
 
-    /// Whether this node is one of those counted.
+    /// Whether this node will not do what was asked, or could not be reached.
     #[must_use]
-    pub fn counts(&self, node: NodeId) -> bool {
-        self.answer(node).is_some()
+    pub fn is_refused(&self, node: NodeId) -> bool {
+        self.answer(node) == Some(Answer::Refused)
     }
 
     fn answer(&self, node: NodeId) -> Option<Answer> {

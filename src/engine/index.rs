@@ -108,7 +108,7 @@ impl Engine {
 
     /// The request that will carry, or carried, the latest record.
     fn last_ticket(&self) -> Ticket {
-        if self.batch.is_empty() { Ticket(self.next_ticket.0 - 1) } else { self.next_ticket }
+        if self.batch.is_empty() { self.last_request() } else { self.next_ticket }
     }
 
     fn install(&mut self, place: (KeyspaceId, SectorId), key: &Key, object: Object) {
@@ -164,6 +164,12 @@ impl Engine {
         self.next_ticket = Ticket(ticket.0 + 1);
         self.unsynced.push_back((ticket, self.batch_position));
         ticket
+    }
+
+    /// The number of the request given out last.
+    #[must_use]
+    pub fn last_request(&self) -> Ticket {
+        Ticket(self.next_ticket.0.saturating_sub(1))
     }
 
     /// Takes note of how far the disk has got.

@@ -1,13 +1,39 @@
-//! The manager.
+//! The manager: members, their ids, and the table, of which it is the only author.
+//!
+//! Off the data path: reads and writes go on while it is down. All of its durable state *is* the
+//! table, changed by one rule:
+//!
+//! ```text
+//! wishes (joins, keyspaces, streamed sectors, a plan that is due)
+//!   --table durable, and some time since the last epoch--> one new table with all of them
+//!   --on disk--> told to everybody, wishes answered
+//! ```
+//! A table is never told before it is durable: a manager that forgot an epoch would author
+//! another of the same number. At most five epochs a second, so that tables never flood the cluster.
 
 pub mod io;
+mod members;
+mod status;
 
-use crate::engine::Storage;
+use crate::clock::HybridClock;
+use crate::engine::{DiskEvent, DiskRequest, FileName, Storage, Ticket, replace};
+use crate::limits::{EPOCH_GAP_MS, PLAN_SETTLE_MS};
 use crate::machine::Machine;
-use crate::mutant::Planted;
-use crate::types::{ClusterId, Instant, Now};
+use crate::mutant::{Mutant, Planted};
+use crate::ring::{Keyspace, KeyspaceSettings, Table, plan};
+use crate::types::{
+    ClusterId, ConnId, Epoch, Incarnation, Instant, KeyspaceId, NodeId, Now, RequestId, SectorId,
+};
+use crate::wire::client::ClientReply;
 use crate::wire::hello::{Identity, Server};
+use crate::wire::manager::{Join, ManagerToNode};
+use crate::wire::{decode_table, encode_table};
+use bytes::Bytes;
 use io::{Input, Output};
+use members::Members;
+
+/// How long the making of a keyspace waits for nodes to have heard of it.
+const KEYSPACE_WAIT_MS: u64 = 1000;
 
 /// How a manager is started.
 #[derive(Clone, Debug)]
@@ -24,29 +50,300 @@ pub struct Options {
 
 /// The manager.
 #[derive(Debug)]
-pub struct Manager {}
+pub struct Manager {
+    planted: Planted,
+    table: Table,
+    bytes: Bytes,
+    /// The disk request that makes the table durable, until it has.
+    storing: Option<Ticket>,
+    next_ticket: Ticket,
+    members: Members,
+    wishes: Wishes,
+    /// When the next table may be made.
+    epoch_at: Instant,
+    /// When members and sectors are next planned for, if something changed.
+    plan_at: Option<Instant>,
+    /// A member holds a newer table: nothing is authored before it is seen.
+    behind: Option<Epoch>,
+    created: Vec<CreatedWait>,
+    clock: HybridClock,
+    /// Contacts given out, and clients told apart for display.
+    contacts: u32,
+    stopping: bool,
+}
+
+/// What the next table is to bring.
+#[derive(Debug, Default)]
+struct Wishes {
+    joins: Vec<(ConnId, Join)>,
+    keyspaces: Vec<(ConnId, RequestId, String, KeyspaceSettings)>,
+    streamed: Vec<(NodeId, SectorId, Epoch)>,
+    /// Answers to give once the table being stored is durable.
+    told_when_durable: Vec<Output>,
+}
+
+/// A keyspace made, and told to its maker once the nodes know it.
+#[derive(Debug)]
+struct CreatedWait {
+    conn: ConnId,
+    request: RequestId,
+    keyspace: KeyspaceId,
+    epoch: Epoch,
+    until: Instant,
+}
 
 impl Manager {
     /// Opens a data directory, or begins a new cluster in an empty one.
     ///
     /// # Errors
     /// Why the directory cannot be served from, and what the operator can do, in words.
-    pub fn open(_storage: &mut impl Storage, _options: Options) -> Result<Self, String> {
-        Err("not built yet".to_owned())
+    pub fn open(storage: &mut impl Storage, options: Options) -> Result<Self, String> {
+        let read = storage.read(FileName::Table).map_err(|error| format!("the table file: {error}"))?;
+        let table = match read {
+            Some(bytes) => decode_table(bytes).map_err(|error| {
+                format!("the table file: {error}; restore it from a copy: it holds all the manager knows")
+            })?,
+            None => Table::new(options.fresh_cluster, options.n, options.sectors),
+        };
+        let bytes = encode_table(&table);
+        replace(storage, FileName::Table, &bytes)
+            .map_err(|error| format!("the table file cannot be written: {error}"))?;
+        Ok(Self {
+            planted: options.planted,
+            table,
+            bytes,
+            storing: None,
+            next_ticket: Ticket(1),
+            members: Members::default(),
+            wishes: Wishes::default(),
+            epoch_at: Instant::default(),
+            plan_at: Some(Instant::default()),
+            behind: None,
+            created: Vec::new(),
+            clock: HybridClock::default(),
+            contacts: 0,
+            stopping: false,
+        })
     }
 
     /// Who the manager is, for Hello.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        Identity { cluster_id: ClusterId(0), server: Server::Manager, incarnation: Default::default() }
+        Identity { cluster_id: self.table.cluster_id, server: Server::Manager, incarnation: Incarnation(0) }
     }
+
+    /// The latest table, durable or about to be.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Makes the next table, if there is something for it to bring and it may be made now.
+    fn work(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.storing.is_some()
+            || self.behind.is_some()
+            || now.mono < self.epoch_at
+            || !self.has_wishes(now)
+        {
+            return;
+        }
+        let mut next = self.table.clone();
+        next.epoch = Epoch(next.epoch.0 + 1);
+        let mut tell = Vec::new();
+        let joined = self.grant_joins(now, &mut next, &mut tell);
+        self.grant_keyspaces(now, &mut next, &mut tell);
+        self.settle_streamed(&mut next);
+        self.plan_when_due(now, &mut next);
+        let same = Table { epoch: self.table.epoch, ..next.clone() } == self.table;
+        if same {
+            out.append(&mut tell);
+            for conn in joined {
+                out.push(Output::Node { conn, message: ManagerToNode::Table(self.bytes.clone()) });
+            }
+            return;
+        }
+        log::info!("making the table of epoch {}", next.epoch);
+        self.wishes.told_when_durable.append(&mut tell);
+        self.store(now, next, out);
+    }
+
+    fn has_wishes(&self, now: Now) -> bool {
+        let wishes = &self.wishes;
+        !wishes.joins.is_empty()
+            || !wishes.keyspaces.is_empty()
+            || !wishes.streamed.is_empty()
+            || self.plan_at.is_some_and(|at| at <= now.mono)
+    }
+
+    /// A table becomes ours: on its way to the disk, to be told when it is there.
+    fn store(&mut self, now: Now, next: Table, out: &mut Vec<Output>) {
+        self.bytes = encode_table(&next);
+        self.table = next;
+        self.epoch_at = now.mono.after_ms(EPOCH_GAP_MS);
+        let ticket = self.next_ticket;
+        self.next_ticket = Ticket(ticket.0 + 1);
+        self.storing = Some(ticket);
+        out.push(Output::Disk(DiskRequest::Replace {
+            ticket,
+            file: FileName::Table,
+            bytes: self.bytes.clone(),
+        }));
+        if self.planted.is(Mutant::TellBeforeDurable) {
+            self.tell(out);
+        }
+    }
+
+    fn tell(&mut self, out: &mut Vec<Output>) {
+        out.append(&mut self.wishes.told_when_durable);
+        for conn in self.members.connections() {
+            out.push(Output::Node { conn, message: ManagerToNode::Table(self.bytes.clone()) });
+        }
+    }
+
+    fn on_disk(&mut self, now: Now, event: DiskEvent, out: &mut Vec<Output>) {
+        let DiskEvent::Synced(done) = event else { return };
+        if self.storing.is_some_and(|ticket| ticket <= done) {
+            self.storing = None;
+            self.tell(out);
+            self.work(now, out);
+        }
+    }
+
+    fn grant_keyspaces(&mut self, now: Now, next: &mut Table, tell: &mut Vec<Output>) {
+        for (conn, request, name, settings) in std::mem::take(&mut self.wishes.keyspaces) {
+            match make_keyspace(next, &name, settings) {
+                Ok(keyspace) => {
+                    let until = now.mono.after_ms(KEYSPACE_WAIT_MS);
+                    let wait = CreatedWait { conn, request, keyspace, epoch: next.epoch, until };
+                    self.created.push(wait);
+                }
+                Err(text) => tell.push(Output::Reply { conn, request, message: ClientReply::Error(text) }),
+            }
+        }
+    }
+
+    /// Sectors that have arrived whole at their new owners are theirs now.
+    fn settle_streamed(&mut self, next: &mut Table) {
+        use crate::ring::Slot;
+        for (node, id, epoch) in std::mem::take(&mut self.wishes.streamed) {
+            let next_epoch = next.epoch;
+            let Some(sector) = next.sectors.get_mut(usize::from(id.0)) else { continue };
+            // Streamed under another configuration, or already settled in this very table.
+            if sector.conf_epoch != epoch && sector.conf_epoch != next_epoch {
+                continue;
+            }
+            for slot in &mut sector.slots {
+                match *slot {
+                    Slot::Moving { old, new } if old == node => {
+                        *slot = Slot::Settled(new);
+                        sector.conf_epoch = next_epoch;
+                    }
+                    Slot::Moving { .. } | Slot::Settled(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Spreads the sectors over the members, unless sectors are moving: one plan at a time.
+    fn plan_when_due(&mut self, now: Now, next: &mut Table) {
+        if self.plan_at.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        if next.is_moving() {
+            // Looked at again when the moves have settled.
+            self.plan_at = Some(now.mono.after_ms(PLAN_SETTLE_MS));
+            return;
+        }
+        self.plan_at = None;
+        let changes = plan(next).changes;
+        let first = !next.is_serving();
+        log::info!("placing {} sectors over {} members", changes.len(), next.present().count());
+        for (id, slots) in changes {
+            if let Some(sector) = next.sectors.get_mut(usize::from(id.0)) {
+                sector.slots = slots;
+                sector.conf_epoch = next.epoch;
+            }
+        }
+        if next.is_moving() {
+            self.plan_at = Some(now.mono.after_ms(PLAN_SETTLE_MS));
+        } else if next.is_serving() {
+            members::finish_joins(next);
+        } else if first {
+            log::info!("waiting for members: {} of {}", next.present().count(), next.n);
+        }
+    }
+
+    /// Answers the makers of keyspaces that every connected node has heard of.
+    fn answer_created(&mut self, now: Now, out: &mut Vec<Output>) {
+        let known = self.members.lowest_epoch(now.mono);
+        let durable = self.storing.is_none();
+        self.created.retain(|wait| {
+            let heard = durable && known.is_none_or(|epoch| epoch >= wait.epoch);
+            let done = heard || wait.until <= now.mono;
+            if done {
+                let message = ClientReply::KeyspaceCreated(wait.keyspace);
+                out.push(Output::Reply { conn: wait.conn, request: wait.request, message });
+            }
+            !done
+        });
+    }
+}
+
+/// Adds a keyspace, or finds the one of equal name and settings.
+fn make_keyspace(table: &mut Table, name: &str, settings: KeyspaceSettings) -> Result<KeyspaceId, String> {
+    use crate::ring::NameError;
+    Keyspace::check(name, &settings, table.n).map_err(|error| match error {
+        NameError::BadName => format!("{name:?} is no keyspace name: 1 to 64 of a-z A-Z 0-9 _ . -"),
+        NameError::BadQuorum { n_max } => {
+            format!("a keyspace needs 1 <= r <= n, 1 <= w <= n and n <= {n_max}, the copies of this cluster")
+        }
+    })?;
+    if let Some((id, existing)) = table.keyspace(name) {
+        return if existing.settings == settings {
+            Ok(id)
+        } else {
+            Err(format!("keyspace {name:?} exists with other settings; see `gtstore keyspace list`"))
+        };
+    }
+    if table.keyspaces.len() >= crate::limits::KEYSPACES_MAX {
+        return Err(format!("there are {} keyspaces already, the most there can be", table.keyspaces.len()));
+    }
+    let id = table.keyspaces.last_key_value().map_or(KeyspaceId(0), |(last, _)| KeyspaceId(last.0 + 1));
+    table.keyspaces.insert(id, Keyspace { name: name.to_owned(), settings });
+    Ok(id)
 }
 
 impl Machine for Manager {
     type Input = Input;
     type Output = Output;
-    fn handle(&mut self, _now: Now, _input: Input, _out: &mut Vec<Output>) {}
+
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        match input {
+            Input::Client { conn, request, message } => self.on_client(now, conn, request, message, out),
+            Input::Node { conn, message } => self.on_node(now, conn, message, out),
+            Input::Gone { conn } => self.gone(conn),
+            Input::Disk(event) => self.on_disk(now, event, out),
+            Input::Tick => {}
+            Input::Stop => self.stopping = true,
+        }
+        self.work(now, out);
+        self.answer_created(now, out);
+        if self.stopping && self.storing.is_none() {
+            out.push(Output::Stopped);
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
-        None
+        let created = self.created.iter().map(|wait| wait.until).min();
+        let wishes = &self.wishes;
+        let waiting = !(wishes.joins.is_empty() && wishes.keyspaces.is_empty() && wishes.streamed.is_empty());
+        let next_table = if self.storing.is_some() || self.behind.is_some() {
+            None
+        } else if waiting {
+            Some(self.epoch_at)
+        } else {
+            self.plan_at.map(|at| at.max(self.epoch_at))
+        };
+        [created, next_table].into_iter().flatten().min()
     }
 }

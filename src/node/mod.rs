@@ -1,17 +1,54 @@
-//! The storage node.
+//! The storage node: forwarder, coordinator and replica in one machine.
+//!
+//! ```text
+//! client --> request ----> forward --------------> request (on an owner)
+//!                |  (not an owner)                    |
+//!                '------------------------------------+--> coordinate_put --> replica (each owner)
+//!                                                     '--> coordinate_get --> replica (some owners)
+//! ```
+//! This file owns the node's state and the dispatch of inputs. Each role has a file of its own;
+//! requests in flight are rows of one bounded [`pending`] table. Nothing is acknowledged but
+//! through the [`sync_gate`]. It never touches a socket, a file or a clock.
 
+mod coordinate_get;
+mod coordinate_put;
+mod forward;
 pub mod freshness;
 pub mod identity;
 pub mod io;
+mod membership;
+mod peers;
 pub mod pending;
+mod replica;
+mod request;
+mod status;
 pub mod sync_gate;
+mod transfer;
 
-use crate::engine::Storage;
+use crate::clock::HybridClock;
+use crate::engine::{Engine, FileName, Storage, Ticket};
+use crate::limits::{PENDING_ROWS_MAX, REPLY_TABLE_MAX};
+use crate::lookup::Lookup;
 use crate::machine::Machine;
-use crate::mutant::Planted;
-use crate::types::{DiskUuid, Instant, Now};
-use crate::wire::hello::{Identity, Server};
+use crate::mutant::{Mutant, Planted};
+use crate::ring::Table;
+use crate::types::{ConnId, DiskUuid, Dot, Instant, NodeId, Now, OpId, RequestId};
+use crate::wire::client::DataReply;
+use crate::wire::hello;
+use crate::wire::peer::PeerReply;
+use crate::wire::{decode_table, encode_table};
+use bytes::Bytes;
+use coordinate_get::Get;
+use coordinate_put::Put;
+use forward::Forward;
+use freshness::Freshness;
+use identity::{Identity, Raised};
 use io::{Input, Output};
+use peers::Peers;
+use pending::{Pending, RowId};
+use std::sync::Arc;
+use sync_gate::SyncGate;
+use transfer::{Chunk, Transfers};
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -36,33 +73,344 @@ pub struct Options {
 
 /// A storage node.
 #[derive(Debug)]
-pub struct Node {}
+pub struct Node {
+    options: Options,
+    identity: Identity,
+    /// An earlier life held objects in memory alone; they are gone.
+    lost_memory: bool,
+    /// An earlier life may have written what was never synced.
+    lost_unsynced: bool,
+    view: Option<View>,
+    engine: Engine,
+    gate: SyncGate<Ack>,
+    clock: HybridClock,
+    /// The last dot's sequence in this life.
+    seq: u64,
+    pending: Pending<Row>,
+    /// Bytes of keys and values that forwarded rows hold.
+    forwarded_bytes: usize,
+    /// Writes lately taken in, so that a repeated one gets its first answer.
+    ops: Lookup<OpId, Taken>,
+    peers: Peers,
+    freshness: Freshness,
+    manager_up: bool,
+    report_at: Instant,
+    probe_at: Instant,
+    transfers: Transfers,
+    /// Clients told apart for display.
+    clients: u32,
+    /// Whether the table of an earlier life has been followed.
+    started: bool,
+    stopping: bool,
+}
+
+/// The table in force here.
+#[derive(Debug)]
+struct View {
+    table: Arc<Table>,
+    /// Its bytes, as they are told to others.
+    bytes: Bytes,
+    /// The disk request that makes it durable.
+    ticket: Ticket,
+    /// Whether it is.
+    durable: bool,
+}
+
+/// A write that was given a dot.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    dot: Dot,
+    /// The row that runs it, if this node coordinates it.
+    row: Option<RowId>,
+}
+
+/// A request in flight: what this node is to it, and how far it is.
+#[derive(Debug)]
+enum Row {
+    /// Handed on to a coordinator.
+    Forward(Forward),
+    /// A write that this node coordinates.
+    Put(Put),
+    /// A read that this node coordinates.
+    Get(Get),
+    /// A piece of a sector on its way to a new owner.
+    Chunk(Chunk),
+}
+
+/// What waits at the sync gate.
+#[derive(Debug)]
+enum Ack {
+    /// Our own copy of a write that we coordinate.
+    Own(RowId),
+    /// An answer to a peer.
+    Peer { conn: ConnId, request: RequestId, message: PeerReply },
+}
+
+/// Who is owed the answer to a data request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ReplyTo {
+    /// A client.
+    Client { conn: ConnId, request: RequestId },
+    /// The node that forwarded it.
+    Forwarder { conn: ConnId, request: RequestId },
+}
 
 impl Node {
     /// Opens a data directory: recovers the log, raises the incarnation durably.
     ///
     /// # Errors
     /// Why the directory cannot be served from, and what the operator can do, in words.
-    pub fn open(_storage: &mut impl Storage, _options: Options) -> Result<Self, String> {
-        Err("not built yet".to_owned())
+    pub fn open(storage: &mut impl Storage, options: Options) -> Result<Self, String> {
+        let raised = Identity::raise(storage, options.fresh_uuid, options.boot_id, options.planted)?;
+        let (engine, found) = Engine::open(storage).map_err(|error| {
+            format!(
+                "{error}; nothing is served from it; restore the file, or move the directory away \
+                 and start an empty one to join as a new node"
+            )
+        })?;
+        if found.cut_bytes > 0 {
+            log::warn!("cut {} bytes of a torn tail off the log; none was acknowledged", found.cut_bytes);
+        }
+        log::info!("read {} log records back", found.records);
+        let view = stored_view(storage)?;
+        Ok(Self::with(options, raised, engine, view))
+    }
+
+    fn with(options: Options, raised: Raised, engine: Engine, view: Option<View>) -> Self {
+        let reuse_ids = options.planted.is(Mutant::ReuseRequestId);
+        Self {
+            identity: raised.identity,
+            lost_memory: raised.lost_memory,
+            lost_unsynced: raised.lost_unsynced,
+            view,
+            engine,
+            gate: SyncGate::default(),
+            clock: HybridClock::default(),
+            seq: 0,
+            pending: Pending::new(PENDING_ROWS_MAX, reuse_ids),
+            forwarded_bytes: 0,
+            ops: Lookup::new(REPLY_TABLE_MAX),
+            peers: Peers::default(),
+            freshness: Freshness::default(),
+            manager_up: false,
+            report_at: Instant::default(),
+            probe_at: Instant::default(),
+            transfers: Transfers::default(),
+            clients: 0,
+            started: false,
+            stopping: false,
+            options,
+        }
     }
 
     /// Who the node is, for Hello; before its first join with cluster and node 0.
     #[must_use]
-    pub fn identity(&self) -> Identity {
-        Identity {
-            cluster_id: Default::default(),
-            server: Server::Node(Default::default()),
-            incarnation: Default::default(),
+    pub fn identity(&self) -> hello::Identity {
+        hello::Identity {
+            cluster_id: self.identity.cluster_id,
+            server: hello::Server::Node(self.identity.node),
+            incarnation: self.identity.incarnation,
         }
+    }
+
+    /// Requests in flight.
+    #[must_use]
+    pub fn pending_rows(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The table in force here, if there is one.
+    #[must_use]
+    pub fn table(&self) -> Option<&Arc<Table>> {
+        self.view.as_ref().map(|view| &view.table)
+    }
+
+    /// The engine, to look into: for the simulator's checkers.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// First thing in a life: works from the last table, even if the manager is down.
+    fn start(&mut self, now: Now, out: &mut Vec<Output>) {
+        if let Some(table) = self.table().cloned() {
+            self.peers.follow(&table, self.me(), out);
+            self.follow_moves(now, out);
+        }
+    }
+
+    fn me(&self) -> NodeId {
+        self.identity.node
+    }
+
+    /// A new dot: never made before, whatever a disk lost.
+    fn next_dot(&mut self) -> Dot {
+        self.seq += 1;
+        Dot { actor: self.identity.actor(), seq: self.seq }
+    }
+
+    fn reply(&self, to: ReplyTo, reply: DataReply, out: &mut Vec<Output>) {
+        use crate::wire::client::ClientReply;
+        out.push(match to {
+            ReplyTo::Client { conn, request } => {
+                Output::Reply { conn, request, message: ClientReply::Data(reply) }
+            }
+            ReplyTo::Forwarder { conn, request } => {
+                Output::PeerReply { conn, request, message: PeerReply::Forwarded(reply) }
+            }
+        });
+    }
+
+    /// A peer's answer to something we asked.
+    fn on_peer_reply(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        request: RequestId,
+        message: PeerReply,
+        out: &mut Vec<Output>,
+    ) {
+        match &message {
+            PeerReply::Table(bytes) => return self.adopt_bytes(now, bytes.clone(), out),
+            PeerReply::Alive { epoch, keys, bytes } => {
+                self.peers.note_load(from, peers::Load { epoch: *epoch, keys: *keys, bytes: *bytes });
+                return self.compare_epoch(from, *epoch, out);
+            }
+            PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => self.compare_epoch(from, *epoch, out),
+            PeerReply::Forwarded(_)
+            | PeerReply::Stored { .. }
+            | PeerReply::Same
+            | PeerReply::Held(_)
+            | PeerReply::Absent { .. }
+            | PeerReply::Overloaded => {}
+        }
+        let id = RowId::from(request);
+        match self.pending.take(id) {
+            Some(Row::Forward(row)) => self.forward_reply(now, id, row, from, message, out),
+            Some(Row::Put(row)) => self.put_reply(now, id, row, from, &message, out),
+            Some(Row::Get(row)) => self.get_reply(now, id, row, from, message, out),
+            Some(Row::Chunk(row)) => self.chunk_reply(now, id, row, from, &message, out),
+            // Ended: a late or repeated answer changes nothing.
+            None => {}
+        }
+    }
+
+    fn on_link_down(&mut self, now: Now, peer: NodeId, lane: io::Lane, out: &mut Vec<Output>) {
+        self.peers.set_link(peer, lane, false);
+        for id in self.pending.ids() {
+            match (self.pending.take(id), lane) {
+                (Some(Row::Forward(row)), io::Lane::Foreground) => self.forward_lost(now, id, row, peer, out),
+                (Some(Row::Put(row)), io::Lane::Foreground) => self.put_lost(now, id, row, peer, out),
+                (Some(Row::Get(row)), io::Lane::Foreground) => self.get_lost(now, id, row, peer, out),
+                (Some(Row::Chunk(row)), io::Lane::Bulk) => self.chunk_lost(id, row, peer),
+                (Some(row), _) => self.put_row_back(id, row),
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn put_row_back(&mut self, id: RowId, row: Row) {
+        let wake = match &row {
+            Row::Forward(row) => row.wake(),
+            Row::Put(row) => row.wake(),
+            Row::Get(row) => row.wake(),
+            Row::Chunk(row) => row.wake(),
+        };
+        self.pending.put_back(id, row, wake);
+    }
+
+    fn on_tick(&mut self, now: Now, out: &mut Vec<Output>) {
+        while let Some(id) = self.pending.pop_due(now.mono) {
+            match self.pending.take(id) {
+                Some(Row::Forward(row)) => self.forward_wake(now, id, row, out),
+                Some(Row::Put(row)) => self.put_wake(now, id, row, out),
+                Some(Row::Get(row)) => self.get_wake(now, id, row, out),
+                Some(Row::Chunk(row)) => self.chunk_wake(now, id, row, out),
+                None => {}
+            }
+        }
+        self.report_when_due(now, out);
+        self.probe_when_due(now, out);
+    }
+
+    fn on_disk(&mut self, now: Now, event: crate::engine::DiskEvent, out: &mut Vec<Output>) {
+        self.engine.on_disk(event);
+        while let Some(ack) = self.gate.release(&self.engine) {
+            self.acknowledge(now, ack, out);
+        }
+        self.table_when_durable(now, out);
+    }
+
+    fn acknowledge(&mut self, now: Now, ack: Ack, out: &mut Vec<Output>) {
+        match ack {
+            Ack::Own(id) => {
+                if let Some(Row::Put(row)) = self.pending.take(id) {
+                    self.put_own_durable(now, id, row, out);
+                }
+            }
+            Ack::Peer { conn, request, message } => out.push(Output::PeerReply { conn, request, message }),
+        }
+    }
+
+    /// Everything that had happened was told: the turn's records go to the disk as one write.
+    fn on_turn_end(&mut self, out: &mut Vec<Output>) {
+        out.extend(self.engine.take_batch().map(Output::Disk));
+        if self.stopping && self.gate.is_empty() && !self.owes_answers() {
+            out.push(Output::Stopped);
+        }
+    }
+
+    fn owes_answers(&self) -> bool {
+        self.pending.ids().into_iter().any(|id| match self.pending.get(id) {
+            Some(Row::Forward(_)) => true,
+            Some(Row::Put(row)) => row.owes_answer(),
+            Some(Row::Get(row)) => row.owes_answer(),
+            Some(Row::Chunk(_)) | None => false,
+        })
     }
 }
 
 impl Machine for Node {
     type Input = Input;
     type Output = Output;
-    fn handle(&mut self, _now: Now, _input: Input, _out: &mut Vec<Output>) {}
-    fn deadline(&self) -> Option<Instant> {
-        None
+
+    fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.start(now, out);
+        }
+        match input {
+            Input::Client { conn, request, message } => self.on_client(now, conn, request, message, out),
+            Input::Peer { conn, from, request, message } => {
+                self.on_peer(now, conn, from, request, message, out);
+            }
+            Input::PeerReply { from, request, message } => {
+                self.on_peer_reply(now, from, request, message, out);
+            }
+            Input::LinkUp { peer, lane } => self.on_link_up(now, peer, lane, out),
+            Input::LinkDown { peer, lane } => self.on_link_down(now, peer, lane, out),
+            Input::ManagerUp => self.on_manager_up(now, out),
+            Input::ManagerDown => self.manager_up = false,
+            Input::Manager(message) => self.on_manager(now, message, out),
+            Input::Disk(event) => self.on_disk(now, event, out),
+            Input::TurnEnd => self.on_turn_end(out),
+            Input::Tick => self.on_tick(now, out),
+            Input::Stop => self.stopping = true,
+        }
     }
+
+    fn deadline(&self) -> Option<Instant> {
+        let timers = self.report_at.min(self.probe_at);
+        Some(self.pending.next_wake().map_or(timers, |wake| wake.min(timers)))
+    }
+}
+
+/// The table that an earlier life stored.
+fn stored_view(storage: &mut impl Storage) -> Result<Option<View>, String> {
+    let read = storage.read(FileName::Table).map_err(|error| format!("the table file: {error}"))?;
+    let Some(bytes) = read else { return Ok(None) };
+    let table = decode_table(bytes).map_err(|error| {
+        format!("the table file: {error}; remove it, and the node fetches the table from the cluster")
+    })?;
+    let bytes = encode_table(&table);
+    Ok(Some(View { table: Arc::new(table), bytes, ticket: Ticket::default(), durable: true }))
 }

@@ -1,0 +1,413 @@
+//! The coordinator of a read: its own copy and those of R - 1 other owners, merged.
+//!
+//! ```text
+//! begin_get --asks R-1 owners, its digest in the question--> Asking
+//! Asking --R slots answered, something held--> answered, settling
+//! Asking --all R say "nothing"--> asks on, until N-W+1 slots say so--> "not found"
+//! Asking --too slow--> asks one owner more      --out of reach, deadline--> "unavailable"
+//! settling --everyone asked has answered, or deadline--> row ends
+//! ```
+//! Whoever answered with less than the merged object is sent it: read repair, by merge alone.
+//! Absence is never a version: a replica that has nothing adds nothing.
+
+use super::io::{Lane, Output};
+use super::pending::RowId;
+use super::request::Checked;
+use super::{Node, ReplyTo, Row};
+use crate::limits::READ_HEDGE_MS;
+use crate::mutant::Mutant;
+use crate::quorum::Tally;
+use crate::ring::{Conflict, Durability, Slot, Table};
+use crate::types::{Instant, Key, NodeId, Now, WallMs};
+use crate::version::{Content, Object, Sibling};
+use crate::wire::client::{DataReply, DataResult, Provenance, Reason, Terms, TraceRole, TraceStep, Version};
+use crate::wire::peer::{PeerReply, PeerRequest, Place, Worth};
+
+/// A read that this node coordinates.
+#[derive(Debug)]
+pub(super) struct Get {
+    /// Who is owed the answer; none once it is given.
+    to: Option<ReplyTo>,
+    started: Instant,
+    deadline: Instant,
+    /// When a further owner is asked, if the answer is still owed.
+    hedge_at: Instant,
+    place: Place,
+    n: u8,
+    conflict: Conflict,
+    durability: Durability,
+    key: Key,
+    /// Our copy when the question went out: what "the same" means.
+    own: Option<Object>,
+    asked: Vec<NodeId>,
+    /// What nodes hold, by their own word.
+    held: Vec<(NodeId, Option<Object>)>,
+    /// Slots that answered, against R.
+    answers: Tally,
+    /// Slots that say "nothing" and vouch for it, against N - W + 1.
+    absences: Tally,
+    /// What was answered; stragglers that hold less are sent it.
+    merged: Option<Object>,
+    coordinator: NodeId,
+    trace: Option<Vec<TraceStep>>,
+}
+
+impl Get {
+    pub(super) fn wake(&self) -> Instant {
+        if self.to.is_some() { self.hedge_at.min(self.deadline) } else { self.deadline }
+    }
+
+    pub(super) fn owes_answer(&self) -> bool {
+        self.to.is_some()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.asked
+            .iter()
+            .all(|&node| self.held.iter().any(|held| held.0 == node) || self.answers.is_refused(node))
+    }
+
+    fn provenance(&self) -> Provenance {
+        let small = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
+        Provenance {
+            coordinator: self.coordinator,
+            answered: small(self.answers.accepted()),
+            needed: small(self.answers.needed()),
+            slots: small(self.answers.slots()),
+            trace: self.trace.clone().unwrap_or_default(),
+        }
+    }
+
+    fn micros(&self, now: Now) -> u32 {
+        u32::try_from(now.mono.micros_since(self.started)).unwrap_or(u32::MAX - 1)
+    }
+
+    fn trace_answered(&mut self, now: Now, node: NodeId) {
+        let at = self.micros(now);
+        let held = self.held.iter().find(|held| held.0 == node).and_then(|held| held.1.as_ref());
+        let dots: Vec<_> = held.map(Object::siblings).unwrap_or_default().iter().map(|s| s.dot).collect();
+        for step in self.trace.iter_mut().flatten().filter(|step| step.node == node) {
+            step.answered_us = Some(at);
+            step.dots.clone_from(&dots);
+        }
+    }
+
+    /// Every copy that was told, as one.
+    fn merge_held(&self) -> Option<Object> {
+        let mut copies = self.held.iter().filter_map(|held| held.1.as_ref());
+        let mut merged = copies.next()?.clone();
+        for copy in copies {
+            merged.merge(copy);
+        }
+        Some(merged)
+    }
+
+    /// What a reader is told of an object.
+    fn result(&self, object: &Object, wall: WallMs) -> DataResult {
+        let context = object.client_context();
+        let live: Vec<&Sibling> = match self.conflict {
+            Conflict::Lww => object.winner().into_iter().filter(|winner| winner.is_live(wall)).collect(),
+            Conflict::Siblings => object.siblings().iter().filter(|sibling| sibling.is_live(wall)).collect(),
+        };
+        let values: Vec<Version> = live
+            .into_iter()
+            .filter_map(|sibling| match &sibling.content {
+                Content::Value(value) => {
+                    Some(Version { dot: sibling.dot, stamp: sibling.stamp, value: value.clone() })
+                }
+                Content::Tombstone => None,
+            })
+            .collect();
+        if values.is_empty() {
+            DataResult::Missing { context }
+        } else {
+            DataResult::Found { values, context }
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn begin_get(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        terms: &Terms,
+        checked: &Checked,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Reason> {
+        let me = self.me();
+        let slots = checked.table.slots(checked.sector, checked.settings.n);
+        let reaches = |node| node == me || self.peers.is_up(node, Lane::Foreground);
+        let reachable = slots.iter().filter(|slot| slot.nodes().all(reaches)).count();
+        if reachable < usize::from(checked.quorum) {
+            return Err(Reason::NoQuorum);
+        }
+        let place = (checked.keyspace, checked.sector);
+        let own = self.engine.object(place, &terms.key).cloned();
+        let settings = checked.settings;
+        let absences_needed = usize::from(settings.n - settings.w) + 1;
+        let step = TraceStep {
+            node: me,
+            role: TraceRole::Coordinator,
+            asked_us: 0,
+            answered_us: None,
+            dots: Vec::new(),
+        };
+        let mut row = Get {
+            to: Some(to),
+            started: now.mono,
+            deadline: checked.deadline,
+            hedge_at: now.mono.after_ms(READ_HEDGE_MS),
+            place: Place {
+                keyspace: checked.keyspace,
+                sector: checked.sector,
+                conf_epoch: checked.owners().conf_epoch,
+            },
+            n: settings.n,
+            conflict: settings.conflict,
+            durability: settings.durability,
+            key: Key::copy_from_slice(&terms.key),
+            own: own.clone(),
+            asked: vec![me],
+            held: Vec::new(),
+            answers: Tally::new(slots, usize::from(checked.quorum), self.options.planted),
+            absences: Tally::new(slots, absences_needed, self.options.planted),
+            merged: None,
+            coordinator: me,
+            trace: terms.trace.then(|| vec![step]),
+        };
+        self.take_answer(now, &mut row, me, own, self.vouches(settings.durability));
+        let id = self.pending.reserve();
+        for _ in 1..checked.quorum {
+            self.ask_one_more(now, id, &mut row, out);
+        }
+        self.get_progress(now, id, row, out);
+        Ok(())
+    }
+
+    /// Whether "nothing here" can be relied on for data of this durability.
+    pub(super) fn vouches(&self, durability: Durability) -> bool {
+        match durability {
+            Durability::Sync => true,
+            Durability::Os => !self.lost_unsynced,
+            Durability::Memory => !self.lost_memory,
+        }
+    }
+
+    /// Asks the next slot not asked yet, the trusted ones first. False if there is none.
+    fn ask_one_more(&self, now: Now, id: RowId, row: &mut Get, out: &mut Vec<Output>) -> bool {
+        let slots =
+            self.table().map(|table| table.slots(row.place.sector, row.n).to_vec()).unwrap_or_default();
+        let up = |node: NodeId| node == self.me() || self.peers.is_up(node, Lane::Foreground);
+        let trusted = |node: NodeId| node == self.me() || self.peers.is_trusted(node, now.mono);
+        let open = |slot: &&Slot| slot.nodes().any(|node| !row.asked.contains(&node)) && slot.nodes().all(up);
+        let next = slots.iter().filter(open).find(|slot| slot.nodes().all(trusted));
+        let Some(slot) = next.or_else(|| slots.iter().find(open)) else { return false };
+        for node in slot.nodes() {
+            if !row.asked.contains(&node) {
+                self.ask(now, id, row, node, out);
+            }
+        }
+        true
+    }
+
+    fn ask(&self, now: Now, id: RowId, row: &mut Get, to: NodeId, out: &mut Vec<Output>) {
+        let asked_us = row.micros(now);
+        row.asked.push(to);
+        if let Some(trace) = &mut row.trace {
+            let dots = Vec::new();
+            trace.push(TraceStep { node: to, role: TraceRole::Replica, asked_us, answered_us: None, dots });
+        }
+        let message = PeerRequest::Read {
+            worth: Worth { ttl_ms: row.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 },
+            place: row.place,
+            key: row.key.clone(),
+            digest: row.own.as_ref().map(|own| self.digest(own, &row.key)),
+        };
+        out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
+    }
+
+    pub(super) fn digest(&self, object: &Object, key: &[u8]) -> u64 {
+        if self.options.planted.is(Mutant::EqualOnFirstActor) {
+            object.digest_of_first_actor(key)
+        } else {
+            object.digest(key)
+        }
+    }
+
+    fn take_answer(&self, now: Now, row: &mut Get, from: NodeId, held: Option<Object>, vouched: bool) {
+        row.answers.accept(from);
+        if held.is_none() && vouched {
+            row.absences.accept(from);
+        }
+        row.held.retain(|known| known.0 != from);
+        row.held.push((from, held));
+        row.trace_answered(now, from);
+    }
+
+    pub(super) fn get_reply(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Get,
+        from: NodeId,
+        message: PeerReply,
+        out: &mut Vec<Output>,
+    ) {
+        match message {
+            PeerReply::Same => {
+                let own = row.own.clone();
+                self.take_answer(now, &mut row, from, own, true);
+            }
+            PeerReply::Held(object) => self.take_answer(now, &mut row, from, Some(object), true),
+            PeerReply::Absent { vouched } => self.take_answer(now, &mut row, from, None, vouched),
+            PeerReply::Overloaded => {
+                row.answers.refuse(from);
+                self.ask_one_more(now, id, &mut row, out);
+            }
+            // Its table is older and was just pushed ours: asked again behind that, it can answer.
+            PeerReply::Behind(_) if row.asked.iter().filter(|&&node| node == from).count() < 4 => {
+                self.ask(now, id, &mut row, from, out);
+            }
+            // The newer table has been asked for; adopting it asks the owners that it names.
+            PeerReply::Stale(_)
+            | PeerReply::Behind(_)
+            | PeerReply::Stored { .. }
+            | PeerReply::Forwarded(_)
+            | PeerReply::Alive { .. }
+            | PeerReply::Table(_) => {}
+        }
+        self.get_progress(now, id, row, out);
+    }
+
+    fn get_progress(&mut self, now: Now, id: RowId, mut row: Get, out: &mut Vec<Output>) {
+        if row.to.is_some() && row.answers.accepted() >= row.answers.needed() {
+            match row.merge_held() {
+                Some(merged) => self.get_answer_held(now, &mut row, merged, out),
+                None if self.may_say_missing(&row) => {
+                    self.get_answer(&mut row, DataResult::Missing { context: Default::default() }, out);
+                }
+                None => while self.ask_one_more(now, id, &mut row, out) {},
+            }
+        }
+        if row.to.is_some() && row.is_settled() && !self.ask_one_more(now, id, &mut row, out) {
+            self.get_answer(&mut row, DataResult::Refused(Reason::NoQuorum), out);
+        }
+        self.read_repair(now, id, &mut row, out);
+        if row.to.is_none() && row.is_settled() {
+            self.pending.end(id);
+        } else {
+            self.put_row_back(id, Row::Get(row));
+        }
+    }
+
+    /// Nothing was held by those who answered: enough of them to be sure, or all there are.
+    fn may_say_missing(&self, row: &Get) -> bool {
+        self.options.planted.is(Mutant::EagerNotFound)
+            || row.absences.accepted() >= row.absences.needed()
+            || row.answers.accepted() == row.answers.slots()
+    }
+
+    fn get_answer_held(&self, now: Now, row: &mut Get, merged: Object, out: &mut Vec<Output>) {
+        let blind = self.options.planted.is(Mutant::IgnoreNewerReplica);
+        let told = if blind { row.own.clone().unwrap_or_else(|| merged.clone()) } else { merged.clone() };
+        let result = row.result(&told, now.wall);
+        row.merged = Some(merged);
+        self.get_answer(row, result, out);
+    }
+
+    fn get_answer(&self, row: &mut Get, result: DataResult, out: &mut Vec<Output>) {
+        if let Some(to) = row.to.take() {
+            self.reply(to, DataReply { by: row.provenance(), result }, out);
+        }
+    }
+
+    /// Sends the merged object to whoever answered with less. Their acknowledgement is not waited
+    /// for; anti-entropy, not this, is what convergence rests on.
+    fn read_repair(&mut self, now: Now, id: RowId, row: &mut Get, out: &mut Vec<Output>) {
+        let Some(mut merged) = row.merged.take() else { return };
+        for (_, held) in &row.held {
+            if let Some(object) = held {
+                merged.merge(object);
+            }
+        }
+        let me = self.me();
+        for (node, held) in &mut row.held {
+            if held.as_ref() == Some(&merged) {
+                continue;
+            }
+            if *node == me {
+                let place = (row.place.keyspace, row.place.sector);
+                self.engine.merge(place, &row.key, &merged, row.durability);
+            } else if self.peers.is_up(*node, Lane::Foreground) {
+                let worth = Worth { ttl_ms: row.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 };
+                let (place, key, object) = (row.place, row.key.clone(), merged.clone());
+                let message = PeerRequest::Store { worth, place, key, object, write: None };
+                out.push(Output::Peer { to: *node, lane: Lane::Foreground, request: id.into(), message });
+            }
+            *held = Some(merged.clone());
+        }
+        row.merged = Some(merged);
+    }
+
+    pub(super) fn get_lost(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Get,
+        peer: NodeId,
+        out: &mut Vec<Output>,
+    ) {
+        if row.asked.contains(&peer) && !row.held.iter().any(|held| held.0 == peer) {
+            row.answers.refuse(peer);
+            if row.to.is_some() {
+                self.ask_one_more(now, id, &mut row, out);
+            }
+        }
+        self.get_progress(now, id, row, out);
+    }
+
+    /// The hedge, or the deadline.
+    pub(super) fn get_wake(&mut self, now: Now, id: RowId, mut row: Get, out: &mut Vec<Output>) {
+        if now.mono >= row.deadline {
+            self.get_answer(&mut row, DataResult::Refused(Reason::NoQuorum), out);
+            return self.pending.end(id);
+        }
+        if row.to.is_none() {
+            return self.put_row_back(id, Row::Get(row));
+        }
+        // Slow is not down: others are asked first for a while, nothing more.
+        for &node in row.asked.iter().filter(|&&node| !row.held.iter().any(|held| held.0 == node)) {
+            self.peers.suspect(node, now.mono);
+        }
+        self.ask_one_more(now, id, &mut row, out);
+        row.hedge_at = now.mono.after_ms(READ_HEDGE_MS);
+        self.put_row_back(id, Row::Get(row));
+    }
+
+    /// The table has changed: the answers of nodes that are still owners stand, the rest are asked.
+    pub(super) fn get_retarget(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Get,
+        table: &Table,
+        out: &mut Vec<Output>,
+    ) {
+        let owners = table.sector(row.place.sector);
+        if owners.conf_epoch == row.place.conf_epoch {
+            return self.put_row_back(id, Row::Get(row));
+        }
+        row.place.conf_epoch = owners.conf_epoch;
+        let slots = table.slots(row.place.sector, row.n);
+        row.answers.retarget(slots);
+        row.absences.retarget(slots);
+        // Whoever has not answered may have refused the old configuration.
+        let answered: Vec<NodeId> = row.held.iter().map(|held| held.0).collect();
+        row.asked.retain(|node| answered.contains(node));
+        for _ in 0..row.answers.needed().saturating_sub(row.answers.accepted()) {
+            self.ask_one_more(now, id, &mut row, out);
+        }
+        self.get_progress(now, id, row, out);
+    }
+}

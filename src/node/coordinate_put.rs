@@ -1,0 +1,453 @@
+//! The coordinator of a write: makes the dot, merges here, sends to every owner at once.
+//!
+//! ```text
+//! begin_put --dot made, merged here, sent--> Storing --W slots durable--> answered, settling
+//!                                              |  W reached, but an owner holds a concurrent
+//!                                              |  higher stamp (lww, first attempt): once more
+//!                                              '--> Storing, with a new dot above it
+//! Storing --deadline, or W out of reach--> answered "unknown", settling
+//! settling --every owner has answered, or deadline--> row ends
+//! ```
+//! Before the dot is made a refusal is `Failed`: provably not applied. After it nothing is.
+
+use super::io::{Lane, Output};
+use super::pending::RowId;
+use super::request::Checked;
+use super::{Ack, Node, ReplyTo, Row, Taken};
+use crate::engine::Ticket;
+use crate::limits::{CLOCK_DRAG_MS_MAX, SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX};
+use crate::mutant::Mutant;
+use crate::quorum::{Tally, Verdict};
+use crate::ring::{Conflict, Durability, Table};
+use crate::types::{Dot, Epoch, Instant, Key, NodeId, Now, OpId, Stamp, WallMs};
+use crate::version::{Content, Context, Object, Replaces, Sibling, VersionVector};
+use crate::wire::client::{DataReply, DataResult, Provenance, Reason, Terms, TraceRole, TraceStep, Write};
+use crate::wire::peer::{PeerReply, PeerRequest, Place, Worth};
+
+/// How often one row pushes its table to peers that are behind.
+const PUSHES_MAX: u8 = 8;
+
+/// A write that this node coordinates.
+#[derive(Debug)]
+pub(super) struct Put {
+    /// Who is owed the answer; none once it is given.
+    to: Option<ReplyTo>,
+    started: Instant,
+    deadline: Instant,
+    /// After the answer: until when stragglers are waited for.
+    settle_until: Instant,
+    place: Place,
+    n: u8,
+    durability: Durability,
+    key: Key,
+    /// The merged object, as every owner is to have it.
+    object: Object,
+    op: OpId,
+    dot: Dot,
+    tally: Tally,
+    /// The answer's context: the client's own and the new write, nothing it has not seen.
+    context: Context,
+    /// Whether an owner's concurrent higher stamp is to be written over, once.
+    may_raise: bool,
+    /// The highest such stamp reported.
+    higher: Option<Stamp>,
+    pushes: u8,
+    coordinator: NodeId,
+    trace: Option<Vec<TraceStep>>,
+}
+
+impl Put {
+    pub(super) fn wake(&self) -> Instant {
+        if self.to.is_some() { self.deadline } else { self.settle_until.min(self.deadline) }
+    }
+
+    pub(super) fn owes_answer(&self) -> bool {
+        self.to.is_some()
+    }
+
+    fn worth(&self, now: Now) -> Worth {
+        Worth { ttl_ms: self.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 }
+    }
+
+    fn message(&self, now: Now) -> PeerRequest {
+        PeerRequest::Store {
+            worth: self.worth(now),
+            place: self.place,
+            key: self.key.clone(),
+            object: self.object.clone(),
+            write: Some((self.op, self.dot)),
+        }
+    }
+
+    fn provenance(&self) -> Provenance {
+        let small = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
+        Provenance {
+            coordinator: self.coordinator,
+            answered: small(self.tally.accepted()),
+            needed: small(self.tally.needed()),
+            slots: small(self.tally.slots()),
+            trace: self.trace.clone().unwrap_or_default(),
+        }
+    }
+
+    fn trace_asked(&mut self, now: Now, node: NodeId) {
+        let asked_us = micros(self.started, now);
+        if let Some(trace) = &mut self.trace {
+            let dots = Vec::new();
+            trace.push(TraceStep { node, role: TraceRole::Replica, asked_us, answered_us: None, dots });
+        }
+    }
+
+    fn trace_answered(&mut self, now: Now, node: NodeId) {
+        let (at, dot) = (micros(self.started, now), self.dot);
+        for step in self.trace.iter_mut().flatten().filter(|step| step.node == node) {
+            step.answered_us = Some(at);
+            if step.role == TraceRole::Replica {
+                step.dots = vec![dot];
+            }
+        }
+    }
+}
+
+fn micros(started: Instant, now: Now) -> u32 {
+    u32::try_from(now.mono.micros_since(started)).unwrap_or(u32::MAX - 1)
+}
+
+impl Node {
+    pub(super) fn begin_put(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        terms: &Terms,
+        write: &Write,
+        checked: &Checked,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Reason> {
+        if let Some(taken) = self.taken_before(write) {
+            return self.put_again(now, to, terms, write, checked, taken, out);
+        }
+        let slots = checked.table.slots(checked.sector, checked.settings.n);
+        let reachable = slots.iter().filter(|slot| slot.nodes().all(|node| self.reaches(node))).count();
+        if reachable < usize::from(checked.quorum) {
+            return Err(Reason::NoQuorum);
+        }
+        let place = (checked.keyspace, checked.sector);
+        let mut object = self.engine.object(place, &terms.key).cloned().unwrap_or_default();
+        let lww = checked.settings.conflict == Conflict::Lww;
+        let first = write.attempt == 0 || self.options.planted.is(Mutant::BlindRetry);
+        let sibling = self.new_sibling(now, write, first, &object);
+        let seen =
+            write.context.as_ref().map_or_else(VersionVector::default, |context| context.vector.clone());
+        let replaces = if lww && first { Replaces::All } else { Replaces::Seen(&seen) };
+        let (dot, stamp) = (sibling.dot, sibling.stamp);
+        object.put(replaces, &seen, sibling);
+        if object.siblings().len() > SIBLINGS_MAX
+            || (object.siblings().len() > 1 && object.value_bytes() > SIBLING_BYTES_MAX)
+        {
+            return Err(Reason::TooManySiblings { max: SIBLINGS_MAX as u16 });
+        }
+        let mut context = write.context.clone().unwrap_or_default();
+        context.add(dot, stamp);
+        let row = self.put_row(now, to, terms, checked, write.op, dot, context);
+        let row = Put { object, may_raise: lww && first, ..row };
+        self.store(now, row, out);
+        Ok(())
+    }
+
+    /// The dot this very write was given before, unless it is a request never seen.
+    fn taken_before(&self, write: &Write) -> Option<Taken> {
+        if self.options.planted.is(Mutant::BlindRetry) {
+            return None;
+        }
+        self.ops.get(&write.op).copied()
+    }
+
+    /// A repeated request: its first dot stands. If it is still being stored the answer goes to
+    /// the new asker; else what is held now is stored again, which confirms the first write or
+    /// whatever has replaced it since.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a request, what was found out about it, and where to put outputs"
+    )]
+    fn put_again(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        terms: &Terms,
+        write: &Write,
+        checked: &Checked,
+        taken: Taken,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Reason> {
+        if let Some(Row::Put(row)) = taken.row.and_then(|id| self.pending.get_mut(id))
+            && row.op == write.op
+            && row.owes_answer()
+        {
+            row.to = Some(to);
+            return Ok(());
+        }
+        let place = (checked.keyspace, checked.sector);
+        let object = self.engine.object(place, &terms.key).cloned().unwrap_or_default();
+        let sibling = object.siblings().iter().find(|sibling| sibling.dot == taken.dot);
+        let stamp = sibling.map_or(write.stamp, |sibling| sibling.stamp);
+        let mut context = write.context.clone().unwrap_or_default();
+        context.add(taken.dot, stamp);
+        let row = self.put_row(now, to, terms, checked, write.op, taken.dot, context);
+        self.store(now, Put { object, ..row }, out);
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a row that are known before its object is")]
+    fn put_row(
+        &self,
+        now: Now,
+        to: ReplyTo,
+        terms: &Terms,
+        checked: &Checked,
+        op: OpId,
+        dot: Dot,
+        context: Context,
+    ) -> Put {
+        let slots = checked.table.slots(checked.sector, checked.settings.n);
+        let conf_epoch = checked.owners().conf_epoch;
+        let me = self.me();
+        let own = TraceStep {
+            node: me,
+            role: TraceRole::Coordinator,
+            asked_us: 0,
+            answered_us: None,
+            dots: vec![dot],
+        };
+        Put {
+            to: Some(to),
+            started: now.mono,
+            deadline: checked.deadline,
+            settle_until: checked.deadline,
+            place: Place { keyspace: checked.keyspace, sector: checked.sector, conf_epoch },
+            n: checked.settings.n,
+            durability: checked.settings.durability,
+            key: Key::copy_from_slice(&terms.key),
+            object: Object::default(),
+            op,
+            dot,
+            tally: Tally::new(slots, usize::from(checked.quorum), self.options.planted),
+            context,
+            may_raise: false,
+            higher: None,
+            pushes: 0,
+            coordinator: me,
+            trace: terms.trace.then(|| vec![own]),
+        }
+    }
+
+    /// The new write. Its stamp is the client's, the same in every attempt, but never below what
+    /// it replaces; a client's clock may not run ahead of ours by more than the clamp.
+    fn new_sibling(&mut self, now: Now, write: &Write, first: bool, local: &Object) -> Sibling {
+        let ceiling = Stamp::at(WallMs(now.wall.0.saturating_add(CLOCK_DRAG_MS_MAX)));
+        let seen = write.context.as_ref().map_or(Stamp::default(), |context| context.stamp);
+        let floor = if first { seen.max(local.highest_stamp()) } else { seen };
+        let stamp = write.stamp.min(ceiling).max(floor.next());
+        self.clock.observe(stamp, now.wall);
+        Sibling { dot: self.next_dot(), stamp, expiry: None, content: write.content.clone() }
+    }
+
+    fn reaches(&self, node: NodeId) -> bool {
+        node == self.me() || self.peers.is_up(node, Lane::Foreground)
+    }
+
+    /// Merges the row's object here and sends it to the other owners at once, before our own sync.
+    fn store(&mut self, now: Now, mut row: Put, out: &mut Vec<Output>) {
+        let place = (row.place.keyspace, row.place.sector);
+        let merged = self.engine.merge(place, &row.key, &row.object, row.durability);
+        // What the engine holds has its values in allocations of their own.
+        if let Some(held) = self.engine.object(place, &row.key) {
+            row.object = held.clone();
+        }
+        let id = self.pending.reserve();
+        self.ops.insert(row.op, Taken { dot: row.dot, row: Some(id) });
+        let mut verdict = self.send_stores(now, id, &mut row, out);
+        if self.own_is_durable(id, merged.ticket, row.durability) {
+            verdict = verdict.or(self.accept_own(now, &mut row));
+        }
+        self.put_progress(now, id, row, verdict, out);
+    }
+
+    fn own_is_durable(&mut self, id: RowId, ticket: Ticket, durability: Durability) -> bool {
+        let durability =
+            if self.options.planted.is(Mutant::AckBeforeDurable) { Durability::Memory } else { durability };
+        self.gate.hold(&self.engine, ticket, durability, Ack::Own(id)).is_some()
+    }
+
+    fn accept_own(&self, now: Now, row: &mut Put) -> Option<Verdict> {
+        row.trace_answered(now, self.me());
+        row.tally.accept(self.me())
+    }
+
+    /// Sends to every owner that has not stored it; one without a link counts as lost.
+    fn send_stores(&self, now: Now, id: RowId, row: &mut Put, out: &mut Vec<Output>) -> Option<Verdict> {
+        let me = self.me();
+        let others: Vec<NodeId> = row.tally.missing().filter(|&node| node != me).collect();
+        let mut verdict = None;
+        for to in others {
+            if self.peers.is_up(to, Lane::Foreground) {
+                row.trace_asked(now, to);
+                let message = row.message(now);
+                out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
+            } else {
+                verdict = verdict.or(row.tally.refuse(to));
+            }
+        }
+        verdict
+    }
+
+    pub(super) fn put_own_durable(&mut self, now: Now, id: RowId, mut row: Put, out: &mut Vec<Output>) {
+        let verdict = self.accept_own(now, &mut row);
+        self.put_progress(now, id, row, verdict, out);
+    }
+
+    pub(super) fn put_reply(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Put,
+        from: NodeId,
+        message: &PeerReply,
+        out: &mut Vec<Output>,
+    ) {
+        let verdict = match message {
+            PeerReply::Stored { higher } => {
+                row.trace_answered(now, from);
+                row.higher = row.higher.max(*higher);
+                row.tally.accept(from)
+            }
+            PeerReply::Overloaded => row.tally.refuse(from),
+            PeerReply::Behind(epoch) => {
+                self.push_and_send_again(now, id, &mut row, from, *epoch, out);
+                None
+            }
+            // The newer table has been asked for; adopting it sends to the owners it names.
+            PeerReply::Stale(_)
+            | PeerReply::Forwarded(_)
+            | PeerReply::Same
+            | PeerReply::Held(_)
+            | PeerReply::Absent { .. }
+            | PeerReply::Alive { .. }
+            | PeerReply::Table(_) => None,
+        };
+        self.put_progress(now, id, row, verdict, out);
+    }
+
+    /// The peer's table is older: it has just been pushed ours on the same link, so that the same
+    /// message, sent again behind it, finds it up to date.
+    fn push_and_send_again(
+        &self,
+        now: Now,
+        id: RowId,
+        row: &mut Put,
+        to: NodeId,
+        epoch: Epoch,
+        out: &mut Vec<Output>,
+    ) {
+        let ours = self.table().map_or(Epoch(0), |table| table.epoch);
+        if epoch < ours && row.pushes < PUSHES_MAX && self.peers.is_up(to, Lane::Foreground) {
+            row.pushes += 1;
+            let message = row.message(now);
+            out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
+        }
+    }
+
+    fn put_progress(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Put,
+        verdict: Option<Verdict>,
+        out: &mut Vec<Output>,
+    ) {
+        match (verdict, row.higher) {
+            (Some(Verdict::Reached), Some(higher)) if row.may_raise => {
+                return self.raise(now, id, row, higher, out);
+            }
+            (Some(Verdict::Reached), _) => self.put_answer(now, &mut row, None, out),
+            (Some(Verdict::Unreachable), _) => self.put_answer(now, &mut row, Some(Reason::Unconfirmed), out),
+            (None, _) => {}
+        }
+        if row.tally.is_complete() && row.to.is_none() {
+            self.pending.end(id);
+        } else {
+            self.put_row_back(id, Row::Put(row));
+        }
+    }
+
+    /// An owner holds a concurrent write that would win over this one although this one came
+    /// later: it is written once more, above that, under a new dot and in a row of its own, so
+    /// that late acknowledgements of the first dot count for nothing.
+    fn raise(&mut self, now: Now, id: RowId, row: Put, higher: Stamp, out: &mut Vec<Output>) {
+        self.pending.end(id);
+        let first = row.object.siblings().iter().find(|sibling| sibling.dot == row.dot);
+        let content = first.map_or(Content::Tombstone, |sibling| sibling.content.clone());
+        let stamp = self.clock.stamp(now.wall, higher);
+        let dot = self.next_dot();
+        let mut object = row.object;
+        let sibling = Sibling { dot, stamp, expiry: None, content };
+        object.put(Replaces::All, &VersionVector::default(), sibling);
+        let mut context = row.context;
+        context.add(dot, stamp);
+        let slots = self.slots_of(row.place, row.n);
+        let tally = Tally::new(&slots, row.tally.needed(), self.options.planted);
+        self.store(now, Put { object, dot, context, tally, may_raise: false, higher: None, ..row }, out);
+    }
+
+    fn slots_of(&self, place: Place, n: u8) -> Vec<crate::ring::Slot> {
+        self.table().map(|table| table.slots(place.sector, n).to_vec()).unwrap_or_default()
+    }
+
+    /// Answers, once.
+    fn put_answer(&self, now: Now, row: &mut Put, refused: Option<Reason>, out: &mut Vec<Output>) {
+        if let Some(to) = row.to.take() {
+            row.settle_until = now.mono.after_ms(SETTLE_MS);
+            let result = match refused {
+                Some(reason) => DataResult::Refused(reason),
+                None => DataResult::Stored { context: row.context.clone() },
+            };
+            self.reply(to, DataReply { by: row.provenance(), result }, out);
+        }
+    }
+
+    pub(super) fn put_lost(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Put,
+        peer: NodeId,
+        out: &mut Vec<Output>,
+    ) {
+        let verdict = row.tally.refuse(peer);
+        self.put_progress(now, id, row, verdict, out);
+    }
+
+    /// The deadline: what is not confirmed by now is unknown.
+    pub(super) fn put_wake(&mut self, now: Now, id: RowId, mut row: Put, out: &mut Vec<Output>) {
+        self.put_answer(now, &mut row, Some(Reason::Unconfirmed), out);
+        self.pending.end(id);
+    }
+
+    /// The table has changed: the same dotted object goes to the owners that it now names.
+    pub(super) fn put_retarget(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Put,
+        table: &Table,
+        out: &mut Vec<Output>,
+    ) {
+        let owners = table.sector(row.place.sector);
+        if owners.conf_epoch == row.place.conf_epoch {
+            return self.put_row_back(id, Row::Put(row));
+        }
+        row.place.conf_epoch = owners.conf_epoch;
+        let verdict = row.tally.retarget(table.slots(row.place.sector, row.n));
+        let verdict = verdict.or(self.send_stores(now, id, &mut row, out));
+        self.put_progress(now, id, row, verdict, out);
+    }
+}

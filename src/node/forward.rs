@@ -1,0 +1,248 @@
+//! The forwarder: hands a client's request to an owner of its key, and to another if that fails.
+//!
+//! ```text
+//! Asking(owner) --answer--> relayed, row ends
+//!      |  link lost, hop time over, or "not I"
+//!      v
+//! next owner --none left--> Waiting a little --> first owner again, a few times in all
+//! ```
+//! A write that may have been applied goes on as a further *attempt*: the coordinator then merges
+//! it as concurrent and never overwrites what came between.
+
+use super::io::{Lane, Output};
+use super::pending::RowId;
+use super::request::Checked;
+use super::{Node, ReplyTo, Row};
+use crate::limits::FORWARD_HOP_MS;
+use crate::types::{Instant, NodeId, Now, SectorId};
+use crate::wire::client::{DataReply, DataRequest, DataResult, Provenance, Reason, TraceRole, TraceStep};
+use crate::wire::peer::{PeerReply, PeerRequest, Worth};
+
+/// How often a request is sent before its forwarder gives up: no retry storms.
+const SENDS_MAX: u8 = 4;
+/// The wait before owners that failed are tried again.
+const ROUND_WAIT_MS: u64 = 50;
+
+/// A request handed on to a coordinator.
+#[derive(Debug)]
+pub(super) struct Forward {
+    to: ReplyTo,
+    request: DataRequest,
+    sector: SectorId,
+    n: usize,
+    started: Instant,
+    deadline: Instant,
+    by: Provenance,
+    sends: u8,
+    tried: Vec<NodeId>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// An owner was asked.
+    Asking { owner: NodeId, until: Instant },
+    /// No owner is left to ask just now.
+    Waiting { until: Instant },
+}
+
+impl Forward {
+    pub(super) fn new(
+        now: Now,
+        to: ReplyTo,
+        request: DataRequest,
+        checked: &Checked,
+        tried: Vec<NodeId>,
+    ) -> Self {
+        Self {
+            to,
+            request,
+            sector: checked.sector,
+            n: checked.n(),
+            started: now.mono,
+            deadline: checked.deadline,
+            by: checked.provenance(NodeId(0)),
+            sends: 0,
+            tried,
+            phase: Phase::Waiting { until: now.mono },
+        }
+    }
+
+    pub(super) fn wake(&self) -> Instant {
+        let (Phase::Asking { until, .. } | Phase::Waiting { until }) = self.phase;
+        until.min(self.deadline)
+    }
+
+    fn asks(&self, node: NodeId) -> bool {
+        matches!(self.phase, Phase::Asking { owner, .. } if owner == node)
+    }
+
+    /// The present attempt is given up although it may have been applied.
+    fn count_attempt(&mut self) {
+        if let DataRequest::Put { write, .. } = &mut self.request {
+            write.attempt = write.attempt.saturating_add(1);
+        }
+    }
+
+    fn may_be_applied(&self) -> bool {
+        match &self.request {
+            DataRequest::Get { .. } => false,
+            DataRequest::Put { write, .. } => write.attempt > 0 || matches!(self.phase, Phase::Asking { .. }),
+        }
+    }
+}
+
+impl Node {
+    /// Asks the next owner.
+    pub(super) fn forward_next(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
+        row.phase = Phase::Waiting { until: now.mono.after_ms(ROUND_WAIT_MS) };
+        if row.sends >= SENDS_MAX {
+            return self.forward_fail(id, &row, out);
+        }
+        let Some(owner) = self.next_owner(now, &row) else {
+            row.tried.clear();
+            row.sends += 1;
+            return self.put_row_back(id, Row::Forward(row));
+        };
+        if owner == self.me() {
+            return self.forward_to_self(now, id, row, out);
+        }
+        row.sends += 1;
+        row.tried.push(owner);
+        let left_ms = row.deadline.ms_left(now.mono);
+        let hop_ms = FORWARD_HOP_MS.min(u64::from(left_ms / 2).max(1));
+        row.phase = Phase::Asking { owner, until: now.mono.after_ms(hop_ms) };
+        let worth = Worth { ttl_ms: left_ms, sent_us: now.mono.0 };
+        let message = PeerRequest::Forward { worth, request: row.request.clone() };
+        out.push(Output::Peer { to: owner, lane: Lane::Foreground, request: id.into(), message });
+        self.put_row_back(id, Row::Forward(row));
+    }
+
+    /// The first owner not tried yet that answers; else the first that has a link at all.
+    fn next_owner(&self, now: Now, row: &Forward) -> Option<NodeId> {
+        let table = self.table()?;
+        let me = self.me();
+        let open = |node: &NodeId| {
+            !row.tried.contains(node) && (*node == me || self.peers.is_up(*node, Lane::Foreground))
+        };
+        let trusted = |node: &NodeId| *node == me || self.peers.is_trusted(*node, now.mono);
+        let owners = || table.sector(row.sector).holders(row.n).filter(open);
+        owners().find(trusted).or_else(|| owners().next())
+    }
+
+    /// The table has changed and this node has become an owner.
+    fn forward_to_self(&mut self, now: Now, id: RowId, row: Forward, out: &mut Vec<Output>) {
+        let (to, deadline) = (row.to, row.deadline);
+        self.forward_end(id, &row);
+        self.begin(now, to, row.request, Some(deadline), out);
+    }
+
+    pub(super) fn forward_reply(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Forward,
+        from: NodeId,
+        message: PeerReply,
+        out: &mut Vec<Output>,
+    ) {
+        match message {
+            PeerReply::Forwarded(reply) => match reply.result {
+                DataResult::Refused(Reason::NotOwner(epoch)) => {
+                    self.compare_epoch(from, epoch, out);
+                    self.forward_refused(now, id, row, from, out);
+                }
+                DataResult::Refused(reason) if reason.may_pass() => {
+                    row.by = reply.by;
+                    self.forward_refused(now, id, row, from, out);
+                }
+                // An owner given up on does not speak for the one now asked.
+                DataResult::Refused(_) if !row.asks(from) => self.put_row_back(id, Row::Forward(row)),
+                DataResult::Stored { .. }
+                | DataResult::Found { .. }
+                | DataResult::Missing { .. }
+                | DataResult::Refused(_) => self.forward_relay(now, id, &row, reply, out),
+            },
+            PeerReply::Overloaded => self.forward_refused(now, id, row, from, out),
+            PeerReply::Stored { .. }
+            | PeerReply::Same
+            | PeerReply::Held(_)
+            | PeerReply::Absent { .. }
+            | PeerReply::Stale(_)
+            | PeerReply::Behind(_)
+            | PeerReply::Alive { .. }
+            | PeerReply::Table(_) => self.put_row_back(id, Row::Forward(row)),
+        }
+    }
+
+    /// An owner has provably not done it: the next one may, and this was no attempt.
+    fn forward_refused(&mut self, now: Now, id: RowId, row: Forward, from: NodeId, out: &mut Vec<Output>) {
+        if row.asks(from) {
+            self.forward_next(now, id, row, out);
+        } else {
+            self.put_row_back(id, Row::Forward(row));
+        }
+    }
+
+    fn forward_relay(
+        &mut self,
+        now: Now,
+        id: RowId,
+        row: &Forward,
+        mut reply: DataReply,
+        out: &mut Vec<Output>,
+    ) {
+        if row.request.terms().trace {
+            let answered_us = u32::try_from(now.mono.micros_since(row.started)).ok();
+            let step = TraceStep {
+                node: self.me(),
+                role: TraceRole::Forwarder,
+                asked_us: 0,
+                answered_us,
+                dots: Vec::new(),
+            };
+            reply.by.trace.insert(0, step);
+        }
+        self.reply(row.to, reply, out);
+        self.forward_end(id, row);
+    }
+
+    pub(super) fn forward_lost(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Forward,
+        peer: NodeId,
+        out: &mut Vec<Output>,
+    ) {
+        if row.asks(peer) {
+            row.count_attempt();
+            self.forward_next(now, id, row, out);
+        } else {
+            self.put_row_back(id, Row::Forward(row));
+        }
+    }
+
+    pub(super) fn forward_wake(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
+        if now.mono >= row.deadline {
+            return self.forward_fail(id, &row, out);
+        }
+        if let Phase::Asking { owner, .. } = row.phase {
+            self.peers.suspect(owner, now.mono);
+            row.count_attempt();
+        }
+        self.forward_next(now, id, row, out);
+    }
+
+    fn forward_fail(&mut self, id: RowId, row: &Forward, out: &mut Vec<Output>) {
+        let reason = if row.may_be_applied() { Reason::Unconfirmed } else { Reason::NoQuorum };
+        let reply = DataReply { by: row.by.clone(), result: DataResult::Refused(reason) };
+        self.reply(row.to, reply, out);
+        self.forward_end(id, row);
+    }
+
+    fn forward_end(&mut self, id: RowId, row: &Forward) {
+        self.forwarded_bytes = self.forwarded_bytes.saturating_sub(row.request.payload_bytes());
+        self.pending.end(id);
+    }
+}

@@ -1,0 +1,167 @@
+//! The replica: stores and tells one copy, when sender and receiver agree on who owns the sector.
+//!
+//! Also the dispatch of everything else that a peer asks.
+
+use super::io::Output;
+use super::peers::Load;
+use super::{Ack, Node, ReplyTo, Taken};
+use crate::mutant::Mutant;
+use crate::ring::{Durability, KeyspaceSettings};
+use crate::types::{ConnId, Dot, Epoch, Key, NodeId, Now, OpId, RequestId, Stamp};
+use crate::version::Object;
+use crate::wire::peer::{PeerReply, PeerRequest, Place};
+
+impl Node {
+    pub(super) fn on_peer(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        from: NodeId,
+        request: RequestId,
+        message: PeerRequest,
+        out: &mut Vec<Output>,
+    ) {
+        let reply = match message {
+            PeerRequest::Forward { worth, request: data } => {
+                let deadline = self.freshness.deadline(conn, now.mono, worth);
+                return self.begin(now, ReplyTo::Forwarder { conn, request }, data, deadline, out);
+            }
+            PeerRequest::Store { worth, place, key, object, write } => {
+                if self.freshness.deadline(conn, now.mono, worth).is_none() {
+                    return;
+                }
+                self.store_copy(now, (conn, request), place, &key, &object, write)
+            }
+            PeerRequest::Read { worth, place, key, digest } => {
+                if self.freshness.deadline(conn, now.mono, worth).is_none() {
+                    return;
+                }
+                Some(self.tell_copy(place, &key, digest))
+            }
+            PeerRequest::Transfer { place, entries } => self.store_chunk((conn, request), place, &entries),
+            PeerRequest::Probe { epoch } => {
+                self.compare_epoch(from, epoch, out);
+                Some(self.alive())
+            }
+            PeerRequest::FetchTable => self.view.as_ref().map(|view| PeerReply::Table(view.bytes.clone())),
+            PeerRequest::PushTable(bytes) => return self.adopt_bytes(now, bytes, out),
+        };
+        if let Some(message) = reply {
+            out.push(Output::PeerReply { conn, request, message });
+        }
+    }
+
+    fn alive(&self) -> PeerReply {
+        let Load { epoch, keys, bytes } = self.own_load();
+        PeerReply::Alive { epoch, keys, bytes }
+    }
+
+    /// What this node says of itself.
+    pub(super) fn own_load(&self) -> Load {
+        let (keys, bytes) = self.engine.size();
+        let epoch = self.table().map_or(Epoch(0), |table| table.epoch);
+        Load { epoch, keys, bytes }
+    }
+
+    /// Whether a data message may be acted on: both sides must have the sector's present owners,
+    /// and this node must be one of them.
+    fn agree(&self, place: Place, key: Option<&Key>) -> Result<KeyspaceSettings, PeerReply> {
+        let Some(table) = self.table() else { return Err(PeerReply::Behind(Epoch(0))) };
+        let owners = table.sector(place.sector);
+        if !self.options.planted.is(Mutant::NoEpochCheck) && place.conf_epoch < owners.conf_epoch {
+            return Err(PeerReply::Stale(table.epoch));
+        }
+        if place.conf_epoch > owners.conf_epoch {
+            return Err(PeerReply::Behind(table.epoch));
+        }
+        let Some(keyspace) = table.keyspaces.get(&place.keyspace) else {
+            return Err(PeerReply::Behind(table.epoch));
+        };
+        let n = usize::from(keyspace.settings.n);
+        let mine = owners.nodes(n).any(|node| node == self.me());
+        let right_sector = key.is_none_or(|key| table.sector_of(key) == place.sector);
+        if mine && right_sector { Ok(keyspace.settings) } else { Err(PeerReply::Stale(table.epoch)) }
+    }
+
+    /// Merges a copy; the acknowledgement goes once it is durable. Returns an answer to give now.
+    fn store_copy(
+        &mut self,
+        now: Now,
+        to: (ConnId, RequestId),
+        place: Place,
+        key: &Key,
+        object: &Object,
+        write: Option<(OpId, Dot)>,
+    ) -> Option<PeerReply> {
+        let settings = match self.agree(place, Some(key)) {
+            Ok(settings) => settings,
+            Err(refusal) => return Some(refusal),
+        };
+        if self.options.planted.is(Mutant::DropReplicaWrite) {
+            return Some(PeerReply::Stored { higher: None });
+        }
+        self.clock.observe(object.highest_stamp(), now.wall);
+        if let Some((op, dot)) = write {
+            self.ops.insert(op, Taken { dot, row: None });
+        }
+        let at = (place.keyspace, place.sector);
+        let merged = self.engine.merge(at, key, object, settings.durability);
+        let higher = self.engine.object(at, key).and_then(|held| concurrent_higher(held, object));
+        self.hold_reply(to, merged.ticket, settings.durability, PeerReply::Stored { higher })
+    }
+
+    fn hold_reply(
+        &mut self,
+        (conn, request): (ConnId, RequestId),
+        ticket: crate::engine::Ticket,
+        durability: Durability,
+        message: PeerReply,
+    ) -> Option<PeerReply> {
+        let durability =
+            if self.options.planted.is(Mutant::AckBeforeDurable) { Durability::Memory } else { durability };
+        match self.gate.hold(&self.engine, ticket, durability, Ack::Peer { conn, request, message })? {
+            Ack::Peer { message, .. } => Some(message),
+            Ack::Own(_) => None,
+        }
+    }
+
+    fn tell_copy(&self, place: Place, key: &Key, digest: Option<u64>) -> PeerReply {
+        let settings = match self.agree(place, Some(key)) {
+            Ok(settings) => settings,
+            Err(refusal) => return refusal,
+        };
+        match self.engine.object((place.keyspace, place.sector), key) {
+            Some(object) if digest == Some(self.digest(object, key)) => PeerReply::Same,
+            Some(object) => PeerReply::Held(object.clone()),
+            None => PeerReply::Absent { vouched: self.vouches(settings.durability) },
+        }
+    }
+
+    /// Merges a piece of a sector that is moving here.
+    fn store_chunk(
+        &mut self,
+        to: (ConnId, RequestId),
+        place: Place,
+        entries: &[(Key, Object)],
+    ) -> Option<PeerReply> {
+        let settings = match self.agree(place, None) {
+            Ok(settings) => settings,
+            Err(refusal) => return Some(refusal),
+        };
+        let at = (place.keyspace, place.sector);
+        let mut ticket = crate::engine::Ticket::default();
+        for (key, object) in entries {
+            ticket = ticket.max(self.engine.merge(at, key, object, settings.durability).ticket);
+        }
+        // A moved copy is synced whatever the keyspace's own durability: the old one will be given up.
+        let durability =
+            if settings.durability == Durability::Memory { Durability::Memory } else { Durability::Sync };
+        self.hold_reply(to, ticket, durability, PeerReply::Stored { higher: None })
+    }
+}
+
+/// The highest stamp held among writes that `object` does not know of, if it is above all of its own.
+fn concurrent_higher(held: &Object, object: &Object) -> Option<Stamp> {
+    let unknown = held.siblings().iter().filter(|sibling| !object.context().covers(sibling.dot));
+    unknown.map(|sibling| sibling.stamp).max().filter(|&stamp| stamp > object.highest_stamp())
+}

@@ -1,0 +1,178 @@
+//! A client's request, whether it came from the client or was forwarded by a peer: what is wrong
+//! with it, and who is to coordinate it.
+
+use super::forward::Forward;
+use super::io::Output;
+use super::{Node, ReplyTo};
+use crate::limits::PENDING_BYTES_MAX;
+use crate::ring::{KeyspaceSettings, Sector, Table};
+use crate::types::{Instant, KeyspaceId, NodeId, Now, SectorId};
+use crate::version::Content;
+use crate::wire::client::{DataReply, DataRequest, Provenance, Reason};
+use std::sync::Arc;
+
+/// A request that passed every check.
+#[derive(Clone, Debug)]
+pub(super) struct Checked {
+    pub(super) table: Arc<Table>,
+    pub(super) keyspace: KeyspaceId,
+    pub(super) settings: KeyspaceSettings,
+    pub(super) sector: SectorId,
+    /// R or W: the request's own, or the keyspace's.
+    pub(super) quorum: u8,
+    pub(super) deadline: Instant,
+}
+
+impl Checked {
+    pub(super) fn owners(&self) -> &Sector {
+        self.table.sector(self.sector)
+    }
+
+    pub(super) fn n(&self) -> usize {
+        usize::from(self.settings.n)
+    }
+
+    /// Nobody yet, of how many.
+    pub(super) fn provenance(&self, coordinator: NodeId) -> Provenance {
+        let slots = self.table.slots(self.sector, self.settings.n).len();
+        Provenance {
+            coordinator,
+            answered: 0,
+            needed: self.quorum,
+            slots: u8::try_from(slots).unwrap_or(u8::MAX),
+            trace: Vec::new(),
+        }
+    }
+}
+
+impl Node {
+    /// Begins work on a data request, or refuses it. `deadline` is none if it came too late.
+    pub(super) fn begin(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        request: DataRequest,
+        deadline: Option<Instant>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(deadline) = deadline else {
+            return self.reply(to, DataReply::refused(Reason::Expired), out);
+        };
+        let checked = match self.check(&request, deadline) {
+            Ok(checked) => checked,
+            Err(reason) => return self.reply(to, DataReply::refused(reason), out),
+        };
+        let me = self.me();
+        let holds = checked.owners().holders(checked.n()).any(|node| node == me);
+        match (to, holds) {
+            (ReplyTo::Forwarder { .. }, true) => {
+                if let Err(reason) = self.coordinate(now, to, &request, &checked, out) {
+                    self.refuse(to, reason, &checked, out);
+                }
+            }
+            (ReplyTo::Client { .. }, true) => match self.coordinate(now, to, &request, &checked, out) {
+                Ok(()) => {}
+                // Another owner may reach the quorum that this one cannot.
+                Err(Reason::NoQuorum) => self.forward(now, to, request, &checked, vec![me], out),
+                Err(reason) => self.refuse(to, reason, &checked, out),
+            },
+            (ReplyTo::Client { .. }, false) if !request.terms().direct => {
+                self.forward(now, to, request, &checked, Vec::new(), out);
+            }
+            (ReplyTo::Forwarder { .. } | ReplyTo::Client { .. }, false) => {
+                self.refuse(to, Reason::NotOwner(checked.table.epoch), &checked, out);
+            }
+        }
+    }
+
+    fn refuse(&self, to: ReplyTo, reason: Reason, checked: &Checked, out: &mut Vec<Output>) {
+        use crate::wire::client::DataResult;
+        let by = checked.provenance(self.me());
+        self.reply(to, DataReply { by, result: DataResult::Refused(reason) }, out);
+    }
+
+    /// Coordinates a request here, or says why nothing was begun.
+    pub(super) fn coordinate(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        request: &DataRequest,
+        checked: &Checked,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Reason> {
+        match request {
+            DataRequest::Get { terms } => self.begin_get(now, to, terms, checked, out),
+            DataRequest::Put { terms, write } => self.begin_put(now, to, terms, write, checked, out),
+        }
+    }
+
+    fn check(&self, request: &DataRequest, deadline: Instant) -> Result<Checked, Reason> {
+        if self.stopping {
+            return Err(Reason::Stopping);
+        }
+        self.check_sizes(request)?;
+        let Some(view) = &self.view else { return Err(Reason::NotServing { members: 0, needed: 1 }) };
+        let table = Arc::clone(&view.table);
+        if !table.is_serving() {
+            let members = u16::try_from(table.present().count()).unwrap_or(u16::MAX);
+            return Err(Reason::NotServing { members, needed: table.n });
+        }
+        let terms = request.terms();
+        let (keyspace, entry) = table.keyspace(&terms.keyspace).ok_or(Reason::UnknownKeyspace)?;
+        let settings = entry.settings;
+        let usual = match request {
+            DataRequest::Get { .. } => settings.r,
+            DataRequest::Put { .. } => settings.w,
+        };
+        let quorum = if terms.quorum == 0 { usual } else { terms.quorum };
+        if quorum > settings.n {
+            return Err(Reason::BadQuorum { n: settings.n });
+        }
+        if self.pending.is_full() || self.forwarded_bytes > PENDING_BYTES_MAX {
+            return Err(Reason::Overloaded);
+        }
+        let sector = table.sector_of(&terms.key);
+        Ok(Checked { table, keyspace, settings, sector, quorum, deadline })
+    }
+
+    fn check_sizes(&self, request: &DataRequest) -> Result<(), Reason> {
+        let key_bytes = request.terms().key.len();
+        if key_bytes == 0 {
+            return Err(Reason::EmptyKey);
+        }
+        if key_bytes > self.options.key_bytes_max {
+            return Err(Reason::KeyTooLong { max: u32_of(self.options.key_bytes_max) });
+        }
+        let value_bytes = match request {
+            DataRequest::Get { .. } => 0,
+            DataRequest::Put { write, .. } => match &write.content {
+                Content::Value(value) => value.len(),
+                Content::Tombstone => 0,
+            },
+        };
+        if value_bytes > self.options.value_bytes_max {
+            return Err(Reason::ValueTooLarge { max: u32_of(self.options.value_bytes_max) });
+        }
+        Ok(())
+    }
+
+    fn forward(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        mut request: DataRequest,
+        checked: &Checked,
+        tried: Vec<NodeId>,
+        out: &mut Vec<Output>,
+    ) {
+        // Kept past this turn, for a second try: it must not pin the receive buffer.
+        request.detach();
+        self.forwarded_bytes += request.payload_bytes();
+        let id = self.pending.reserve();
+        self.forward_next(now, id, Forward::new(now, to, request, checked, tried), out);
+    }
+}
+
+fn u32_of(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
