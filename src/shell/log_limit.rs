@@ -18,14 +18,14 @@ impl LogLimit {
     /// Logs one warning, or counts it if there were too many just now.
     pub(crate) fn warn(&mut self, text: &dyn Display) {
         if self.admit(Instant::now()) {
-            log::warn!("{text}");
+            log::warn!(target: "gtstore::shell::net", "{text}");
         }
     }
 
     fn admit(&mut self, now: Instant) -> bool {
         if self.window.is_none_or(|start| now.duration_since(start) >= WINDOW) {
             if self.lines > LINES_MAX {
-                log::warn!("{} further warnings of this kind were not shown", self.lines - LINES_MAX);
+                log::warn!(target: "gtstore::shell::net", "{} further warnings were not shown", self.lines - LINES_MAX);
             }
             self.window = Some(now);
             self.lines = 0;

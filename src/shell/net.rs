@@ -257,6 +257,12 @@ impl Net {
         self.find(conn).map_or(0, Conn::queued)
     }
 
+    /// Whether any connection has bytes queued.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        self.conns.iter().any(|(_, (_, conn))| conn.may_write() && conn.queued() > 0)
+    }
+
     /// The address of the other side, while the connection lives.
     #[must_use]
     pub fn peer_addr(&self, conn: ConnId) -> Option<SocketAddr> {

