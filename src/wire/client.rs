@@ -114,7 +114,8 @@ pub struct DataReply {
 /// What came of a data request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DataResult {
-    /// The write is durable at W slots. The context is the request's own and the new write.
+    /// The write is durable at W slots. The context is the request's own and the new write, unless
+    /// that would cover a sibling which the client has not seen.
     Stored {
         /// For the client's next write of this key.
         context: Context,
