@@ -101,8 +101,8 @@ impl World {
                 let (object, model) = &self.copies[copy];
                 self.last_read = Seen { context: object.client_context(), dots: model.heard.clone() };
             }
-            Action::Write { copy } => self.put(copy, Some(self.last_read.clone()), false),
-            Action::WriteOn { copy } => self.put(copy, Some(self.last_answer.clone()), false),
+            Action::Write { copy } => self.put(copy, Some(&self.last_read.clone()), false),
+            Action::WriteOn { copy } => self.put(copy, Some(&self.last_answer.clone()), false),
             Action::Merge { from, to } => {
                 let (object, model) = self.copies[from].clone();
                 self.copies[to].0.merge(&object);
@@ -111,18 +111,18 @@ impl World {
         }
     }
 
-    fn put(&mut self, copy: usize, seen: Option<Seen>, replaces_all: bool) {
+    fn put(&mut self, copy: usize, seen: Option<&Seen>, replaces_all: bool) {
         self.writes += 1;
         let dot = Dot { actor: actor(copy), seq: self.writes };
         // Stamps repeat on purpose.
         let new = sibling(dot, self.writes / 2 % 7);
         let (object, model) = &mut self.copies[copy];
-        let known = seen.clone().unwrap_or_default();
+        let known = seen.cloned().unwrap_or_default();
         let vector = known.context.vector.clone();
         let replaces = if replaces_all { Replaces::All } else { Replaces::Seen(&vector) };
         let replaced = if replaces_all { model.live() } else { known.dots.clone() };
         object.put(replaces, &vector, new.clone());
-        let answer = object.context_after_put(seen.as_ref().map(|seen| &seen.context), dot, new.stamp);
+        let answer = object.context_after_put(seen.map(|seen| &seen.context), dot, new.stamp);
         self.rightly_replaced.extend(&replaced);
         model.heard.extend(&known.dots);
         model.replaced.extend(replaced);
