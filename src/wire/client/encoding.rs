@@ -375,7 +375,7 @@ impl Message for ClientReply {
                 encode_cursor(next.as_ref(), out);
             }
             ClientReply::KeyspaceCreated(id) => out.u16(id.0),
-            ClientReply::Error(text) => out.text(text),
+            ClientReply::Error(text) => out.short_text(text, TEXT_BYTES_MAX),
         }
     }
 
