@@ -437,21 +437,31 @@ impl fmt::Display for Reason {
                 "too few owners of the key could be reached; nothing was written; see `gtstore status`",
             ),
             Reason::Unconfirmed => f.write_str(
-                "too few owners confirmed in time; the write may or may not have happened; read the key before repeating it",
+                "too few owners confirmed in time; the write may or may not have happened; \
+                 read the key before repeating it",
             ),
-            Reason::Overloaded => f.write_str("the node has too much work in hand; nothing was begun; try again later"),
-            Reason::Expired => f.write_str("the request was past its deadline before it was begun; allow it more time"),
+            Reason::Overloaded => {
+                f.write_str("the node has too much work in hand; nothing was begun; try again later")
+            }
+            Reason::Expired => {
+                f.write_str("the request was past its deadline before it was begun; allow it more time")
+            }
             Reason::EmptyKey => f.write_str("the key is empty; keys have at least 1 byte"),
             Reason::KeyTooLong { max } => write!(f, "the key is over the limit of {max} bytes"),
             Reason::ValueTooLarge { max } => write!(f, "the value is over the limit of {max} bytes"),
             Reason::TooManySiblings { max } => write!(
                 f,
-                "the key has its limit of {max} concurrent values or their bytes; read it, settle them, and write with the context"
+                "the key has its limit of {max} concurrent values or their bytes; \
+                 read it, settle them, and write with the context"
             ),
             Reason::UnknownKeyspace => f.write_str("there is no such keyspace; see `gtstore keyspace list`"),
             Reason::BadQuorum { n } => write!(f, "R and W must be between 1 and the keyspace's {n} copies"),
-            Reason::NotOwner(epoch) => write!(f, "this node does not own the key in the table of epoch {epoch}"),
-            Reason::NotOnDataPath => f.write_str("the manager neither reads nor writes keys; ask a storage node"),
+            Reason::NotOwner(epoch) => {
+                write!(f, "this node does not own the key in the table of epoch {epoch}")
+            }
+            Reason::NotOnDataPath => {
+                f.write_str("the manager neither reads nor writes keys; ask a storage node")
+            }
             Reason::Stopping => f.write_str("the node is stopping; ask another"),
         }
     }
