@@ -160,6 +160,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn settled(nodes: &[u32]) -> Vec<Slot> {
         nodes.iter().map(|&node| Slot::Settled(NodeId(node))).collect()
@@ -208,5 +210,125 @@ mod tests {
         assert_eq!(tally.retarget(&slots), None);
         assert_eq!(tally.accept(NodeId(2)), None);
         assert_eq!(tally.accept(NodeId(4)), Some(Verdict::Reached));
+    }
+
+    /// What the slots come to, by going through the answers from the start each time.
+    struct Model {
+        slots: Vec<Slot>,
+        given: BTreeSet<NodeId>,
+        refused: BTreeSet<NodeId>,
+    }
+
+    impl Model {
+        fn over(slots: &[Slot]) -> Self {
+            Self { slots: slots.to_vec(), given: BTreeSet::new(), refused: BTreeSet::new() }
+        }
+
+        fn count(&self, mut fits: impl FnMut(NodeId) -> bool) -> usize {
+            self.slots.iter().filter(|slot| slot.nodes().all(&mut fits)).count()
+        }
+
+        fn accepted(&self) -> usize {
+            self.count(|node| self.given.contains(&node))
+        }
+
+        fn possible(&self) -> usize {
+            self.count(|node| self.given.contains(&node) || !self.refused.contains(&node))
+        }
+
+        fn verdict(&self, needed: usize) -> Option<Verdict> {
+            if self.accepted() >= needed {
+                Some(Verdict::Reached)
+            } else if self.possible() < needed {
+                Some(Verdict::Unreachable)
+            } else {
+                None
+            }
+        }
+
+        /// Those that are owners no more are forgotten: a node that comes back was not asked.
+        fn retarget(&mut self, slots: &[Slot]) {
+            self.slots = slots.to_vec();
+            let nodes: BTreeSet<_> = slots.iter().flat_map(Slot::nodes).collect();
+            self.given.retain(|node| nodes.contains(node));
+            self.refused.retain(|node| nodes.contains(node));
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Accept(NodeId),
+        Refuse(NodeId),
+        Retarget(Vec<Slot>),
+    }
+
+    /// One to five slots over nine nodes, each node in one place, some slots moving.
+    fn slots() -> impl Strategy<Value = Vec<Slot>> {
+        let nodes = Just((1..=10).map(NodeId).collect::<Vec<_>>()).prop_shuffle();
+        (nodes, prop::collection::vec(any::<bool>(), 1..=5)).prop_map(|(nodes, moving)| {
+            let pairs = nodes.chunks_exact(2);
+            let slot = |(pair, moving): (&[NodeId], bool)| match moving {
+                true => Slot::Moving { old: pair[0], new: pair[1] },
+                false => Slot::Settled(pair[0]),
+            };
+            pairs.zip(moving).map(slot).collect()
+        })
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let node = (1u32..=10).prop_map(NodeId);
+        prop_oneof![
+            6 => node.clone().prop_map(Event::Accept),
+            3 => node.prop_map(Event::Refuse),
+            1 => slots().prop_map(Event::Retarget),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_tally_counts_as_the_model_does(
+            first in slots(),
+            needed in 1usize..=5,
+            events in prop::collection::vec(event(), 0..30),
+        ) {
+            let mut tally = Tally::new(&first, needed, Planted::NONE);
+            let mut model = Model::over(&first);
+            let mut decided = false;
+            for event in events {
+                let verdict = match &event {
+                    Event::Accept(node) => {
+                        if model.slots.iter().any(|slot| slot.nodes().any(|owner| owner == *node)) {
+                            model.given.insert(*node);
+                        }
+                        tally.accept(*node)
+                    }
+                    Event::Refuse(node) => {
+                        if model.slots.iter().any(|slot| slot.nodes().any(|owner| owner == *node)) {
+                            model.refused.insert(*node);
+                        }
+                        tally.refuse(*node)
+                    }
+                    Event::Retarget(slots) => {
+                        model.retarget(slots);
+                        tally.retarget(slots)
+                    }
+                };
+                prop_assert_eq!(tally.accepted(), model.accepted());
+                prop_assert_eq!(tally.possible(), model.possible());
+                let awaited = |node: NodeId| !model.given.contains(&node) && !model.refused.contains(&node);
+                let complete = !model.slots.iter().flat_map(Slot::nodes).any(awaited);
+                prop_assert_eq!(tally.is_complete(), complete);
+                match verdict {
+                    Some(verdict) => {
+                        prop_assert!(!decided, "a second verdict after {event:?}");
+                        prop_assert_eq!(Some(verdict), model.verdict(needed));
+                        decided = true;
+                    }
+                    None => prop_assert!(decided || model.verdict(needed).is_none(), "no verdict after {event:?}"),
+                }
+            }
+        }
     }
 }

@@ -146,8 +146,7 @@ impl Node {
         {
             return Err(Reason::TooManySiblings { max: SIBLINGS_MAX as u16 });
         }
-        let mut context = write.context.clone().unwrap_or_default();
-        context.add(dot, stamp);
+        let context = object.context_after_put(write.context.as_ref(), dot, stamp);
         let row = self.put_row(now, to, terms, checked, write.op, dot, context);
         let row = Put { object, may_raise: lww && first, ..row };
         self.store(now, row, out);
@@ -190,8 +189,7 @@ impl Node {
         let object = self.engine.object(place, &terms.key).cloned().unwrap_or_default();
         let sibling = object.siblings().iter().find(|sibling| sibling.dot == taken.dot);
         let stamp = sibling.map_or(write.stamp, |sibling| sibling.stamp);
-        let mut context = write.context.clone().unwrap_or_default();
-        context.add(taken.dot, stamp);
+        let context = object.context_after_put(write.context.as_ref(), taken.dot, stamp);
         let row = self.put_row(now, to, terms, checked, write.op, taken.dot, context);
         self.store(now, Put { object, ..row }, out);
         Ok(())

@@ -7,6 +7,8 @@
 //! messages, disks or quorums.
 
 mod object;
+#[cfg(test)]
+mod tests;
 mod vector;
 
 pub use object::{Content, Object, Replaces, Sibling};

@@ -148,6 +148,27 @@ impl Object {
         Context { vector: self.context.clone(), stamp: self.highest_stamp() }
     }
 
+    /// The context to answer a put with, asked of the object it was put into: what the client had
+    /// seen, and its own write.
+    ///
+    /// A vector that names the new dot covers every earlier one of its actor as well. Where one of
+    /// those is still held and the client has not seen it, the new dot is left out: the client's
+    /// next write is then concurrent with this one, where otherwise it would silently replace a
+    /// value nobody has read.
+    #[must_use]
+    pub fn context_after_put(&self, seen: Option<&Context>, dot: Dot, stamp: Stamp) -> Context {
+        let mut context = seen.cloned().unwrap_or_default();
+        let unseen = |held: &Sibling| {
+            held.dot.actor == dot.actor && held.dot.seq < dot.seq && !context.vector.covers(held.dot)
+        };
+        if self.siblings.iter().any(unseen) {
+            context.stamp = context.stamp.max(stamp);
+        } else {
+            context.add(dot, stamp);
+        }
+        context
+    }
+
     /// Bytes of all values held.
     #[must_use]
     pub fn value_bytes(&self) -> usize {

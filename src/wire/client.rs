@@ -1,21 +1,14 @@
 //! Between a client and a node, or a client and the manager.
 //!
 //! Data requests are the ones a node may hand on to a coordinator, so they stand in an enum of
-//! their own ([`DataRequest`]); everything else is answered by whoever is asked.
+//! their own ([`DataRequest`]); everything else is answered by whoever is asked. The messages are
+//! here, their bytes in `encoding`.
 
-use super::Message;
-use super::codec::{DecodeError, Reader, Writer};
-use super::object::{decode_context, decode_dot, encode_context, encode_dot};
+mod encoding;
+
 use super::peer::Worth;
-use super::table::{decode_settings, encode_settings, member_state, member_state_byte};
-use crate::limits::{
-    ADDR_BYTES_MAX, DUMP_ENTRIES_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, MANAGER_BODY_BYTES_MAX,
-    MEMBERS_MAX, SIBLINGS_DECODED_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
-};
 use crate::ring::{KeyspaceSettings, MemberState};
-use crate::types::{
-    ClientId, ClusterId, Dot, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
-};
+use crate::types::{ClusterId, Dot, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};
 use crate::version::{Content, Context};
 use bytes::Bytes;
 use std::fmt;
@@ -114,7 +107,8 @@ pub struct DataReply {
 /// What came of a data request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DataResult {
-    /// The write is durable at W slots. The context is the request's own and the new write.
+    /// The write is durable at W slots. The context is the request's own and the new write, unless
+    /// that would cover a sibling which the client has not seen.
     Stored {
         /// For the client's next write of this key.
         context: Context,
@@ -443,487 +437,32 @@ impl fmt::Display for Reason {
                 "too few owners of the key could be reached; nothing was written; see `gtstore status`",
             ),
             Reason::Unconfirmed => f.write_str(
-                "too few owners confirmed in time; the write may or may not have happened; read the key before repeating it",
+                "too few owners confirmed in time; the write may or may not have happened; \
+                 read the key before repeating it",
             ),
-            Reason::Overloaded => f.write_str("the node has too much work in hand; nothing was begun; try again later"),
-            Reason::Expired => f.write_str("the request was past its deadline before it was begun; allow it more time"),
+            Reason::Overloaded => {
+                f.write_str("the node has too much work in hand; nothing was begun; try again later")
+            }
+            Reason::Expired => {
+                f.write_str("the request was past its deadline before it was begun; allow it more time")
+            }
             Reason::EmptyKey => f.write_str("the key is empty; keys have at least 1 byte"),
             Reason::KeyTooLong { max } => write!(f, "the key is over the limit of {max} bytes"),
             Reason::ValueTooLarge { max } => write!(f, "the value is over the limit of {max} bytes"),
             Reason::TooManySiblings { max } => write!(
                 f,
-                "the key has its limit of {max} concurrent values or their bytes; read it, settle them, and write with the context"
+                "the key has its limit of {max} concurrent values or their bytes; \
+                 read it, settle them, and write with the context"
             ),
             Reason::UnknownKeyspace => f.write_str("there is no such keyspace; see `gtstore keyspace list`"),
             Reason::BadQuorum { n } => write!(f, "R and W must be between 1 and the keyspace's {n} copies"),
-            Reason::NotOwner(epoch) => write!(f, "this node does not own the key in the table of epoch {epoch}"),
-            Reason::NotOnDataPath => f.write_str("the manager neither reads nor writes keys; ask a storage node"),
+            Reason::NotOwner(epoch) => {
+                write!(f, "this node does not own the key in the table of epoch {epoch}")
+            }
+            Reason::NotOnDataPath => {
+                f.write_str("the manager neither reads nor writes keys; ask a storage node")
+            }
             Reason::Stopping => f.write_str("the node is stopping; ask another"),
         }
     }
-}
-
-const DATA: u8 = 0x11;
-const CONTACT: u8 = 0x12;
-const TABLE_REQUEST: u8 = 0x13;
-const STATUS: u8 = 0x14;
-const DUMP: u8 = 0x15;
-const CREATE_KEYSPACE: u8 = 0x16;
-
-const DATA_REPLY: u8 = 0x21;
-const CONTACT_REPLY: u8 = 0x22;
-const TABLE_REPLY: u8 = 0x23;
-const TABLE_IS_CURRENT: u8 = 0x24;
-const STATUS_REPLY: u8 = 0x25;
-const DUMP_REPLY: u8 = 0x26;
-const KEYSPACE_CREATED: u8 = 0x27;
-const ERROR: u8 = 0x28;
-
-const DIRECT: u8 = 1;
-const TRACE: u8 = 2;
-
-const TRACE_STEPS_MAX: usize = 64;
-const ZONE_BYTES_MAX: usize = 64;
-
-impl Message for ClientRequest {
-    fn kind(&self) -> u8 {
-        match self {
-            ClientRequest::Data { .. } => DATA,
-            ClientRequest::Contact => CONTACT,
-            ClientRequest::Table { .. } => TABLE_REQUEST,
-            ClientRequest::Status => STATUS,
-            ClientRequest::Dump { .. } => DUMP,
-            ClientRequest::CreateKeyspace { .. } => CREATE_KEYSPACE,
-        }
-    }
-
-    fn encode(&self, out: &mut Writer) {
-        match self {
-            ClientRequest::Data { worth, request } => {
-                out.u32(worth.ttl_ms);
-                out.u64(worth.sent_us);
-                request.encode_tagged(out);
-            }
-            ClientRequest::Contact | ClientRequest::Status => {}
-            ClientRequest::Table { known } => out.u64(known.0),
-            ClientRequest::Dump { keyspace, after } => {
-                out.text(keyspace);
-                encode_cursor(after.as_ref(), out);
-            }
-            ClientRequest::CreateKeyspace { name, settings } => {
-                out.text(name);
-                encode_settings(settings, out);
-            }
-        }
-    }
-
-    fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(body);
-        let message = match kind {
-            DATA => ClientRequest::Data {
-                worth: Worth { ttl_ms: reader.u32()?, sent_us: reader.u64()? },
-                request: DataRequest::decode_tagged(&mut reader)?,
-            },
-            CONTACT => ClientRequest::Contact,
-            TABLE_REQUEST => ClientRequest::Table { known: Epoch(reader.u64()?) },
-            STATUS => ClientRequest::Status,
-            DUMP => ClientRequest::Dump {
-                keyspace: reader.text("keyspace name", KEYSPACE_NAME_BYTES_MAX)?,
-                after: decode_cursor(&mut reader)?,
-            },
-            CREATE_KEYSPACE => ClientRequest::CreateKeyspace {
-                name: reader.text("keyspace name", KEYSPACE_NAME_BYTES_MAX)?,
-                settings: decode_settings(&mut reader)?,
-            },
-            other => return Err(DecodeError::UnknownKind(other)),
-        };
-        reader.finish()?;
-        Ok(message)
-    }
-}
-
-impl DataRequest {
-    pub(crate) fn encode_tagged(&self, out: &mut Writer) {
-        match self {
-            DataRequest::Get { terms } => {
-                out.u8(1);
-                encode_terms(terms, out);
-            }
-            DataRequest::Put { terms, write } => {
-                out.u8(2);
-                encode_terms(terms, out);
-                encode_client_write(write, out);
-            }
-        }
-    }
-
-    pub(crate) fn decode_tagged(reader: &mut Reader) -> Result<Self, DecodeError> {
-        match reader.u8()? {
-            1 => Ok(DataRequest::Get { terms: decode_terms(reader)? }),
-            2 => Ok(DataRequest::Put { terms: decode_terms(reader)?, write: decode_client_write(reader)? }),
-            _ => Err(DecodeError::Invalid("data request")),
-        }
-    }
-}
-
-fn encode_terms(terms: &Terms, out: &mut Writer) {
-    out.text(&terms.keyspace);
-    out.bytes(&terms.key);
-    out.u8(terms.quorum);
-    out.u8(if terms.direct { DIRECT } else { 0 } | if terms.trace { TRACE } else { 0 });
-}
-
-fn decode_terms(reader: &mut Reader) -> Result<Terms, DecodeError> {
-    let keyspace = reader.text("keyspace name", KEYSPACE_NAME_BYTES_MAX)?;
-    // Well above the limit on keys, so that one over it is a refusal and not a broken connection.
-    let key = reader.bytes("key", 64 * KEY_BYTES_MAX)?;
-    let quorum = reader.u8()?;
-    let flags = reader.u8()?;
-    if flags & !(DIRECT | TRACE) != 0 {
-        return Err(DecodeError::Invalid("terms flags"));
-    }
-    Ok(Terms { keyspace, key, quorum, direct: flags & DIRECT != 0, trace: flags & TRACE != 0 })
-}
-
-fn encode_client_write(write: &Write, out: &mut Writer) {
-    out.u128(write.op.client.0);
-    out.u64(write.op.seq);
-    out.u8(write.attempt);
-    out.u64(write.stamp.0);
-    out.bool(write.context.is_some());
-    if let Some(context) = &write.context {
-        encode_context(context, out);
-    }
-    match &write.content {
-        Content::Tombstone => out.u8(0),
-        Content::Value(value) => {
-            out.u8(1);
-            out.value(value);
-        }
-    }
-}
-
-fn decode_client_write(reader: &mut Reader) -> Result<Write, DecodeError> {
-    let op = OpId { client: ClientId(reader.u128()?), seq: reader.u64()? };
-    let attempt = reader.u8()?;
-    let stamp = Stamp(reader.u64()?);
-    let context = if reader.bool("context flag")? { Some(decode_context(reader)?) } else { None };
-    let content = match reader.u8()? {
-        0 => Content::Tombstone,
-        // As for keys: a little over the limit is refused in words.
-        1 => Content::Value(reader.bytes("value", 2 * VALUE_BYTES_MAX)?),
-        _ => return Err(DecodeError::Invalid("content")),
-    };
-    Ok(Write { content, context, op, attempt, stamp })
-}
-
-impl DataReply {
-    pub(crate) fn encode_tagged(&self, out: &mut Writer) {
-        encode_provenance(&self.by, out);
-        match &self.result {
-            DataResult::Stored { context } => {
-                out.u8(1);
-                encode_context(context, out);
-            }
-            DataResult::Found { values, context } => {
-                out.u8(2);
-                encode_context(context, out);
-                out.count(values.len());
-                for version in values {
-                    encode_dot(version.dot, out);
-                    out.u64(version.stamp.0);
-                    out.value(&version.value);
-                }
-            }
-            DataResult::Missing { context } => {
-                out.u8(3);
-                encode_context(context, out);
-            }
-            DataResult::Refused(reason) => {
-                out.u8(4);
-                encode_reason(*reason, out);
-            }
-        }
-    }
-
-    pub(crate) fn decode_tagged(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let by = decode_provenance(reader)?;
-        let result = match reader.u8()? {
-            1 => DataResult::Stored { context: decode_context(reader)? },
-            2 => {
-                let context = decode_context(reader)?;
-                let count = reader.count("values", SIBLINGS_DECODED_MAX, 28)?;
-                let mut values = Vec::with_capacity(count);
-                for _ in 0..count {
-                    let (dot, stamp) = (decode_dot(reader)?, Stamp(reader.u64()?));
-                    values.push(Version { dot, stamp, value: reader.bytes("value", VALUE_BYTES_MAX)? });
-                }
-                DataResult::Found { values, context }
-            }
-            3 => DataResult::Missing { context: decode_context(reader)? },
-            4 => DataResult::Refused(decode_reason(reader)?),
-            _ => return Err(DecodeError::Invalid("data result")),
-        };
-        Ok(Self { by, result })
-    }
-}
-
-fn encode_provenance(by: &Provenance, out: &mut Writer) {
-    out.u32(by.coordinator.0);
-    out.u8(by.answered);
-    out.u8(by.needed);
-    out.u8(by.slots);
-    out.count(by.trace.len());
-    for step in &by.trace {
-        out.u32(step.node.0);
-        out.u8(match step.role {
-            TraceRole::Forwarder => 1,
-            TraceRole::Coordinator => 2,
-            TraceRole::Replica => 3,
-        });
-        out.u32(step.asked_us);
-        out.u32(step.answered_us.unwrap_or(u32::MAX));
-        out.count(step.dots.len());
-        for &dot in &step.dots {
-            encode_dot(dot, out);
-        }
-    }
-}
-
-fn decode_provenance(reader: &mut Reader) -> Result<Provenance, DecodeError> {
-    let coordinator = NodeId(reader.u32()?);
-    let (answered, needed, slots) = (reader.u8()?, reader.u8()?, reader.u8()?);
-    let count = reader.count("trace", TRACE_STEPS_MAX, 17)?;
-    let mut trace = Vec::with_capacity(count);
-    for _ in 0..count {
-        let node = NodeId(reader.u32()?);
-        let role = match reader.u8()? {
-            1 => TraceRole::Forwarder,
-            2 => TraceRole::Coordinator,
-            3 => TraceRole::Replica,
-            _ => return Err(DecodeError::Invalid("trace role")),
-        };
-        let asked_us = reader.u32()?;
-        let answered_us = Some(reader.u32()?).filter(|&at| at != u32::MAX);
-        let dot_count = reader.count("trace dots", SIBLINGS_DECODED_MAX, 16)?;
-        let mut dots = Vec::with_capacity(dot_count);
-        for _ in 0..dot_count {
-            dots.push(decode_dot(reader)?);
-        }
-        trace.push(TraceStep { node, role, asked_us, answered_us, dots });
-    }
-    Ok(Provenance { coordinator, answered, needed, slots, trace })
-}
-
-/// A reason is an ordinal and one number, unused by most.
-fn encode_reason(reason: Reason, out: &mut Writer) {
-    let (ordinal, number) = match reason {
-        Reason::NotServing { members, needed } => (1, u64::from(members) << 8 | u64::from(needed)),
-        Reason::NoQuorum => (2, 0),
-        Reason::Unconfirmed => (3, 0),
-        Reason::Overloaded => (4, 0),
-        Reason::Expired => (5, 0),
-        Reason::EmptyKey => (6, 0),
-        Reason::KeyTooLong { max } => (7, u64::from(max)),
-        Reason::ValueTooLarge { max } => (8, u64::from(max)),
-        Reason::TooManySiblings { max } => (9, u64::from(max)),
-        Reason::UnknownKeyspace => (10, 0),
-        Reason::BadQuorum { n } => (11, u64::from(n)),
-        Reason::NotOwner(epoch) => (12, epoch.0),
-        Reason::NotOnDataPath => (13, 0),
-        Reason::Stopping => (14, 0),
-    };
-    out.u8(ordinal);
-    out.u64(number);
-}
-
-fn decode_reason(reader: &mut Reader) -> Result<Reason, DecodeError> {
-    let ordinal = reader.u8()?;
-    let number = reader.u64()?;
-    let small = |field| u32::try_from(number).map_err(|_| DecodeError::Invalid(field));
-    let reason = match ordinal {
-        1 => Reason::NotServing {
-            members: u16::try_from(number >> 8).map_err(|_| DecodeError::Invalid("members"))?,
-            needed: number.to_le_bytes()[0],
-        },
-        2 => Reason::NoQuorum,
-        3 => Reason::Unconfirmed,
-        4 => Reason::Overloaded,
-        5 => Reason::Expired,
-        6 => Reason::EmptyKey,
-        7 => Reason::KeyTooLong { max: small("key limit")? },
-        8 => Reason::ValueTooLarge { max: small("value limit")? },
-        9 => Reason::TooManySiblings {
-            max: u16::try_from(number).map_err(|_| DecodeError::Invalid("sibling limit"))?,
-        },
-        10 => Reason::UnknownKeyspace,
-        11 => Reason::BadQuorum { n: u8::try_from(number).map_err(|_| DecodeError::Invalid("copies"))? },
-        12 => Reason::NotOwner(Epoch(number)),
-        13 => Reason::NotOnDataPath,
-        14 => Reason::Stopping,
-        _ => return Err(DecodeError::Invalid("reason")),
-    };
-    Ok(reason)
-}
-
-fn encode_cursor(cursor: Option<&(SectorId, Key)>, out: &mut Writer) {
-    out.bool(cursor.is_some());
-    if let Some((sector, key)) = cursor {
-        out.u16(sector.0);
-        out.bytes(key);
-    }
-}
-
-fn decode_cursor(reader: &mut Reader) -> Result<Option<(SectorId, Key)>, DecodeError> {
-    if !reader.bool("cursor flag")? {
-        return Ok(None);
-    }
-    Ok(Some((SectorId(reader.u16()?), reader.bytes("key", KEY_BYTES_MAX)?)))
-}
-
-impl Message for ClientReply {
-    fn kind(&self) -> u8 {
-        match self {
-            ClientReply::Data(_) => DATA_REPLY,
-            ClientReply::Contact(_) => CONTACT_REPLY,
-            ClientReply::Table(_) => TABLE_REPLY,
-            ClientReply::TableIsCurrent(_) => TABLE_IS_CURRENT,
-            ClientReply::Status(_) => STATUS_REPLY,
-            ClientReply::Dump { .. } => DUMP_REPLY,
-            ClientReply::KeyspaceCreated(_) => KEYSPACE_CREATED,
-            ClientReply::Error(_) => ERROR,
-        }
-    }
-
-    fn encode(&self, out: &mut Writer) {
-        match self {
-            ClientReply::Data(reply) => reply.encode_tagged(out),
-            ClientReply::Contact(contact) => {
-                out.u32(contact.client_number);
-                out.u64(contact.stamp.0);
-                out.count(contact.nodes.len());
-                for (node, addr) in &contact.nodes {
-                    out.u32(node.0);
-                    out.text(addr);
-                }
-            }
-            ClientReply::Table(bytes) => out.value(bytes),
-            ClientReply::TableIsCurrent(epoch) => out.u64(epoch.0),
-            ClientReply::Status(status) => encode_status(status, out),
-            ClientReply::Dump { entries, next } => {
-                out.count(entries.len());
-                for entry in entries {
-                    encode_dump_entry(entry, out);
-                }
-                encode_cursor(next.as_ref(), out);
-            }
-            ClientReply::KeyspaceCreated(id) => out.u16(id.0),
-            ClientReply::Error(text) => out.text(text),
-        }
-    }
-
-    fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
-        let mut reader = Reader::new(body);
-        let message = match kind {
-            DATA_REPLY => ClientReply::Data(DataReply::decode_tagged(&mut reader)?),
-            CONTACT_REPLY => {
-                let (client_number, stamp) = (reader.u32()?, Stamp(reader.u64()?));
-                let count = reader.count("contact nodes", MEMBERS_MAX, 8)?;
-                let mut nodes = Vec::with_capacity(count);
-                for _ in 0..count {
-                    nodes.push((NodeId(reader.u32()?), reader.text("address", ADDR_BYTES_MAX)?));
-                }
-                ClientReply::Contact(ContactInfo { client_number, stamp, nodes })
-            }
-            TABLE_REPLY => ClientReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
-            TABLE_IS_CURRENT => ClientReply::TableIsCurrent(Epoch(reader.u64()?)),
-            STATUS_REPLY => ClientReply::Status(decode_status(&mut reader)?),
-            DUMP_REPLY => {
-                let count = reader.count("dump entries", DUMP_ENTRIES_MAX, 10)?;
-                let mut entries = Vec::with_capacity(count);
-                for _ in 0..count {
-                    entries.push(decode_dump_entry(&mut reader)?);
-                }
-                ClientReply::Dump { entries, next: decode_cursor(&mut reader)? }
-            }
-            KEYSPACE_CREATED => ClientReply::KeyspaceCreated(KeyspaceId(reader.u16()?)),
-            ERROR => ClientReply::Error(reader.text("error text", TEXT_BYTES_MAX)?),
-            other => return Err(DecodeError::UnknownKind(other)),
-        };
-        reader.finish()?;
-        Ok(message)
-    }
-}
-
-fn encode_dump_entry(entry: &DumpEntry, out: &mut Writer) {
-    out.u16(entry.sector.0);
-    out.bytes(&entry.key);
-    out.count(entry.siblings.len());
-    for &(dot, stamp, length) in &entry.siblings {
-        encode_dot(dot, out);
-        out.u64(stamp.0);
-        out.u32(length.unwrap_or(u32::MAX));
-    }
-}
-
-fn decode_dump_entry(reader: &mut Reader) -> Result<DumpEntry, DecodeError> {
-    let sector = SectorId(reader.u16()?);
-    let key = reader.bytes("key", KEY_BYTES_MAX)?;
-    let count = reader.count("siblings", SIBLINGS_DECODED_MAX, 28)?;
-    let mut siblings = Vec::with_capacity(count);
-    for _ in 0..count {
-        let (dot, stamp) = (decode_dot(reader)?, Stamp(reader.u64()?));
-        siblings.push((dot, stamp, Some(reader.u32()?).filter(|&length| length != u32::MAX)));
-    }
-    Ok(DumpEntry { sector, key, siblings })
-}
-
-fn encode_status(status: &ClusterStatus, out: &mut Writer) {
-    out.u32(status.observer.0);
-    out.u128(status.cluster_id.0);
-    out.u64(status.epoch.0);
-    out.u8(status.n);
-    out.u16(status.sectors);
-    out.bool(status.serving);
-    out.u16(status.moving);
-    out.count(status.nodes.len());
-    for row in &status.nodes {
-        out.u32(row.node.0);
-        out.text(&row.addr);
-        out.text(&row.zone);
-        out.u8(member_state_byte(row.state));
-        out.bool(row.up);
-        out.u16(row.sectors.0);
-        out.u16(row.sectors.1);
-        out.u64(row.epoch.0);
-        out.u32(row.incarnation.0);
-        out.u64(row.keys);
-        out.u64(row.bytes);
-        out.u32(row.pending);
-    }
-}
-
-fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
-    let observer = NodeId(reader.u32()?);
-    let cluster_id = ClusterId(reader.u128()?);
-    let epoch = Epoch(reader.u64()?);
-    let (n, sectors, serving, moving) = (reader.u8()?, reader.u16()?, reader.bool("serving")?, reader.u16()?);
-    let count = reader.count("status rows", MEMBERS_MAX, 50)?;
-    let mut nodes = Vec::with_capacity(count);
-    for _ in 0..count {
-        nodes.push(NodeStatus {
-            node: NodeId(reader.u32()?),
-            addr: reader.text("address", ADDR_BYTES_MAX)?,
-            zone: reader.text("zone", ZONE_BYTES_MAX)?,
-            state: member_state(reader.u8()?)?,
-            up: reader.bool("up")?,
-            sectors: (reader.u16()?, reader.u16()?),
-            epoch: Epoch(reader.u64()?),
-            incarnation: Incarnation(reader.u32()?),
-            keys: reader.u64()?,
-            bytes: reader.u64()?,
-            pending: reader.u32()?,
-        });
-    }
-    Ok(ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes })
 }

@@ -115,6 +115,13 @@ impl Writer {
         self.bytes(text.as_bytes());
     }
 
+    /// A length and text, cut to at most `max` bytes at a character's end: an explanation that is
+    /// too long must not make its message unreadable.
+    pub fn short_text(&mut self, text: &str, max: usize) {
+        let end = (0..=max.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        self.text(text.get(..end).unwrap_or_default());
+    }
+
     /// Raw bytes without a length.
     pub fn raw(&mut self, bytes: &[u8]) {
         self.plain.put_slice(bytes);

@@ -233,7 +233,7 @@ impl Message for Opening {
                     RefusalCause::Role => 4,
                     RefusalCause::Full => 5,
                 });
-                out.text(&refused.text);
+                out.short_text(&refused.text, TEXT_BYTES_MAX);
             }
         }
     }

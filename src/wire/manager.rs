@@ -175,7 +175,7 @@ impl Message for ManagerToNode {
                 out.u32(node.0);
                 out.u128(cluster_id.0);
             }
-            ManagerToNode::Rejected { text } => out.text(text),
+            ManagerToNode::Rejected { text } => out.short_text(text, TEXT_BYTES_MAX),
             ManagerToNode::Table(bytes) => out.value(bytes),
             ManagerToNode::OfferTable => {}
         }

@@ -36,6 +36,10 @@ pub(crate) fn decode_vector(reader: &mut Reader) -> Result<VersionVector, Decode
     let mut entries = Vec::with_capacity(count);
     for _ in 0..count {
         let dot = decode_dot(reader)?;
+        // Sequences begin at 1: a digest sets context and siblings apart by a dot of 0.
+        if dot.seq == 0 {
+            return Err(DecodeError::Invalid("version vector entry"));
+        }
         entries.push((dot.actor, dot.seq));
     }
     // Strictly rising, as written: one form for one vector, and no quadratic insertion.

@@ -1,7 +1,8 @@
 //! The table as bytes: on the wire and in the files of manager and nodes.
 //!
 //! Begins with a format number. A decoded table keeps every invariant the rest of the code relies
-//! on: a power of two of sectors, at most N slots each, slots that name known members.
+//! on: a power of two of sectors, at most N slots each, slots that name known members, no node
+//! twice in a sector, ids in rising order (one form for one table).
 
 use super::codec::{DecodeError, Reader, Writer};
 use crate::limits::{
@@ -63,11 +64,17 @@ pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
     let mut members = BTreeMap::new();
     for _ in 0..reader.count("members", MEMBERS_MAX, 31)? {
         let id = NodeId(reader.u32()?);
+        if id == NodeId(0) || members.last_key_value().is_some_and(|(&last, _)| id <= last) {
+            return Err(DecodeError::Invalid("member order"));
+        }
         members.insert(id, decode_member(&mut reader)?);
     }
     let mut keyspaces = BTreeMap::new();
     for _ in 0..reader.count("keyspaces", KEYSPACES_MAX, 11)? {
         let id = KeyspaceId(reader.u16()?);
+        if keyspaces.last_key_value().is_some_and(|(&last, _)| id <= last) {
+            return Err(DecodeError::Invalid("keyspace order"));
+        }
         let name = reader.text("keyspace name", KEYSPACE_NAME_BYTES_MAX)?;
         let settings = decode_settings(&mut reader)?;
         Keyspace::check(&name, &settings, n).map_err(|_| DecodeError::Invalid("keyspace"))?;
@@ -83,10 +90,20 @@ pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
         if !sector.nodes(REPLICAS_MAX).all(|node| members.contains_key(&node)) {
             return Err(DecodeError::Invalid("slot owner"));
         }
+        if has_repeats(&sector) {
+            return Err(DecodeError::Invalid("slot owner"));
+        }
         sectors.push(sector);
     }
     reader.finish()?;
     Ok(Table { epoch, cluster_id, n, next_node, members, keyspaces, sectors })
+}
+
+/// Whether a node stands in two places of a sector, old and new ones alike: its one answer would
+/// count for two slots.
+fn has_repeats(sector: &Sector) -> bool {
+    let nodes = || sector.nodes(REPLICAS_MAX).enumerate();
+    nodes().any(|(at, node)| nodes().any(|(earlier, other)| earlier < at && other == node))
 }
 
 fn encode_member(member: &Member, out: &mut Writer) {

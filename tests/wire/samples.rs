@@ -1,0 +1,450 @@
+//! One message of every kind, and of every shape a kind can take, with fields that differ.
+//!
+//! Each family's `name` matches its enum without a catch-all: a new variant does not compile
+//! until it is named here, and [`all`] fails until it has a sample.
+
+use bytes::Bytes;
+use gtstore::ring::{
+    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Sector, Slot, Table,
+};
+use gtstore::types::{
+    Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Incarnation, KeyspaceId, NodeId, OpId, RequestId,
+    SectorId, Stamp, WallMs,
+};
+use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
+use gtstore::wire::Message;
+use gtstore::wire::client::{
+    ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, DataRequest, DataResult, DumpEntry,
+    NodeStatus, Provenance, Reason, Terms, TraceRole, TraceStep, Version, Write,
+};
+use gtstore::wire::codec::{DecodeError, Writer};
+use gtstore::wire::frame::write_frame;
+use gtstore::wire::hello::{Hello, Opening, RefusalCause, Refused, Role, Server, Welcome};
+use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
+use gtstore::wire::peer::{PeerReply, PeerRequest, Place, Worth};
+use std::collections::BTreeSet;
+
+/// The request id of every sample's frame.
+pub const REQUEST: RequestId = RequestId(0x0123_4567_89ab_cdef);
+
+/// A message as bytes, its type forgotten.
+pub struct Sample {
+    /// Family and variant, and which shape of it.
+    pub name: String,
+    /// Family and variant.
+    pub variant: String,
+    pub kind: u8,
+    pub body: Bytes,
+    pub frame: Bytes,
+    /// Decodes as the sample's family, and encodes what came of it.
+    pub decode: fn(u8, Bytes) -> Result<Bytes, DecodeError>,
+}
+
+fn body_of(message: &impl Message) -> Bytes {
+    let mut out = Writer::default();
+    message.encode(&mut out);
+    out.into_bytes()
+}
+
+fn again<M: Message>(kind: u8, body: Bytes) -> Result<Bytes, DecodeError> {
+    let message = M::decode(kind, body)?;
+    assert_eq!(message.kind(), kind, "decoded as another kind than it came as");
+    Ok(body_of(&message))
+}
+
+/// What each family must be able to do for its samples to be made.
+trait Family: Message + PartialEq + std::fmt::Debug {
+    /// The family, and every variant by name.
+    const NAME: &'static str;
+    const VARIANTS: &'static [&'static str];
+    fn name(&self) -> &'static str;
+}
+
+fn samples_of<M: Family>(messages: Vec<(&str, M)>, out: &mut Vec<Sample>) {
+    let mut seen = BTreeSet::new();
+    for (shape, message) in messages {
+        let mut frame = Writer::default();
+        write_frame(&mut frame, REQUEST, &message);
+        let (kind, body) = (message.kind(), body_of(&message));
+        let variant = format!("{}::{}", M::NAME, message.name());
+        let name = if shape.is_empty() { variant.clone() } else { format!("{variant}/{shape}") };
+        let back = M::decode(kind, body.clone());
+        assert_eq!(back.as_ref(), Ok(&message), "{name} does not come back as it went");
+        seen.insert(message.name());
+        out.push(Sample { name, variant, kind, body, frame: frame.into_bytes(), decode: again::<M> });
+    }
+    let wanted: BTreeSet<_> = M::VARIANTS.iter().copied().collect();
+    assert_eq!(seen, wanted, "every variant of {} needs a sample", M::NAME);
+}
+
+/// Names a family's variants once, for the match and for the list.
+macro_rules! family {
+    ($family:ident { $($variant:ident),* $(,)? }) => {
+        impl Family for $family {
+            const NAME: &'static str = stringify!($family);
+            const VARIANTS: &'static [&'static str] = &[$(stringify!($variant)),*];
+            fn name(&self) -> &'static str {
+                match self {
+                    $($family::$variant { .. } => stringify!($variant),)*
+                }
+            }
+        }
+    };
+}
+
+family!(Opening { Hello, Welcome, Refused });
+family!(ClientRequest { Data, Contact, Table, Status, Dump, CreateKeyspace });
+family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, KeyspaceCreated, Error });
+family!(PeerRequest { Forward, Store, Read, Transfer, Probe, FetchTable, PushTable });
+family!(PeerReply { Forwarded, Stored, Same, Held, Absent, Stale, Behind, Alive, Table, Overloaded });
+family!(NodeToManager { Join, Report, Streamed, Table });
+family!(ManagerToNode { Joined, Rejected, Table, OfferTable });
+
+/// Every sample of every family.
+pub fn all() -> Vec<Sample> {
+    let mut out = Vec::new();
+    samples_of(openings(), &mut out);
+    samples_of(client_requests(), &mut out);
+    samples_of(client_replies(), &mut out);
+    samples_of(peer_requests(), &mut out);
+    samples_of(peer_replies(), &mut out);
+    samples_of(to_manager(), &mut out);
+    samples_of(from_manager(), &mut out);
+    out
+}
+
+fn dot(node: u32, seq: u64) -> Dot {
+    Dot { actor: Actor { node: NodeId(node), incarnation: Incarnation(node + 1) }, seq }
+}
+
+fn context() -> Context {
+    let entries = [dot(1, 40), dot(2, 7), dot(9, 0x0102_0304_0506)].map(|dot| (dot.actor, dot.seq));
+    Context { vector: VersionVector::from_entries(entries), stamp: Stamp(0x1234_5678_9abc) }
+}
+
+fn sibling(dot: Dot, expiry: Option<u64>, content: Content) -> Sibling {
+    Sibling { dot, stamp: Stamp(dot.seq << 16), expiry: expiry.map(WallMs), content }
+}
+
+/// An object with a value, an expiring value, an empty value and a tombstone.
+pub fn object() -> Object {
+    let value = |text: &'static str| Content::Value(Bytes::from_static(text.as_bytes()));
+    let siblings = vec![
+        sibling(dot(1, 40), None, value("forty")),
+        sibling(dot(2, 7), Some(1_700_000_000_000), value("seven")),
+        sibling(dot(3, 1), None, value("")),
+        sibling(dot(4, 2), None, Content::Tombstone),
+    ];
+    Object::from_parts(context().vector, siblings)
+}
+
+/// A write of one value, as a coordinator sends it.
+pub fn store(value: Bytes) -> PeerRequest {
+    let object =
+        Object::from_parts(VersionVector::default(), vec![sibling(dot(1, 1), None, Content::Value(value))]);
+    PeerRequest::Store { worth: worth(), place: place(), key: key(), object, write: None }
+}
+
+fn worth() -> Worth {
+    Worth { ttl_ms: 1999, sent_us: 123_456_789 }
+}
+
+fn place() -> Place {
+    Place { keyspace: KeyspaceId(3), sector: SectorId(1023), conf_epoch: Epoch(77) }
+}
+
+fn key() -> Bytes {
+    Bytes::from_static(b"user:{42}:cart")
+}
+
+fn op() -> OpId {
+    OpId { client: ClientId(0xfeed_face_cafe_beef_0123_4567_89ab_cdef), seq: 5 }
+}
+
+fn get(direct: bool, trace: bool) -> DataRequest {
+    DataRequest::Get { terms: Terms { keyspace: "carts".to_owned(), key: key(), quorum: 2, direct, trace } }
+}
+
+fn put(content: Content, context: Option<Context>) -> DataRequest {
+    let terms = Terms { key: key(), ..Terms::default() };
+    let write = Write { content, context, op: op(), attempt: 2, stamp: Stamp(99) };
+    DataRequest::Put { terms, write }
+}
+
+fn put_value() -> DataRequest {
+    put(Content::Value(Bytes::from_static(b"milk, bread")), Some(context()))
+}
+
+fn settings(conflict: Conflict, durability: Durability) -> KeyspaceSettings {
+    KeyspaceSettings { n: 3, r: 2, w: 1, conflict, durability }
+}
+
+fn provenance() -> Provenance {
+    let step = |node, role, answered_us, dots| TraceStep {
+        node: NodeId(node),
+        role,
+        asked_us: 10 * node,
+        answered_us,
+        dots,
+    };
+    let trace = vec![
+        step(1, TraceRole::Forwarder, Some(900), vec![]),
+        step(2, TraceRole::Coordinator, Some(800), vec![dot(2, 7)]),
+        step(3, TraceRole::Replica, None, vec![dot(1, 40), dot(2, 7)]),
+    ];
+    Provenance { coordinator: NodeId(2), answered: 2, needed: 3, slots: 4, trace }
+}
+
+fn reply(result: DataResult) -> DataReply {
+    DataReply { by: Provenance { coordinator: NodeId(2), answered: 2, ..Provenance::default() }, result }
+}
+
+fn found() -> DataReply {
+    let value = |seq, text: &'static str| Version {
+        dot: dot(1, seq),
+        stamp: Stamp(seq),
+        value: Bytes::from_static(text.as_bytes()),
+    };
+    let values = vec![value(40, "forty"), value(41, "")];
+    DataReply { by: provenance(), result: DataResult::Found { values, context: context() } }
+}
+
+const REASONS: [(&str, Reason); 14] = [
+    ("not-serving", Reason::NotServing { members: 258, needed: 3 }),
+    ("no-quorum", Reason::NoQuorum),
+    ("unconfirmed", Reason::Unconfirmed),
+    ("overloaded", Reason::Overloaded),
+    ("expired", Reason::Expired),
+    ("empty-key", Reason::EmptyKey),
+    ("key-too-long", Reason::KeyTooLong { max: 1024 }),
+    ("value-too-large", Reason::ValueTooLarge { max: 1 << 20 }),
+    ("too-many-siblings", Reason::TooManySiblings { max: 64 }),
+    ("unknown-keyspace", Reason::UnknownKeyspace),
+    ("bad-quorum", Reason::BadQuorum { n: 3 }),
+    ("not-owner", Reason::NotOwner(Epoch(u64::MAX))),
+    ("not-on-data-path", Reason::NotOnDataPath),
+    ("stopping", Reason::Stopping),
+];
+
+/// Every reason is among [`REASONS`]: this match does not compile when one is new.
+fn reason_has_a_sample(reason: Reason) -> bool {
+    match reason {
+        Reason::NotServing { .. }
+        | Reason::NoQuorum
+        | Reason::Unconfirmed
+        | Reason::Overloaded
+        | Reason::Expired
+        | Reason::EmptyKey
+        | Reason::KeyTooLong { .. }
+        | Reason::ValueTooLarge { .. }
+        | Reason::TooManySiblings { .. }
+        | Reason::UnknownKeyspace
+        | Reason::BadQuorum { .. }
+        | Reason::NotOwner(_)
+        | Reason::NotOnDataPath
+        | Reason::Stopping => REASONS.iter().any(|entry| entry.1 == reason),
+    }
+}
+
+fn openings() -> Vec<(&'static str, Opening)> {
+    let cluster_id = ClusterId(0x1111_2222_3333_4444_5555_6666_7777_8888);
+    let hello = |role| {
+        let fixed = Hello::new(role, cluster_id, Incarnation(4));
+        Opening::Hello(Hello { versions: (1, 2), capabilities: 5, nonce: 6, auth: 7, ..fixed })
+    };
+    let welcome = |server| {
+        let (incarnation, capabilities, nonce) = (Incarnation(9), 10, 11);
+        Opening::Welcome(Welcome { version: 1, cluster_id, server, incarnation, capabilities, nonce })
+    };
+    let refused = |cause| Opening::Refused(Refused { cause, text: "not here".to_owned() });
+    vec![
+        ("client", hello(Role::Client(op().client))),
+        ("peer", hello(Role::Peer(NodeId(1)))),
+        ("peer-bulk", hello(Role::PeerBulk(NodeId(2)))),
+        ("member", hello(Role::Member(NodeId(3)))),
+        ("manager", welcome(Server::Manager)),
+        ("node", welcome(Server::Node(NodeId(8)))),
+        ("version", refused(RefusalCause::Version)),
+        ("cluster", refused(RefusalCause::Cluster)),
+        ("auth", refused(RefusalCause::Auth)),
+        ("role", refused(RefusalCause::Role)),
+        ("full", refused(RefusalCause::Full)),
+    ]
+}
+
+fn client_requests() -> Vec<(&'static str, ClientRequest)> {
+    let data = |request| ClientRequest::Data { worth: worth(), request };
+    let create = |conflict, durability| ClientRequest::CreateKeyspace {
+        name: "carts".to_owned(),
+        settings: settings(conflict, durability),
+    };
+    vec![
+        ("get", data(get(false, false))),
+        ("get-direct", data(get(true, false))),
+        ("get-trace", data(get(false, true))),
+        ("put", data(put_value())),
+        ("put-blind", data(put(Content::Value(Bytes::new()), None))),
+        ("delete", data(put(Content::Tombstone, Some(Context::default())))),
+        ("", ClientRequest::Contact),
+        ("", ClientRequest::Table { known: Epoch(6) }),
+        ("", ClientRequest::Status),
+        ("first", ClientRequest::Dump { keyspace: String::new(), after: None }),
+        ("next", ClientRequest::Dump { keyspace: "a".to_owned(), after: Some((SectorId(9), key())) }),
+        ("lww-sync", create(Conflict::Lww, Durability::Sync)),
+        ("siblings-os", create(Conflict::Siblings, Durability::Os)),
+        ("lww-memory", create(Conflict::Lww, Durability::Memory)),
+    ]
+}
+
+fn client_replies() -> Vec<(&'static str, ClientReply)> {
+    let data = |result| ClientReply::Data(reply(result));
+    let contact = ContactInfo {
+        client_number: 12,
+        stamp: Stamp(13),
+        nodes: vec![(NodeId(1), "127.0.0.1:7401".to_owned()), (NodeId(2), "[::1]:7402".to_owned())],
+    };
+    let entry = |length| DumpEntry {
+        sector: SectorId(4),
+        key: key(),
+        siblings: vec![(dot(1, 40), Stamp(41), length), (dot(2, 7), Stamp(8), None)],
+    };
+    let mut messages = vec![
+        ("stored", data(DataResult::Stored { context: context() })),
+        ("found-traced", ClientReply::Data(found())),
+        ("missing", data(DataResult::Missing { context: Context::default() })),
+        ("", ClientReply::Contact(contact)),
+        ("", ClientReply::Table(Bytes::from_static(b"a table"))),
+        ("", ClientReply::TableIsCurrent(Epoch(14))),
+        ("", ClientReply::Status(status())),
+        ("last", ClientReply::Dump { entries: vec![entry(Some(5))], next: None }),
+        ("more", ClientReply::Dump { entries: vec![], next: Some((SectorId(5), key())) }),
+        ("", ClientReply::KeyspaceCreated(KeyspaceId(2))),
+        ("", ClientReply::Error("no such keyspace".to_owned())),
+    ];
+    for (name, reason) in REASONS {
+        assert!(reason_has_a_sample(reason));
+        messages.push((name, data(DataResult::Refused(reason))));
+    }
+    messages
+}
+
+fn status() -> ClusterStatus {
+    let row = |id: u32, state, up| NodeStatus {
+        node: NodeId(id),
+        addr: format!("10.0.0.{id}:7401"),
+        zone: if up { "east".to_owned() } else { String::new() },
+        state,
+        up,
+        sectors: (100, 34),
+        epoch: Epoch(15),
+        incarnation: Incarnation(16),
+        keys: 17,
+        bytes: 18,
+        pending: 19,
+    };
+    ClusterStatus {
+        observer: NodeId(1),
+        cluster_id: ClusterId(2),
+        epoch: Epoch(3),
+        n: 3,
+        sectors: 1024,
+        serving: true,
+        moving: 4,
+        nodes: vec![
+            row(1, MemberState::Joining, true),
+            row(2, MemberState::Normal, true),
+            row(3, MemberState::Leaving, false),
+            row(4, MemberState::Left, false),
+        ],
+    }
+}
+
+fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
+    let store =
+        |write| PeerRequest::Store { worth: worth(), place: place(), key: key(), object: object(), write };
+    let read = |digest| PeerRequest::Read { worth: worth(), place: place(), key: key(), digest };
+    let entries = vec![(key(), object()), (Bytes::from_static(b"k"), Object::default())];
+    vec![
+        ("get", PeerRequest::Forward { worth: worth(), request: get(true, true) }),
+        ("put", PeerRequest::Forward { worth: worth(), request: put_value() }),
+        ("write", store(Some((op(), dot(3, 4))))),
+        ("repair", store(None)),
+        ("digest", read(Some(0xdead_beef_dead_beef))),
+        ("whole", read(None)),
+        ("", PeerRequest::Transfer { place: place(), entries }),
+        ("", PeerRequest::Probe { epoch: Epoch(20) }),
+        ("", PeerRequest::FetchTable),
+        ("", PeerRequest::PushTable(Bytes::from_static(b"a table"))),
+    ]
+}
+
+fn peer_replies() -> Vec<(&'static str, PeerReply)> {
+    vec![
+        ("found", PeerReply::Forwarded(found())),
+        ("", PeerReply::Stored { higher: None }),
+        ("higher", PeerReply::Stored { higher: Some(Stamp(21)) }),
+        ("", PeerReply::Same),
+        ("", PeerReply::Held(object())),
+        ("vouched", PeerReply::Absent { vouched: true }),
+        ("not-vouched", PeerReply::Absent { vouched: false }),
+        ("", PeerReply::Stale(Epoch(22))),
+        ("", PeerReply::Behind(Epoch(23))),
+        ("", PeerReply::Alive { epoch: Epoch(24), keys: 25, bytes: 26 }),
+        ("", PeerReply::Table(Bytes::from_static(b"a table"))),
+        ("", PeerReply::Overloaded),
+    ]
+}
+
+fn to_manager() -> Vec<(&'static str, NodeToManager)> {
+    let join = Join {
+        node: NodeId(27),
+        disk_uuid: DiskUuid(28),
+        incarnation: Incarnation(29),
+        addr: "node-27:7401".to_owned(),
+        zone: "west".to_owned(),
+        weight: 100,
+        epoch: Epoch(30),
+    };
+    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34 };
+    let streamed = vec![(SectorId(35), Epoch(36)), (SectorId(37), Epoch(38))];
+    vec![
+        ("", NodeToManager::Join(join)),
+        ("", NodeToManager::Report(report)),
+        ("", NodeToManager::Streamed(streamed)),
+        ("", NodeToManager::Table(Bytes::from_static(b"a table"))),
+    ]
+}
+
+fn from_manager() -> Vec<(&'static str, ManagerToNode)> {
+    vec![
+        ("", ManagerToNode::Joined { node: NodeId(39), cluster_id: ClusterId(40) }),
+        ("", ManagerToNode::Rejected { text: "this directory is of another node".to_owned() }),
+        ("", ManagerToNode::Table(Bytes::from_static(b"a table"))),
+        ("", ManagerToNode::OfferTable),
+    ]
+}
+
+/// A table with members in every state, two keyspaces, and slots settled and moving.
+pub fn table() -> Table {
+    let mut table = Table::new(ClusterId(0xc1u128 << 120), 2, 4);
+    let states = [MemberState::Joining, MemberState::Normal, MemberState::Leaving, MemberState::Left];
+    for (id, state) in (1u32..).zip(states) {
+        let member = Member {
+            addr: format!("127.0.0.1:740{id}"),
+            disk_uuid: DiskUuid(u128::from(id) << 64),
+            zone: if id == 2 { "east".to_owned() } else { String::new() },
+            weight: 100 + id as u16,
+            state,
+        };
+        table.members.insert(NodeId(id), member);
+    }
+    table.epoch = Epoch(41);
+    table.next_node = NodeId(5);
+    let settings =
+        KeyspaceSettings { n: 2, r: 1, w: 2, conflict: Conflict::Siblings, durability: Durability::Os };
+    table.keyspaces.insert(KeyspaceId(1), Keyspace { name: "carts".to_owned(), settings });
+    let moving = Slot::Moving { old: NodeId(3), new: NodeId(1) };
+    table.sectors[0] = Sector { conf_epoch: Epoch(40), slots: vec![Slot::Settled(NodeId(2)), moving] };
+    table.sectors[3] = Sector { conf_epoch: Epoch(2), slots: vec![Slot::Settled(NodeId(1))] };
+    table
+}
