@@ -119,3 +119,23 @@ pub const EPOCH_GAP_MS: u64 = 200;
 pub const REPORT_MS: u64 = 500;
 /// How long a node may be silent before the manager shows it as down, in milliseconds.
 pub const REPORT_STALE_MS: u64 = 2000;
+
+/// Calls a client works on at once. As many as a node would: more could only wait there.
+pub const CLIENT_CALLS_MAX: usize = PENDING_ROWS_MAX;
+/// Bytes of keys and values that a client's calls may hold at once.
+pub const CLIENT_BYTES_MAX: usize = 64 << 20;
+/// How long a client waits for an answer, or a welcome, before it doubts the server, in
+/// milliseconds. Above [`FORWARD_HOP_MS`] twice, so that a forwarder can try two coordinators.
+pub const CLIENT_HOP_MS: u64 = 1000;
+/// Retries a client may make at a stretch; in the long run a tenth of its requests.
+pub const CLIENT_RETRY_BURST: u32 = 32;
+/// Retries of one call after refusals. A node has asked every owner before it refuses, so that
+/// more would be hope.
+pub const CLIENT_RETRIES_MAX: u8 = 4;
+/// How long before a refused call is retried, in milliseconds, at first and at most (doubling
+/// between, half of it random).
+pub const CLIENT_RETRY_MS: (u64, u64) = (20, 200);
+/// How long a client that found nobody to ask waits before it asks again, in milliseconds.
+pub const CLIENT_ASK_AGAIN_MS: u64 = 100;
+/// How often a client routed by speed tries an owner at random: one request in so many.
+pub const CLIENT_EXPLORE_ONE_IN: u64 = 32;

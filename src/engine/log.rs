@@ -166,7 +166,7 @@ pub fn recover(
         match file {
             FileName::Segment(start) => starts.push(start),
             FileName::SegmentDraft(_) | FileName::IdentityDraft | FileName::TableDraft => {
-                storage.remove(file)?
+                storage.remove(file)?;
             }
             FileName::Identity | FileName::Table => {}
         }

@@ -1,1 +1,28 @@
-//! sim.
+//! The simulator: a whole cluster, with its manager and clients, on one virtual clock.
+//!
+//! It runs the very machines that the shell runs, and drives them by a queue of events whose
+//! every choice is drawn from one seed: the same seed gives the same run, event by event. First
+//! *weather* (faults), then *heal*, then it is *demanded* that the cluster answers and converges.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `world` | the event queue, processes, connections, the network between them |
+//! | `process` | one process: its machine, its disk, its links, its clocks |
+//! | `disk` | what a crash does to files |
+//! | `weather` | the faults a seed draws, and when |
+//! | `workload` | what clients ask, and the history of what they were told |
+//! | `checks` | what must hold of a history, apart from the code it judges |
+//! | `run` | one seed from start to verdict |
+
+mod checks;
+mod disk;
+mod process;
+mod rng;
+mod run;
+mod weather;
+mod workload;
+mod world;
+
+pub use disk::SimDisk;
+pub use rng::Rng;
+pub use run::{Report, Settings, Shape, run};

@@ -1,0 +1,237 @@
+//! What a server's reply means for the row that waits for it.
+
+use super::error::{Error, ErrorKind};
+use super::io::{Answer, Outcome, Output, ServerId};
+use super::row::{Applied, Job, Phase, Row, RowId, Trouble};
+use super::{Client, write_job};
+use crate::limits::CLIENT_RETRIES_MAX;
+use crate::types::{Epoch, Now, RequestId};
+use crate::version::{Content, Context};
+use crate::wire::client::{ClientReply, DataReply, DataResult, Provenance, Reason, Terms};
+use crate::wire::decode_table;
+
+impl Client {
+    /// A late answer, or one to a probe, finds no row; that the server answers is still news.
+    pub(super) fn reply(
+        &mut self,
+        now: Now,
+        server: ServerId,
+        request: RequestId,
+        message: ClientReply,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(peer) = self.servers.peer_mut(server) {
+            peer.heard(now);
+        }
+        let Some(id) = self.sent.remove(&request) else { return };
+        let Some(row) = self.take(id) else { return };
+        if let (Phase::Sent { at, .. }, Some(peer)) = (row.phase, self.servers.peer_mut(server)) {
+            peer.measure(now, at);
+        }
+        match (&row.job, message) {
+            (Job::Ask { .. }, ClientReply::Error(text)) => {
+                self.finish(now, &row, Err(Error::new(ErrorKind::Failed, text)), out);
+            }
+            (Job::Ask { .. }, message) => self.finish(now, &row, Ok(Answer::Told(message)), out),
+            (_, ClientReply::Data(reply)) => self.data_reply(now, id, row, server, reply, out),
+            (
+                _,
+                ClientReply::Contact(_)
+                | ClientReply::Table(_)
+                | ClientReply::TableIsCurrent(_)
+                | ClientReply::Status(_)
+                | ClientReply::Dump { .. }
+                | ClientReply::KeyspaceCreated(_)
+                | ClientReply::Error(_),
+            ) => {
+                let error = Error::deadline(row.intent(), Some("the server's answer fits no read or write"));
+                self.finish(now, &row, Err(error), out);
+            }
+        }
+    }
+
+    fn data_reply(
+        &mut self,
+        now: Now,
+        id: RowId,
+        row: Row,
+        server: ServerId,
+        reply: DataReply,
+        out: &mut Vec<Output>,
+    ) {
+        let by = reply.by;
+        let answer = match reply.result {
+            DataResult::Refused(reason) => return self.refused(now, id, row, server, reason, by, out),
+            DataResult::Stored { context } => Answer::Stored { context, by },
+            DataResult::Found { values, context } => {
+                if let Job::ReadToDelete { terms, w } = &row.job {
+                    let (terms, w) = (terms.clone(), *w);
+                    self.observe(now, &context);
+                    return self.delete_what_was_read(now, id, row, terms, w, context, out);
+                }
+                Answer::Found { values, context, by }
+            }
+            DataResult::Missing { context } => Answer::Missing { context, by },
+        };
+        match &answer {
+            Answer::Stored { context, .. }
+            | Answer::Found { context, .. }
+            | Answer::Missing { context, .. } => {
+                self.observe(now, context);
+            }
+            Answer::Told(_) => {}
+        }
+        self.finish(now, &row, Ok(answer), out);
+    }
+
+    fn observe(&mut self, now: Now, context: &Context) {
+        self.clock.observe(context.stamp, now.wall);
+    }
+
+    /// The second half of a delete: there is something, so a tombstone replaces it.
+    #[allow(clippy::too_many_arguments, reason = "the two halves of one step")]
+    fn delete_what_was_read(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Row,
+        terms: Terms,
+        w: u8,
+        context: Context,
+        out: &mut Vec<Output>,
+    ) {
+        row.job = write_job(Terms { quorum: w, ..terms }, Content::Tombstone, Some(context));
+        row.phase = Phase::Placing;
+        row.trouble = Trouble::None;
+        self.place(now, id, row, out);
+    }
+
+    /// Not done. Perhaps another node, or a little later.
+    #[allow(clippy::too_many_arguments, reason = "a reply and the row it is for")]
+    fn refused(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Row,
+        server: ServerId,
+        reason: Reason,
+        by: Provenance,
+        out: &mut Vec<Output>,
+    ) {
+        row.attempt_failed(reason);
+        let error = Error::refused(row.intent(), reason, &by);
+        if !reason.may_pass() {
+            return self.finish(now, &row, Err(error), out);
+        }
+        row.trouble = Trouble::Refused(reason, by);
+        row.avoid = Some(server);
+        match reason {
+            Reason::NotOwner(epoch) => return self.not_owner(now, id, row, epoch, out),
+            Reason::Stopping if row.retries < CLIENT_RETRIES_MAX => {
+                // As good as a lost connection, but for knowing that nothing was done.
+                if let Some(peer) = self.servers.peer_mut(server) {
+                    peer.suspect(now, "it is stopping");
+                }
+                if self.route.move_on(server) {
+                    self.ask_contacts(now, out);
+                }
+                row.retries += 1;
+                row.phase = Phase::Placing;
+                return self.place(now, id, row, out);
+            }
+            Reason::Stopping | Reason::NotServing { .. } | Reason::NoQuorum | Reason::Overloaded => {}
+            // None of these may pass.
+            Reason::Unconfirmed
+            | Reason::Expired
+            | Reason::EmptyKey
+            | Reason::KeyTooLong { .. }
+            | Reason::ValueTooLarge { .. }
+            | Reason::TooManySiblings { .. }
+            | Reason::UnknownKeyspace
+            | Reason::BadQuorum { .. }
+            | Reason::NotOnDataPath => {}
+        }
+        let again = now.mono.after_ms(self.jitter.delay_ms(row.retries));
+        if row.retries >= CLIENT_RETRIES_MAX || again >= row.deadline || !self.budget.spend() {
+            return self.finish(now, &row, Err(error), out);
+        }
+        row.retries += 1;
+        row.phase = Phase::Resting;
+        row.wake = again;
+        self.park(id, row);
+    }
+
+    /// Our table is older than the node's, or the other way about. The number of times is
+    /// bounded: after a few the row goes by way of a forwarder.
+    fn not_owner(&mut self, now: Now, id: RowId, mut row: Row, epoch: Epoch, out: &mut Vec<Output>) {
+        row.not_owner = row.not_owner.saturating_add(1);
+        row.phase = Phase::Placing;
+        let ours = self.route.table().map_or(Epoch(0), |table| table.epoch);
+        if epoch <= ours {
+            return self.place(now, id, row, out);
+        }
+        // With the new table nobody needs to be avoided.
+        row.avoid = None;
+        row.wake = row.deadline;
+        self.park(id, row);
+        self.ask_table(now, out);
+    }
+
+    /// What came of asking for contacts.
+    pub(super) fn contacts_told(&mut self, now: Now, outcome: Outcome, out: &mut Vec<Output>) {
+        self.route.asking_contacts = false;
+        match outcome {
+            Ok(Answer::Told(ClientReply::Contact(info))) if !info.nodes.is_empty() => {
+                self.clock.observe(info.stamp, now.wall);
+                self.number = info.client_number;
+                let contacts = info.nodes.iter().map(|(_, addr)| self.servers.id_of(addr)).collect();
+                self.route.set_contacts(contacts);
+                self.forget_unnamed();
+                self.place_waiting(now, out);
+            }
+            Ok(Answer::Told(_) | Answer::Stored { .. } | Answer::Found { .. } | Answer::Missing { .. }) => {
+                self.wait_and_see(now, "the cluster has no storage nodes yet");
+            }
+            Err(error) => self.wait_and_see(now, &error.text),
+        }
+    }
+
+    /// What came of asking for a table.
+    pub(super) fn table_told(&mut self, now: Now, outcome: Outcome, out: &mut Vec<Output>) {
+        self.route.asking_table = false;
+        let table = match outcome {
+            Ok(Answer::Told(ClientReply::Table(bytes))) => decode_table(bytes).ok(),
+            Ok(_) | Err(_) => None,
+        };
+        match table {
+            Some(table) => {
+                self.route.set_table(table, &mut self.servers);
+                self.forget_unnamed();
+            }
+            None => self.route.go_without_table(now),
+        }
+        self.place_waiting(now, out);
+    }
+
+    fn forget_unnamed(&mut self) {
+        let (seeds, route) = (&self.seeds, &self.route);
+        self.servers.keep_only(|id| seeds.contains(&id) || route.known().any(|known| known == id));
+    }
+}
+
+impl Row {
+    /// A refusal of the attempt that is out. If its outcome is `Failed` the attempt was not
+    /// applied; an earlier one may still have been: then `attempt` is above 0.
+    fn attempt_failed(&mut self, reason: Reason) {
+        let nothing_done = match reason.outcome() {
+            crate::wire::client::Outcome::Failed | crate::wire::client::Outcome::Conflict => true,
+            crate::wire::client::Outcome::Unknown => false,
+        };
+        if let Job::Write { write, applied, .. } = &mut self.job
+            && write.attempt == 0
+            && nothing_done
+        {
+            *applied = Applied::No;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Where a row goes next: to a server, to one that is being dialed, or nowhere for a while.
+
+use super::Client;
+use super::error::{Error, ErrorKind};
+use super::io::{Output, ServerId, Target};
+use super::route::Pick;
+use super::row::{Applied, Job, Owner, Patience, Phase, Row, RowId, Trouble};
+use super::servers::Link;
+use crate::limits::{CLIENT_ASK_AGAIN_MS, CLIENT_HOP_MS, REQUEST_TTL_MS};
+use crate::types::{Epoch, Now, OpId, RequestId};
+use crate::wire::client::{ClientRequest, DataRequest};
+use crate::wire::hello::Server;
+use crate::wire::peer::Worth;
+
+impl Client {
+    /// Finds a server for a row that has none.
+    pub(super) fn place(&mut self, now: Now, id: RowId, mut row: Row, out: &mut Vec<Output>) {
+        if now.mono >= row.deadline {
+            let error = self.deadline_error(&row);
+            return self.finish(now, &row, Err(error), out);
+        }
+        let Some(terms) = row.terms() else { return self.place_ask(now, id, row, out) };
+        let by_table = row.not_owner <= NOT_OWNER_MAX;
+        match self.route.pick(terms, row.avoid, by_table, &self.servers, &mut self.jitter, now) {
+            Pick::Server { server, direct } => self.go(now, id, row, server, direct, out),
+            Pick::AskContacts { or_at } => {
+                let again = or_at.unwrap_or(row.deadline).max(now.mono.after_ms(1));
+                row.wake = again.min(row.deadline);
+                self.park(id, row);
+                self.ask_contacts(now, out);
+            }
+            Pick::AskTable => {
+                row.wake = row.deadline;
+                self.park(id, row);
+                self.ask_table(now, out);
+            }
+        }
+    }
+
+    /// Finds a server for a question that is not about a key: the first candidate that has not
+    /// failed it. There being none is an answer.
+    fn place_ask(&mut self, now: Now, id: RowId, row: Row, out: &mut Vec<Output>) {
+        let Job::Ask { to, tried, .. } = &row.job else { return self.park(id, row) };
+        let candidates: Vec<ServerId> = match to {
+            Target::Any => self.seeds.iter().copied().chain(self.route.known()).collect(),
+            Target::Manager => {
+                let is_node = |id: &ServerId| {
+                    let kind = self.servers.peer(*id).and_then(|peer| peer.kind);
+                    matches!(kind, Some(Server::Node(_)))
+                };
+                self.seeds.iter().copied().filter(|id| !is_node(id)).collect()
+            }
+            Target::Addr(addr) => vec![self.servers.id_of(addr)],
+        };
+        let left = candidates.iter().copied().filter(|id| !tried.contains(id));
+        // One that has just failed others is asked last.
+        match left.min_by_key(|&id| !self.servers.is_usable(id, now)) {
+            Some(server) => self.go(now, id, row, server, false, out),
+            None => {
+                let error = self.nobody(to, &candidates);
+                self.finish(now, &row, Err(error), out);
+            }
+        }
+    }
+
+    /// Every candidate has failed.
+    fn nobody(&self, to: &Target, candidates: &[ServerId]) -> Error {
+        if candidates.is_empty() {
+            let seeds = self.options.seeds.join(", ");
+            let text = format!(
+                "no manager among the addresses given ({seeds}); this needs one: name it with --manager or GTSTORE_MANAGER"
+            );
+            return Error::new(ErrorKind::Failed, text);
+        }
+        let mut troubles: Vec<String> = Vec::new();
+        for &id in candidates {
+            if let Some(peer) = self.servers.peer(id) {
+                let trouble = format!("{}: {}", peer.addr, peer.why);
+                if !troubles.contains(&trouble) {
+                    troubles.push(trouble);
+                }
+            }
+        }
+        let who = match to {
+            Target::Any => "no manager or storage node could be reached",
+            Target::Manager => "the manager could not be reached",
+            Target::Addr(_) => "the server could not be reached",
+        };
+        let text =
+            format!("{who} ({}); check that it runs and that the address is right", troubles.join("; "));
+        Error::new(ErrorKind::Failed, text)
+    }
+
+    /// Takes a row to a server: sends if it is connected, else waits for its welcome.
+    fn go(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Row,
+        server: ServerId,
+        direct: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(peer) = self.servers.peer_mut(server) else { return self.park(id, row) };
+        let since = match peer.link {
+            Link::Up => return self.send(now, id, row, server, direct, out),
+            Link::Dialing { since } => since,
+            Link::Down => {
+                peer.link = Link::Dialing { since: now.mono };
+                out.push(Output::Dial { server, addr: peer.addr.clone() });
+                now.mono
+            }
+        };
+        row.phase = Phase::Waiting { server, direct };
+        row.wake = since.after_ms(CLIENT_HOP_MS).min(row.deadline);
+        self.park(id, row);
+    }
+
+    /// Sends a row's request to a server that has welcomed us.
+    pub(super) fn send(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Row,
+        server: ServerId,
+        direct: bool,
+        out: &mut Vec<Output>,
+    ) {
+        self.name_write(now, &mut row);
+        let worth = Worth { ttl_ms: row.deadline.ms_left(now.mono), sent_us: now.mono.0 };
+        let message = match &mut row.job {
+            Job::Read { terms } | Job::ReadToDelete { terms, .. } => {
+                terms.direct = direct;
+                ClientRequest::Data { worth, request: DataRequest::Get { terms: terms.clone() } }
+            }
+            Job::Write { terms, write, .. } => {
+                terms.direct = direct;
+                let request = DataRequest::Put { terms: terms.clone(), write: write.clone() };
+                ClientRequest::Data { worth, request }
+            }
+            Job::Ask { request, .. } => request.clone(),
+        };
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        self.sent.insert(request, id);
+        row.phase = Phase::Sent { server, request, at: now.mono, patience: Patience::Fresh };
+        row.wake = now.mono.after_ms(CLIENT_HOP_MS / 2).min(row.deadline);
+        self.park(id, row);
+        out.push(Output::Send { server, request, message });
+    }
+
+    /// A write that goes out for the first time gets its name and stamp, for good.
+    fn name_write(&mut self, now: Now, row: &mut Row) {
+        let floor = row.context().map(|context| context.stamp).unwrap_or_default();
+        let Job::Write { write, applied, .. } = &mut row.job else { return };
+        if *applied == Applied::Unsent {
+            self.last_op += 1;
+            write.op = OpId { client: self.options.id, seq: self.last_op };
+            write.stamp = self.clock.stamp(now.wall, floor);
+        }
+        *applied = Applied::Maybe;
+    }
+
+    /// Asks a server whether it is there. Whatever it answers finds no row, but is an answer.
+    pub(super) fn probe(&mut self, now: Now, server: ServerId, out: &mut Vec<Output>) {
+        let Some(peer) = self.servers.peer_mut(server) else { return };
+        if now.mono >= peer.probed.after_ms(CLIENT_HOP_MS / 4) {
+            peer.probed = now.mono;
+            self.last_request += 1;
+            let request = RequestId(self.last_request);
+            out.push(Output::Send { server, request, message: ClientRequest::Contact });
+        }
+    }
+
+    /// Asks whom to talk to, unless that is being asked already.
+    pub(super) fn ask_contacts(&mut self, now: Now, out: &mut Vec<Output>) {
+        if !self.route.asking_contacts {
+            self.route.asking_contacts = true;
+            let job = Job::Ask { to: Target::Any, request: ClientRequest::Contact, tried: Vec::new() };
+            self.begin(now, Owner::Contacts, job, REQUEST_TTL_MS, 0, out);
+        }
+    }
+
+    /// Asks for a newer table, unless that is being asked already.
+    pub(super) fn ask_table(&mut self, now: Now, out: &mut Vec<Output>) {
+        if !self.route.asking_table {
+            self.route.asking_table = true;
+            let known = self.route.table().map_or(Epoch(0), |table| table.epoch);
+            let job =
+                Job::Ask { to: Target::Any, request: ClientRequest::Table { known }, tried: Vec::new() };
+            self.begin(now, Owner::Table, job, REQUEST_TTL_MS, 0, out);
+        }
+    }
+
+    /// Places every row that waits without a server.
+    pub(super) fn place_waiting(&mut self, now: Now, out: &mut Vec<Output>) {
+        for id in self.rows_where(|row| row.phase == Phase::Placing) {
+            if let Some(row) = self.take(id) {
+                self.place(now, id, row, out);
+            }
+        }
+    }
+
+    /// Nothing came of asking for contacts or a table: those that wait for it try again a little
+    /// later, and remember why.
+    pub(super) fn wait_and_see(&mut self, now: Now, why: &str) {
+        let again = now.mono.after_ms(CLIENT_ASK_AGAIN_MS + self.jitter.below(CLIENT_ASK_AGAIN_MS / 2));
+        for id in self.rows_where(|row| row.phase == Phase::Placing) {
+            if let Some(mut row) = self.take(id) {
+                row.trouble = Trouble::Lost(why.to_owned());
+                row.wake = again.min(row.deadline);
+                self.park(id, row);
+            }
+        }
+    }
+}
+
+/// Times a node may say that it is no owner before a row goes by way of a forwarder.
+const NOT_OWNER_MAX: u8 = 3;

@@ -1,0 +1,181 @@
+//! What the binaries' command lines have in common: `--help`, `--version`, usage errors, and
+//! values such as addresses and sizes.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)] // Answering the user is the job here.
+
+use getopts::{Matches, Options};
+use std::fmt::Display;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::str::FromStr;
+
+/// Exit code of a command line that cannot be understood.
+pub const EXIT_USAGE: u8 = 2;
+
+/// A program's command line.
+#[derive(Debug)]
+pub struct Program {
+    /// Its name, as in messages.
+    pub name: &'static str,
+    /// What it is, in a line or a few.
+    pub summary: &'static str,
+    /// Command lines that work as they stand, each with what it does.
+    pub examples: &'static [(&'static str, &'static str)],
+    /// Its options; `--help` and `--version` are added to them.
+    pub options: Options,
+}
+
+impl Program {
+    /// Reads the arguments that follow the program's name. Positional ones are not taken.
+    ///
+    /// # Errors
+    /// The exit code of a process that has nothing more to do: it has printed its help, its
+    /// version or what is wrong.
+    pub fn parse(&mut self, args: &[String]) -> Result<Matches, ExitCode> {
+        self.options.optflag("h", "help", "print this help");
+        self.options.optflag("V", "version", "print the version");
+        let matches = self.options.parse(args).map_err(|error| self.usage_error(&error))?;
+        if matches.opt_present("help") {
+            print!("{}", self.help());
+            return Err(ExitCode::SUCCESS);
+        }
+        if matches.opt_present("version") {
+            println!("{} {}", self.name, env!("CARGO_PKG_VERSION"));
+            return Err(ExitCode::SUCCESS);
+        }
+        if let Some(stray) = matches.free.first() {
+            return Err(self.usage_error(&format_args!("unexpected argument '{stray}'")));
+        }
+        Ok(matches)
+    }
+
+    /// Says what is wrong with the command line.
+    pub fn usage_error(&self, what: &dyn Display) -> ExitCode {
+        eprintln!("{name}: {what}\nTry '{name} --help'.", name = self.name);
+        ExitCode::from(EXIT_USAGE)
+    }
+
+    /// The text of `--help`.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let head = format!("{} - {}\n\nUsage: {} [OPTIONS]", self.name, self.summary, self.name);
+        let mut text = self.options.usage(&head);
+        text.push_str("\nExamples:\n");
+        for (line, what) in self.examples {
+            text.push_str(&format!("    {line}\n        {what}\n"));
+        }
+        text
+    }
+}
+
+/// The process's arguments after its name. Bytes that are no text become U+FFFD: no command line
+/// may end the process with anything but a usage error.
+#[must_use]
+pub fn of_process() -> Vec<String> {
+    std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+/// The value of an option, or its default; the error names the option.
+///
+/// # Errors
+/// The value is not one of its kind.
+pub fn value<T: FromStr>(matches: &Matches, option: &str, default: T) -> Result<T, String> {
+    match matches.opt_str(option) {
+        None => Ok(default),
+        Some(text) => text.parse().map_err(|_| format!("--{option} cannot be '{text}'")),
+    }
+}
+
+/// `HOST:PORT` as an address to listen on. A name is resolved, which may block.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    check_addr(text)?;
+    let mut found = text.to_socket_addrs().map_err(|error| format!("cannot resolve '{text}': {error}"))?;
+    found.next().ok_or_else(|| format!("'{text}' has no address"))
+}
+
+/// `HOST:PORT[,HOST:PORT...]`, each with the looks of an address. Nothing is resolved.
+///
+/// # Errors
+/// Which one is no address.
+pub fn addr_list(text: &str) -> Result<Vec<String>, String> {
+    text.split(',').map(|addr| check_addr(addr.trim())).collect()
+}
+
+/// `HOST:PORT`, as it stands.
+///
+/// # Errors
+/// It is not of that form.
+pub fn check_addr(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    if host.is_empty() || port.parse::<u16>().is_err() || text.len() > crate::limits::ADDR_BYTES_MAX {
+        return Err(format!("'{text}' is not HOST:PORT"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A number of bytes: plain, or with `K`, `M` or `G` for powers of 1024.
+///
+/// # Errors
+/// It is not one.
+pub fn size(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        Some(_) | None => (text, 0),
+    };
+    let count: Option<u64> = digits.parse().ok();
+    count
+        .and_then(|count| count.checked_mul(1 << shift))
+        .ok_or_else(|| format!("'{text}' is not a size: use a number of bytes, or 64K, 16M, 1G"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn program() -> Program {
+        let mut options = Options::new();
+        options.optopt("", "listen", "where to listen", "HOST:PORT");
+        Program { name: "thing", summary: "does things", examples: &[("thing", "does one")], options }
+    }
+
+    fn parse(args: &[&str]) -> Result<Matches, ExitCode> {
+        program().parse(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_is_not_understood_is_a_usage_error_and_help_is_not() {
+        let code = |result: Result<Matches, ExitCode>| format!("{:?}", result.unwrap_err());
+        let usage = format!("{:?}", ExitCode::from(EXIT_USAGE));
+        assert_eq!(code(parse(&["--nonsense"])), usage);
+        assert_eq!(code(parse(&["stray"])), usage);
+        assert_eq!(code(parse(&["--help"])), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code(parse(&["-V"])), format!("{:?}", ExitCode::SUCCESS));
+        assert!(parse(&["--listen", "x"]).is_ok());
+    }
+
+    #[test]
+    fn addresses_are_hosts_with_ports() {
+        assert_eq!(addr_list("a:1, [::1]:2").unwrap(), ["a:1", "[::1]:2"]);
+        for wrong in ["", "a", ":1", "a:", "a:x", "a:70000", "a:1,,b:2"] {
+            assert!(addr_list(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(listen_addr("127.0.0.1:0").unwrap().port(), 0);
+        assert!(listen_addr("127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!((size("7"), size("64K"), size("1g")), (Ok(7), Ok(65536), Ok(1 << 30)));
+        for wrong in ["", "K", "-1", "1.5M", "99999999999G", "1kB", "ü"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

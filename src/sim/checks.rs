@@ -1,0 +1,155 @@
+//! What must hold of a history. Knows nothing of how the cluster works: it judges by what clients
+//! asked and were told, and by when.
+
+use super::workload::{Asked, History, Op, Space, Told};
+use super::world::Seen;
+use crate::types::Dot;
+use std::collections::BTreeMap;
+
+/// Every broken promise, in words.
+pub(super) fn check(history: &History, spaces: &[Space], seen: &Seen) -> Vec<String> {
+    let mut broken: Vec<String> = seen.twice.clone();
+    let mut by_key: BTreeMap<(usize, usize), Vec<&Op>> = BTreeMap::new();
+    for op in &history.ops {
+        by_key.entry((op.space, op.key)).or_default().push(op);
+    }
+    for ((space, _), ops) in by_key {
+        let Some(space) = spaces.get(space) else { continue };
+        let judge = Judge { space, ops: &ops, seen };
+        for op in &ops {
+            if let Told::Values(values, _) = &op.told
+                && op.asked == Asked::Get
+            {
+                judge.values(op, values, &mut broken);
+            }
+            if matches!(op.told, Told::Values(..)) {
+                judge.covers_acknowledged(op, &mut broken);
+            }
+        }
+    }
+    broken
+}
+
+/// All that happened to one key.
+struct Judge<'a> {
+    space: &'a Space,
+    ops: &'a [&'a Op],
+    seen: &'a Seen,
+}
+
+impl Judge<'_> {
+    fn say(&self, read: &Op, what: &str) -> String {
+        format!("{} key{} at {} us: {what}", self.space.name, read.key, read.end_us)
+    }
+
+    fn acknowledged_before(&self, read: &Op) -> impl Iterator<Item = (&Op, Dot)> {
+        let start_us = read.start_us;
+        self.ops.iter().filter_map(move |op| match op.told {
+            Told::Stored(dot) if op.end_us < start_us => Some((*op, dot)),
+            Told::Stored(_) | Told::Nothing | Told::Values(..) | Told::Failed | Told::Unknown => None,
+        })
+    }
+
+    /// When a write can no longer take effect: after its answer, if it was sent but once.
+    fn over_us(&self, write: &Op) -> u64 {
+        let once = write.op.is_none_or(|op| !self.seen.retried.contains(&op));
+        match write.told {
+            Told::Stored(_) if once => write.end_us,
+            Told::Stored(_) | Told::Nothing | Told::Values(..) | Told::Failed | Told::Unknown => u64::MAX,
+        }
+    }
+
+    /// A reader is told of every write acknowledged before it asked.
+    fn covers_acknowledged(&self, read: &Op, broken: &mut Vec<String>) {
+        let Told::Values(values, context) = &read.told else { return };
+        for (write, dot) in self.acknowledged_before(read) {
+            if self.space.is_strict() && !context.covers(dot) {
+                broken.push(
+                    self.say(read, &format!("acknowledged write {dot} ({:?}) is not known", write.asked)),
+                );
+            }
+        }
+        let nothing = values.is_empty() && context.is_empty();
+        if nothing && self.acknowledged_before(read).next().is_some() {
+            broken.push(self.say(read, "nothing was found although a write was acknowledged"));
+        }
+    }
+
+    fn values(&self, read: &Op, values: &[(Dot, bytes::Bytes)], broken: &mut Vec<String>) {
+        for (dot, value) in values {
+            let writer = self.ops.iter().find(|op| op.asked == Asked::Put(value.clone()));
+            match writer {
+                None => broken.push(self.say(read, &format!("value {value:?} was never written"))),
+                Some(write) if write.start_us > read.end_us => {
+                    broken.push(self.say(read, &format!("value {value:?} was read before it was written")));
+                }
+                Some(write) if write.told == Told::Failed => {
+                    broken
+                        .push(self.say(read, &format!("value {value:?} was read although its write failed")));
+                }
+                Some(_) => {}
+            }
+            if !self.space.is_strict() {
+                continue;
+            }
+            let replaced = self.acknowledged_before(read).find(|(write, _)| write.given.covers(*dot));
+            if let Some((write, by)) = replaced {
+                let what =
+                    format!("value {value:?} ({dot}) is back after {:?} ({by}) replaced it", write.asked);
+                broken.push(self.say(read, &what));
+            }
+        }
+        if !self.space.is_strict() {
+            return;
+        }
+        if self.space.is_lww() {
+            self.latest(read, values, broken);
+        } else {
+            self.all_there(read, values, broken);
+        }
+    }
+
+    /// In a `siblings` keyspace an acknowledged value is there, or somebody who saw it replaced it.
+    fn all_there(&self, read: &Op, values: &[(Dot, bytes::Bytes)], broken: &mut Vec<String>) {
+        for (write, dot) in self.acknowledged_before(read) {
+            let there = values.iter().any(|entry| entry.0 == dot);
+            let replaced = self.ops.iter().any(|other| {
+                other.asked != Asked::Get
+                    && other.told != Told::Failed
+                    && other.start_us < read.end_us
+                    && other.given.covers(dot)
+            });
+            if matches!(write.asked, Asked::Put(_)) && !there && !replaced {
+                broken.push(self.say(read, &format!("acknowledged value {:?} ({dot}) is lost", write.asked)));
+            }
+        }
+    }
+
+    /// In an `lww` keyspace no value is read that was over before an acknowledged write began.
+    /// A write that was repeated elsewhere may lose to an older one, as the documents say.
+    fn latest(&self, read: &Op, values: &[(Dot, bytes::Bytes)], broken: &mut Vec<String>) {
+        if !self.space.writes_meet() {
+            return;
+        }
+        let over_us = match values.first() {
+            Some((_, value)) => {
+                let writer = self.ops.iter().find(|op| op.asked == Asked::Put(value.clone()));
+                writer.map_or(u64::MAX, |write| self.over_us(write))
+            }
+            None => {
+                let deletes = self.ops.iter().filter(|op| {
+                    op.asked == Asked::Delete && op.told != Told::Failed && op.start_us < read.end_us
+                });
+                deletes.map(|delete| self.over_us(delete)).max().unwrap_or(0)
+            }
+        };
+        let newer = self
+            .acknowledged_before(read)
+            .find(|(write, _)| write.start_us > over_us && self.over_us(write) != u64::MAX);
+        if let Some((write, dot)) = newer {
+            let told = values.first().map(|entry| &entry.1);
+            let what = format!("{told:?} was read, older than acknowledged {:?} ({dot})", write.asked);
+            broken.push(self.say(read, &what));
+        }
+    }
+}

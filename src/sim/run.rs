@@ -1,0 +1,454 @@
+//! One seed, from the first process to the verdict.
+
+use super::checks::check;
+use super::process::{ProcId, Running};
+use super::rng::Rng;
+use super::weather::{Climate, Fault, Weather};
+use super::workload::{Driver, History, Space, Told, key_bytes};
+use super::world::{MANAGER, Outside, World};
+use crate::client::{self, Call, CallId, Client, Item, Routing, Target};
+use crate::engine::LogWriter;
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::manager::{self, Manager};
+use crate::mutant::Planted;
+use crate::node::{self, Node};
+use crate::ring::{Conflict, Durability, KeyspaceSettings};
+use crate::types::{ClientId, ClusterId, DiskUuid, OpId};
+use crate::wire::client::ClientRequest;
+use std::collections::BTreeMap;
+
+/// What a run is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The seed: everything else is drawn from it.
+    pub seed: u64,
+    /// Calls that clients make in all.
+    pub ops: usize,
+    /// A planted bug.
+    pub planted: Planted,
+}
+
+/// The cluster that a seed drew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shape {
+    /// Nodes at the start, and those that may join.
+    pub nodes: (usize, usize),
+    /// Copies.
+    pub n: u8,
+    /// Clients.
+    pub clients: usize,
+    /// Keys of each keyspace.
+    pub keys: usize,
+    /// Q.
+    pub sectors: u16,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The cluster it drew.
+    pub shape: Shape,
+    /// Calls made.
+    pub ops: usize,
+    /// Writes acknowledged, reads answered, writes of unknown outcome, calls that failed.
+    pub outcomes: (usize, usize, usize, usize),
+    /// What broke, and how often.
+    pub faults: BTreeMap<Fault, u64>,
+    /// Events on the queue.
+    pub events: u64,
+    /// Virtual time.
+    pub virtual_ms: u64,
+    /// The run as one number: equal for equal runs.
+    pub trace_hash: u64,
+    /// Broken promises; empty is good.
+    pub broken: Vec<String>,
+}
+
+/// The time by which the cluster must have formed.
+const FORM_US: u64 = 20_000_000;
+/// After healing: the time by which every key must be answered.
+const HEAL_US: u64 = 60_000_000;
+/// After the last answer: the time by which nothing may be in hand any more.
+const DRAIN_US: u64 = 3_000_000;
+
+/// Runs one seed.
+#[must_use]
+pub fn run(settings: Settings) -> Report {
+    Run::new(settings).run()
+}
+
+struct Run {
+    settings: Settings,
+    shape: Shape,
+    world: World,
+    weather: Weather,
+    /// The climate of the weather, put away while the cluster forms and heals.
+    storm: Climate,
+    spaces: Vec<Space>,
+    drivers: Vec<Driver>,
+    history: History,
+    broken: Vec<String>,
+    fresh: Rng,
+}
+
+impl Run {
+    fn new(settings: Settings) -> Self {
+        let mut rng = Rng::new(settings.seed);
+        let n = [1, 2, 3, 3, 3, 3, 3, 5][usize::try_from(rng.below(8)).unwrap_or(0)];
+        let most = 3 + usize::from(n) - usize::from(n > 3);
+        let first = usize::try_from(rng.range(u64::from(n), most as u64)).unwrap_or(3);
+        let shape = Shape {
+            nodes: (first, usize::try_from(rng.below(3)).unwrap_or(0)),
+            n,
+            clients: usize::try_from(rng.range(2, 4)).unwrap_or(2),
+            keys: usize::try_from(rng.range(3, 16)).unwrap_or(3),
+            sectors: 1 << rng.range(1, 5),
+        };
+        let storm = Climate::draw(&mut rng);
+        let weather = Weather::draw(&mut rng);
+        let spaces = draw_spaces(&mut rng, n);
+        let fresh = Rng::new(rng.any());
+        let fair = Climate { clock_skew_ms: storm.clock_skew_ms, ..Climate::FAIR };
+        Self {
+            settings,
+            shape,
+            world: World::new(rng.any(), fair),
+            weather,
+            storm,
+            spaces,
+            drivers: Vec::new(),
+            history: History::default(),
+            broken: Vec::new(),
+            fresh,
+        }
+    }
+
+    fn run(mut self) -> Report {
+        self.form();
+        if self.broken.is_empty() {
+            self.weather();
+            self.heal();
+            self.demand();
+            self.drain();
+        }
+        self.broken.extend(check(&self.history, &self.spaces, &self.world.seen));
+        self.broken.append(&mut self.world.fatal);
+        self.report()
+    }
+
+    // ---- the cluster forms -----------------------------------------------------------------
+
+    fn form(&mut self) {
+        self.world.add("manager");
+        let (first, spare) = self.shape.nodes;
+        for node in 1..=first + spare {
+            let id = self.world.add(&format!("node{node}"));
+            if node > first {
+                self.weather.spares.push(id);
+            }
+        }
+        self.start(MANAGER);
+        for node in 1..=first {
+            self.start(ProcId(node));
+        }
+        let each = self.settings.ops / self.shape.clients;
+        for at in 0..self.shape.clients {
+            let proc = self.world.add(&format!("client{at}"));
+            self.drivers.push(Driver::new(proc, each));
+            self.start(proc);
+        }
+        let formed = |run: &Self| run.is_whole(first);
+        self.until(FORM_US, "the cluster did not form", formed);
+        self.make_keyspaces();
+    }
+
+    fn make_keyspaces(&mut self) {
+        let Some(proc) = self.drivers.first().map(|driver| driver.proc) else { return };
+        for at in 1..self.spaces.len() {
+            let Some(space) = self.spaces.get(at).cloned() else { continue };
+            let request = ClientRequest::CreateKeyspace { name: space.name, settings: space.settings };
+            let outcome = self.ask(proc, Call::Ask { to: Target::Manager, request }, FORM_US);
+            if !matches!(outcome, Some(Ok(_))) {
+                self.broken.push(format!("a keyspace could not be made: {outcome:?}"));
+            }
+        }
+    }
+
+    /// Starts a process, or starts it again.
+    fn start(&mut self, proc: ProcId) {
+        let planted = self.settings.planted;
+        let name = self.world.procs[proc.0].name.clone();
+        let (fresh, seed) =
+            (u128::from(self.fresh.any()) << 64 | u128::from(self.fresh.any()), self.fresh.any());
+        let process = &mut self.world.procs[proc.0];
+        if process.is_up() {
+            return;
+        }
+        let opened = if proc == MANAGER {
+            let options = manager::Options {
+                n: self.shape.n,
+                sectors: self.shape.sectors,
+                fresh_cluster: ClusterId(fresh),
+                planted,
+            };
+            Manager::open(&mut process.disk, options).map(|machine| Running::Manager(Box::new(machine)))
+        } else if name.starts_with("node") {
+            let options = node::Options {
+                addr: name.clone(),
+                zone: String::new(),
+                weight: 100,
+                key_bytes_max: KEY_BYTES_MAX,
+                value_bytes_max: VALUE_BYTES_MAX,
+                fresh_uuid: DiskUuid(fresh),
+                boot_id: process.boot_id,
+                planted,
+            };
+            Node::open(&mut process.disk, options).map(|machine| Running::Node(Box::new(machine)))
+        } else {
+            let options = client::Options {
+                id: ClientId(proc.0 as u128),
+                seeds: vec!["manager".to_owned()],
+                routing: Routing::default(),
+                ttl_ms: 0,
+                seed,
+            };
+            Ok(Running::Client(Box::new(Client::new(options))))
+        };
+        match opened {
+            Ok(running) => {
+                process.running = running;
+                process.life += 1;
+                process.writer = LogWriter::default();
+                self.world.started(proc);
+            }
+            Err(text) => self.broken.push(format!("{name} cannot start: {text}")),
+        }
+    }
+
+    /// Whether so many nodes are up, agree on a table that serves, and nothing moves.
+    fn is_whole(&self, nodes: usize) -> bool {
+        let Running::Manager(manager) = &self.world.procs[MANAGER.0].running else { return false };
+        let table = manager.table();
+        let agree = self.nodes().filter(|(_, node)| node.table().is_some_and(|own| own.epoch == table.epoch));
+        table.is_serving() && !table.is_moving() && table.present().count() >= nodes && agree.count() >= nodes
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = (ProcId, &Node)> {
+        self.world.procs.iter().enumerate().filter_map(|(at, process)| match &process.running {
+            Running::Node(node) => Some((ProcId(at), &**node)),
+            Running::Manager(_) | Running::Client(_) | Running::Down => None,
+        })
+    }
+
+    // ---- weather, and after it -------------------------------------------------------------
+
+    fn weather(&mut self) {
+        self.world.climate = self.storm;
+        let pause_us = self.world.rng.range(self.weather.every_us.0, self.weather.every_us.1);
+        self.world.order(pause_us, Outside::Fault);
+        for at in 0..self.drivers.len() {
+            let proc = self.drivers[at].proc;
+            let pause_us = self.world.rng.below(50_000);
+            self.world.order(pause_us, Outside::Client(proc));
+        }
+        while self.drivers.iter().any(|driver| driver.left > 0 || driver.current.is_some()) {
+            self.step(true);
+        }
+    }
+
+    fn heal(&mut self) {
+        self.world.climate = Climate { clock_skew_ms: self.storm.clock_skew_ms, ..Climate::FAIR };
+        self.world.blocked.clear();
+        for at in 0..self.world.procs.len() {
+            self.world.procs[at].paused_until = 0;
+            let spare = self.weather.spares.contains(&ProcId(at));
+            if !self.world.procs[at].is_up() && !spare {
+                self.start(ProcId(at));
+            }
+        }
+        let nodes = self.shape.nodes.0 + self.shape.nodes.1 - self.weather.spares.len();
+        self.until(HEAL_US, "the cluster did not become whole again", |run| run.is_whole(nodes));
+    }
+
+    /// Reads every key from all of its owners: it must be answered, and leaves all copies equal.
+    fn demand(&mut self) {
+        let Some(mut driver) = self.drivers.pop() else { return };
+        let until = self.world.now_us + HEAL_US;
+        for space in 0..self.spaces.len() {
+            for key in 0..self.shape.keys {
+                self.demand_one(&mut driver, space, key, until);
+            }
+        }
+        self.drivers.push(driver);
+    }
+
+    fn demand_one(&mut self, driver: &mut Driver, space: usize, key: usize, until: u64) {
+        let mut item = Item::new(&self.spaces[space].name, key_bytes(key));
+        item.quorum = self.spaces[space].settings.n;
+        loop {
+            driver.begin_read(self.world.now_us, space, key, &mut self.history);
+            let outcome = self.ask(driver.proc, Call::Get { item: item.clone() }, HEAL_US);
+            let Some(outcome) = outcome else {
+                return self.broken.push(format!("a read of key{key} was never answered"));
+            };
+            let good = outcome.is_ok();
+            let text = format!("{outcome:?}");
+            driver.answered(self.world.now_us, outcome, None, &mut self.history);
+            if good {
+                return;
+            }
+            if self.world.now_us > until {
+                return self.broken.push(format!("key{key} cannot be read after healing: {text}"));
+            }
+        }
+    }
+
+    /// Nothing may be left in hand, and all copies must be equal.
+    fn drain(&mut self) {
+        let until = self.world.now_us + DRAIN_US;
+        while self.world.now_us < until {
+            self.step(false);
+        }
+        let left: Vec<String> = self
+            .nodes()
+            .filter(|(_, node)| node.pending_rows() > 0)
+            .map(|(id, node)| format!("node{} still has {} pending rows", id.0, node.pending_rows()))
+            .collect();
+        self.broken.extend(left);
+        self.copies_are_equal();
+    }
+
+    fn copies_are_equal(&mut self) {
+        let Running::Manager(manager) = &self.world.procs[MANAGER.0].running else { return };
+        let table = manager.table().clone();
+        let mut broken = Vec::new();
+        for space in &self.spaces {
+            let Some((id, _)) = table.keyspace(&space.name) else { continue };
+            for key in (0..self.shape.keys).map(key_bytes) {
+                let sector = table.sector_of(&key);
+                let owners: Vec<_> = table.sector(sector).nodes(usize::from(space.settings.n)).collect();
+                let copies: Vec<_> = self
+                    .nodes()
+                    .filter(|(_, node)| match node.identity().server {
+                        crate::wire::hello::Server::Node(me) => owners.contains(&me),
+                        crate::wire::hello::Server::Manager => false,
+                    })
+                    .map(|(_, node)| node.engine().object((id, sector), &key))
+                    .collect();
+                if copies.windows(2).any(|pair| pair[0] != pair[1]) {
+                    broken
+                        .push(format!("{} {key:?}: the copies differ after healing: {copies:?}", space.name));
+                }
+            }
+        }
+        self.broken.append(&mut broken);
+    }
+
+    // ---- steps -----------------------------------------------------------------------------
+
+    fn step(&mut self, stormy: bool) {
+        match self.world.step() {
+            Some(Outside::Fault) if stormy => self.weather.strike(&mut self.world),
+            Some(Outside::Restart(proc)) => self.start(proc),
+            Some(Outside::Reunite) => self.world.blocked.clear(),
+            Some(Outside::Client(proc)) => self.next_call(proc),
+            Some(Outside::Fault) | None => {}
+        }
+        for (proc, call, outcome) in std::mem::take(&mut self.world.done) {
+            self.answered(proc, call, outcome);
+        }
+    }
+
+    fn next_call(&mut self, proc: ProcId) {
+        let (keys, now_us) = (self.shape.keys, self.world.now_us);
+        let Some(driver) = self.drivers.iter_mut().find(|driver| driver.proc == proc) else { return };
+        if driver.left > 0 && driver.current.is_none() {
+            let input = driver.next(now_us, &mut self.world.rng, &self.spaces, keys, &mut self.history);
+            self.world.to_client(proc, input);
+        }
+    }
+
+    fn answered(&mut self, proc: ProcId, _call: CallId, outcome: client::Outcome) {
+        let sent = self.sent_write(proc);
+        let now_us = self.world.now_us;
+        let Some(driver) = self.drivers.iter_mut().find(|driver| driver.proc == proc) else { return };
+        driver.answered(now_us, outcome, sent, &mut self.history);
+        let think_us = self.world.rng.below(60_000);
+        self.world.order(think_us, Outside::Client(proc));
+    }
+
+    /// The write that a client's present call put on the wire, if it did.
+    fn sent_write(&self, proc: ProcId) -> Option<(OpId, crate::version::VersionVector)> {
+        let (op, given) = self.world.seen.last_op.get(&ClientId(proc.0 as u128))?;
+        let known = self.history.ops.iter().any(|earlier| earlier.op == Some(*op));
+        (!known).then(|| (*op, given.clone()))
+    }
+
+    /// Makes one call outside the workload and waits for its answer.
+    fn ask(&mut self, proc: ProcId, request: Call, within_us: u64) -> Option<client::Outcome> {
+        let call = CallId(u64::MAX);
+        let until = self.world.now_us + within_us;
+        self.world.to_client(proc, client::Input::Call { call, request, ttl_ms: 0 });
+        while self.world.now_us < until {
+            if let Some(at) = self.world.done.iter().position(|done| done.1 == call) {
+                return Some(self.world.done.remove(at).2);
+            }
+            match self.world.step() {
+                Some(Outside::Restart(proc)) => self.start(proc),
+                Some(Outside::Fault | Outside::Reunite | Outside::Client(_)) | None => {}
+            }
+        }
+        None
+    }
+
+    fn until(&mut self, within_us: u64, what: &str, holds: impl Fn(&Self) -> bool) {
+        let until = self.world.now_us + within_us;
+        while !holds(self) {
+            if self.world.now_us > until || !self.world.fatal.is_empty() {
+                return self.broken.push(what.to_owned());
+            }
+            self.step(false);
+        }
+    }
+
+    fn report(self) -> Report {
+        let count = |wanted: fn(&Told) -> bool| self.history.ops.iter().filter(|op| wanted(&op.told)).count();
+        Report {
+            seed: self.settings.seed,
+            shape: self.shape,
+            ops: self.history.ops.len(),
+            outcomes: (
+                count(|told| matches!(told, Told::Stored(_))),
+                count(|told| matches!(told, Told::Values(..))),
+                count(|told| matches!(told, Told::Unknown)),
+                count(|told| matches!(told, Told::Failed)),
+            ),
+            faults: self.weather.happened,
+            events: self.world.events,
+            virtual_ms: self.world.now_us / 1000,
+            trace_hash: self.world.trace_hash(),
+            broken: self.broken,
+        }
+    }
+}
+
+/// `default`, one with siblings, and one whose quorums need not meet.
+fn draw_spaces(rng: &mut Rng, n: u8) -> Vec<Space> {
+    let space = |name: &str, settings| Space { name: name.to_owned(), settings };
+    let majority = KeyspaceSettings::majority(n);
+    let w = u8::try_from(rng.range(1, u64::from(n))).unwrap_or(1);
+    let strict = KeyspaceSettings { w, r: n + 1 - w, ..majority };
+    let conflict = if rng.once_in(2) { Conflict::Lww } else { Conflict::Siblings };
+    let loose = KeyspaceSettings { r: 1, w: 1, conflict, ..majority };
+    vec![
+        space("default", majority),
+        space(
+            "carts",
+            KeyspaceSettings { conflict: Conflict::Siblings, durability: Durability::Sync, ..majority },
+        ),
+        space("drawn", strict),
+        space("loose", loose),
+    ]
+}

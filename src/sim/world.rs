@@ -1,0 +1,774 @@
+//! The event queue, and the network between processes.
+//!
+//! Every message is encoded and decoded by the real codec on its way. Connections behave as TCP
+//! connections do where a node relies on it (what was asked on a broken one is not answered) and
+//! worse where it must not rely on it (messages may be lost, doubled and reordered).
+
+use super::process::{LaneKey, Link, LinkKey, ProcId, Process, Running};
+use super::rng::Rng;
+use super::weather::Climate;
+use crate::client;
+use crate::engine::{DiskEvent, DiskRequest};
+use crate::machine::Machine;
+use crate::manager;
+use crate::node;
+use crate::types::{ClientId, ConnId, Dot, OpId, RequestId};
+use crate::version::{Object, VersionVector};
+use crate::wire::Message;
+use crate::wire::client::{ClientReply, ClientRequest, DataRequest};
+use crate::wire::codec::Writer;
+use crate::wire::hello::{Hello, Identity, Role, Server, Welcome};
+use crate::wire::manager::{ManagerToNode, NodeToManager};
+use crate::wire::peer::{PeerReply, PeerRequest};
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::hash::Hasher;
+use twox_hash::XxHash3_64;
+
+/// The manager's address and place.
+pub(super) const MANAGER: ProcId = ProcId(0);
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+enum What {
+    /// A dial reaches its listener.
+    Dialed { conn: u64 },
+    /// The listener's answer reaches the dialer; none is a refusal.
+    Answered { conn: u64, welcome: Option<Welcome> },
+    /// A message reaches one end of a connection.
+    Message { conn: u64, to_dialer: bool, kind: u8, request: RequestId, body: Bytes },
+    /// An end of a connection learns that it is gone.
+    Closed { conn: u64, at_dialer: bool },
+    /// A connection that has stood across a partition for too long breaks.
+    Broken { conn: u64 },
+    /// A process dials again.
+    Redial { proc: ProcId, life: u64, link: LinkKey },
+    /// A machine's deadline.
+    Tick { proc: ProcId, life: u64 },
+    /// The end of a turn of a process's loop.
+    TurnEnd { proc: ProcId, life: u64 },
+    /// The disk has synced what it was given; `through` requests of the queue are done.
+    DiskDone { proc: ProcId, life: u64 },
+    /// Something outside the cluster: a fault, a client's next step.
+    Outside(Outside),
+}
+
+/// Events that the run, not the cluster, has ordered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outside {
+    /// The next fault of the weather.
+    Fault,
+    /// A process that was brought down starts again.
+    Restart(ProcId),
+    /// A partition ends.
+    Reunite,
+    /// A client's next call.
+    Client(ProcId),
+}
+
+/// A connection between two processes.
+#[derive(Clone, Debug)]
+struct Conn {
+    dialer: ProcId,
+    listener: ProcId,
+    link: LinkKey,
+    hello: Hello,
+    open: bool,
+    /// Messages arrive in order; for those that rely on it.
+    ordered: bool,
+    /// When the last message of each direction arrives (to the dialer, to the listener).
+    last: [u64; 2],
+}
+
+/// What passed over the wire that checkers want to know.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Each dot's write, by a hash: a dot names one write for good.
+    pub(super) dots: BTreeMap<(u16, Bytes, Dot), u64>,
+    /// Dots that were given to two writes.
+    pub(super) twice: Vec<String>,
+    /// Writes of which a further attempt was made.
+    pub(super) retried: BTreeSet<OpId>,
+    /// Each client's latest write, and the context it carried.
+    pub(super) last_op: BTreeMap<ClientId, (OpId, VersionVector)>,
+    /// Each epoch's table, by a hash.
+    pub(super) tables: BTreeMap<u64, u64>,
+}
+
+/// A cluster and its clock.
+pub(super) struct World {
+    pub(super) now_us: u64,
+    pub(super) rng: Rng,
+    pub(super) climate: Climate,
+    pub(super) procs: Vec<Process>,
+    pub(super) seen: Seen,
+    /// Pairs (from, to) between which nothing passes.
+    pub(super) blocked: BTreeSet<(ProcId, ProcId)>,
+    /// Answers that clients were given and the run has not looked at.
+    pub(super) done: Vec<(ProcId, client::CallId, client::Outcome)>,
+    /// Processes that ended by themselves, and why.
+    pub(super) fatal: Vec<String>,
+    pub(super) events: u64,
+    conns: BTreeMap<u64, Conn>,
+    addrs: BTreeMap<String, ProcId>,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    waiting: BTreeMap<u64, What>,
+    serial: u64,
+    trace: XxHash3_64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, climate: Climate) -> Self {
+        Self {
+            now_us: 0,
+            rng: Rng::new(seed),
+            climate,
+            procs: Vec::new(),
+            seen: Seen::default(),
+            blocked: BTreeSet::new(),
+            done: Vec::new(),
+            fatal: Vec::new(),
+            events: 0,
+            conns: BTreeMap::new(),
+            addrs: BTreeMap::new(),
+            queue: BinaryHeap::new(),
+            waiting: BTreeMap::new(),
+            serial: 0,
+            trace: XxHash3_64::new(),
+        }
+    }
+
+    /// The run so far as one number: equal for equal runs.
+    pub(super) fn trace_hash(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    pub(super) fn add(&mut self, name: &str) -> ProcId {
+        let id = ProcId(self.procs.len());
+        let base = self.rng.below(1_000_000_000);
+        let spread = self.climate.clock_skew_ms;
+        let skew =
+            i64::try_from(self.rng.below(2 * spread + 1)).unwrap_or(0) - i64::try_from(spread).unwrap_or(0);
+        self.procs.push(Process::new(name.to_owned(), base, skew));
+        self.addrs.insert(name.to_owned(), id);
+        id
+    }
+
+    pub(super) fn order(&mut self, after_us: u64, event: Outside) {
+        self.at(self.now_us + after_us, What::Outside(event));
+    }
+
+    fn at(&mut self, time_us: u64, what: What) {
+        self.serial += 1;
+        self.queue.push(Reverse((time_us, self.serial)));
+        self.waiting.insert(self.serial, what);
+    }
+
+    /// Lets the next thing happen. Returns it if it is for the run to act on.
+    pub(super) fn step(&mut self) -> Option<Outside> {
+        let Reverse((time_us, serial)) = self.queue.pop()?;
+        let what = self.waiting.remove(&serial)?;
+        self.now_us = self.now_us.max(time_us);
+        if let Some(proc) = self.whose(&what) {
+            let paused_until = self.procs[proc.0].paused_until;
+            if paused_until > self.now_us {
+                self.at(paused_until, what);
+                return None;
+            }
+        }
+        self.events += 1;
+        self.trace.write_u64(self.now_us);
+        match what {
+            What::Outside(event) => return Some(event),
+            What::Dialed { conn } => self.dialed(conn),
+            What::Answered { conn, welcome } => self.answered(conn, welcome),
+            What::Message { conn, to_dialer, kind, request, body } => {
+                self.trace.write_u8(kind);
+                self.trace.write(&body);
+                self.message(conn, to_dialer, kind, request, body);
+            }
+            What::Closed { conn, at_dialer } => self.closed(conn, at_dialer),
+            What::Broken { conn } => self.break_conn(conn, 0),
+            What::Redial { proc, life, link } => self.redial(proc, life, link),
+            What::Tick { proc, life } => self.tick(proc, life),
+            What::TurnEnd { proc, life } => self.turn_end(proc, life),
+            What::DiskDone { proc, life } => self.disk_done(proc, life),
+        }
+        None
+    }
+
+    /// The process that something happens to, which may be stopped.
+    fn whose(&self, what: &What) -> Option<ProcId> {
+        let end = |conn: &u64, dialer: bool| {
+            self.conns.get(conn).map(|conn| if dialer { conn.dialer } else { conn.listener })
+        };
+        match what {
+            What::Outside(_) | What::Broken { .. } | What::DiskDone { .. } => None,
+            What::Dialed { conn } => end(conn, false),
+            What::Answered { conn, .. } => end(conn, true),
+            What::Message { conn, to_dialer, .. } => end(conn, *to_dialer),
+            What::Closed { conn, at_dialer } => end(conn, *at_dialer),
+            What::Redial { proc, .. } | What::Tick { proc, .. } | What::TurnEnd { proc, .. } => Some(*proc),
+        }
+    }
+
+    // ---- processes -------------------------------------------------------------------------
+
+    /// A process begins to run; its machine has been put in place.
+    pub(super) fn started(&mut self, proc: ProcId) {
+        if matches!(self.procs[proc.0].running, Running::Node(_)) {
+            self.want_link(proc, LinkKey::Manager, "manager");
+            self.to_node(proc, node::io::Input::Tick);
+        }
+        self.after(proc);
+    }
+
+    /// A process ends at once. `quietly`: as when a machine loses power, others notice late.
+    pub(super) fn crash(&mut self, proc: ProcId, quietly: bool) {
+        self.procs[proc.0].stop();
+        let ends: Vec<u64> = self.conns_of(proc);
+        for conn in ends {
+            let notice_us = if quietly { self.rng.range(300_000, 2_000_000) } else { self.latency() };
+            self.break_conn(conn, notice_us);
+        }
+    }
+
+    fn conns_of(&self, proc: ProcId) -> Vec<u64> {
+        let of = |conn: &Conn| conn.open && (conn.dialer == proc || conn.listener == proc);
+        self.conns.iter().filter(|entry| of(entry.1)).map(|entry| *entry.0).collect()
+    }
+
+    pub(super) fn to_node(&mut self, proc: ProcId, input: node::io::Input) {
+        let now = self.procs[proc.0].now(self.now_us);
+        let mut out = Vec::new();
+        if let Running::Node(machine) = &mut self.procs[proc.0].running {
+            machine.handle(now, input, &mut out);
+        }
+        for output in out {
+            self.from_node(proc, output);
+        }
+        self.after(proc);
+    }
+
+    fn to_manager(&mut self, proc: ProcId, input: manager::io::Input) {
+        let now = self.procs[proc.0].now(self.now_us);
+        let mut out = Vec::new();
+        if let Running::Manager(machine) = &mut self.procs[proc.0].running {
+            machine.handle(now, input, &mut out);
+        }
+        for output in out {
+            self.from_manager(proc, output);
+        }
+        self.after(proc);
+    }
+
+    pub(super) fn to_client(&mut self, proc: ProcId, input: client::Input) {
+        let now = self.procs[proc.0].now(self.now_us);
+        let mut out = Vec::new();
+        if let Running::Client(machine) = &mut self.procs[proc.0].running {
+            machine.handle(now, input, &mut out);
+        }
+        for output in out {
+            self.from_client(proc, output);
+        }
+        self.after(proc);
+    }
+
+    /// After each input: the end of the turn and the next deadline are put on the queue.
+    fn after(&mut self, proc: ProcId) {
+        let process = &self.procs[proc.0];
+        let (deadline, is_node) = match &process.running {
+            Running::Down => return,
+            Running::Manager(machine) => (machine.deadline(), false),
+            Running::Node(machine) => (machine.deadline(), true),
+            Running::Client(machine) => (machine.deadline(), false),
+        };
+        let life = process.life;
+        // A loop wakes up a little late, never early.
+        let tick_at = deadline.map(|at| process.at_us(at).max(self.now_us) + 100);
+        if let Some(at) = tick_at
+            && process.tick_at.is_none_or(|planned| at < planned)
+        {
+            self.procs[proc.0].tick_at = Some(at);
+            self.at(at, What::Tick { proc, life });
+        }
+        if is_node && !self.procs[proc.0].turn_open {
+            self.procs[proc.0].turn_open = true;
+            let turn_us = self.rng.below(self.climate.turn_us_max + 1);
+            self.at(self.now_us + turn_us, What::TurnEnd { proc, life });
+        }
+    }
+
+    fn tick(&mut self, proc: ProcId, life: u64) {
+        if self.procs[proc.0].life != life || self.procs[proc.0].tick_at.is_some_and(|at| at > self.now_us) {
+            return;
+        }
+        self.procs[proc.0].tick_at = None;
+        match self.procs[proc.0].running {
+            Running::Down => {}
+            Running::Manager(_) => self.to_manager(proc, manager::io::Input::Tick),
+            Running::Node(_) => self.to_node(proc, node::io::Input::Tick),
+            Running::Client(_) => self.to_client(proc, client::Input::Tick),
+        }
+    }
+
+    fn turn_end(&mut self, proc: ProcId, life: u64) {
+        if self.procs[proc.0].life != life {
+            return;
+        }
+        let now = self.procs[proc.0].now(self.now_us);
+        let mut out = Vec::new();
+        if let Running::Node(machine) = &mut self.procs[proc.0].running {
+            machine.handle(now, node::io::Input::TurnEnd, &mut out);
+        }
+        self.procs[proc.0].turn_open = false;
+        for output in out {
+            self.from_node(proc, output);
+        }
+    }
+
+    // ---- what machines ask for -------------------------------------------------------------
+
+    fn from_node(&mut self, proc: ProcId, output: node::io::Output) {
+        use node::io::Output;
+        match output {
+            Output::Reply { conn, request, message } => self.send(conn.0, true, request, &message),
+            Output::PeerReply { conn, request, message } => {
+                self.notice_reply(&message);
+                self.send(conn.0, true, request, &message);
+            }
+            Output::Peer { to, lane, request, message } => {
+                self.notice_request(&message);
+                let link = LinkKey::Peer(to, lane.into());
+                if let Some(conn) = self.conn_of(proc, link) {
+                    self.send(conn, false, request, &message);
+                }
+            }
+            Output::Connect { peer, addr } => {
+                for lane in [LaneKey::Foreground, LaneKey::Bulk] {
+                    self.want_link(proc, LinkKey::Peer(peer, lane), &addr);
+                }
+            }
+            Output::Disconnect { peer } => {
+                for lane in [LaneKey::Foreground, LaneKey::Bulk] {
+                    self.drop_link(proc, LinkKey::Peer(peer, lane));
+                }
+            }
+            Output::Manager(message) => {
+                if let Some(conn) = self.conn_of(proc, LinkKey::Manager) {
+                    self.send(conn, false, RequestId(0), &message);
+                }
+            }
+            Output::Disk(request) => self.to_disk(proc, request),
+            Output::IdentityChanged => {}
+            Output::Stopped => self.crash(proc, false),
+            Output::Fatal(text) => {
+                self.fatal.push(format!("{}: {text}", self.procs[proc.0].name));
+                self.crash(proc, false);
+            }
+        }
+    }
+
+    fn from_manager(&mut self, proc: ProcId, output: manager::io::Output) {
+        use manager::io::Output;
+        match output {
+            Output::Reply { conn, request, message } => self.send(conn.0, true, request, &message),
+            Output::Node { conn, message } => {
+                if let ManagerToNode::Table(bytes) = &message {
+                    self.notice_table(bytes);
+                }
+                self.send(conn.0, true, RequestId(0), &message);
+            }
+            Output::Disk(request) => self.to_disk(proc, request),
+            Output::Stopped => self.crash(proc, false),
+        }
+    }
+
+    fn from_client(&mut self, proc: ProcId, output: client::Output) {
+        use client::Output;
+        match output {
+            Output::Dial { server, addr } => self.dial_once(proc, LinkKey::Server(server.0), &addr),
+            Output::Hangup { server } => self.drop_link(proc, LinkKey::Server(server.0)),
+            Output::Send { server, request, message } => {
+                if let ClientRequest::Data { request: data, .. } = &message {
+                    self.notice_write(data);
+                }
+                if let Some(conn) = self.conn_of(proc, LinkKey::Server(server.0)) {
+                    self.send(conn, false, request, &message);
+                }
+            }
+            Output::Done { call, outcome } => self.done.push((proc, call, outcome)),
+        }
+    }
+
+    fn notice_write(&mut self, data: &DataRequest) {
+        if let DataRequest::Put { write, .. } = data {
+            let known = self.seen.last_op.get(&write.op.client).is_some_and(|last| last.0 >= write.op);
+            if !known {
+                let given = write.context.as_ref().map(|context| context.vector.clone()).unwrap_or_default();
+                self.seen.last_op.insert(write.op.client, (write.op, given));
+            }
+            if write.attempt > 0 {
+                self.seen.retried.insert(write.op);
+            }
+        }
+    }
+
+    fn notice_request(&mut self, message: &PeerRequest) {
+        match message {
+            PeerRequest::Forward { request, .. } => self.notice_write(request),
+            PeerRequest::Store { place, key, object, .. } => {
+                self.notice_object(place.keyspace.0, key, object)
+            }
+            PeerRequest::PushTable(bytes) => self.notice_table(bytes),
+            PeerRequest::Transfer { .. }
+            | PeerRequest::Read { .. }
+            | PeerRequest::Probe { .. }
+            | PeerRequest::FetchTable => {}
+        }
+    }
+
+    fn notice_reply(&mut self, message: &PeerReply) {
+        if let PeerReply::Table(bytes) = message {
+            self.notice_table(bytes);
+        }
+    }
+
+    fn notice_table(&mut self, bytes: &Bytes) {
+        let Ok(table) = crate::wire::decode_table(bytes.clone()) else { return };
+        let hash = XxHash3_64::oneshot(bytes);
+        let known = *self.seen.tables.entry(table.epoch.0).or_insert(hash);
+        if known != hash {
+            self.seen.twice.push(format!("two tables of epoch {}", table.epoch));
+        }
+    }
+
+    fn notice_object(&mut self, keyspace: u16, key: &Bytes, object: &Object) {
+        for sibling in object.siblings() {
+            let mut hasher = XxHash3_64::new();
+            hasher.write_u64(sibling.stamp.0);
+            hasher.write(format!("{:?}", sibling.content).as_bytes());
+            let hash = hasher.finish();
+            let known = *self.seen.dots.entry((keyspace, key.clone(), sibling.dot)).or_insert(hash);
+            if known != hash {
+                self.seen.twice.push(format!("dot {} names two writes of {key:?}", sibling.dot));
+            }
+        }
+    }
+
+    // ---- disks -----------------------------------------------------------------------------
+
+    fn to_disk(&mut self, proc: ProcId, request: DiskRequest) {
+        self.procs[proc.0].disk_queue.push_back(request);
+        self.disk_begin(proc);
+    }
+
+    /// The log thread takes all that is queued: written at once, synced after a while.
+    fn disk_begin(&mut self, proc: ProcId) {
+        let latency = self.climate.sync_us;
+        let sync_us = self.rng.range(latency.0, latency.1);
+        let process = &mut self.procs[proc.0];
+        if process.disk_busy || process.disk_queue.is_empty() {
+            return;
+        }
+        process.disk_busy = true;
+        while let Some(request) = process.disk_queue.pop_front() {
+            if let Err(error) = process.writer.write(&mut process.disk, &request) {
+                self.fatal.push(format!("{}: {error}", process.name));
+            }
+        }
+        let (life, written) = (process.life, process.writer.written());
+        self.at(self.now_us + sync_us, What::DiskDone { proc, life });
+        self.disk_event(proc, DiskEvent::Written(written));
+    }
+
+    fn disk_done(&mut self, proc: ProcId, life: u64) {
+        let process = &mut self.procs[proc.0];
+        if process.life != life {
+            return;
+        }
+        if let Err(error) = process.writer.sync(&mut process.disk) {
+            self.fatal.push(format!("{}: {error}", process.name));
+        }
+        process.disk_busy = false;
+        let synced = process.writer.synced();
+        self.disk_event(proc, DiskEvent::Synced(synced));
+        self.disk_begin(proc);
+    }
+
+    fn disk_event(&mut self, proc: ProcId, event: DiskEvent) {
+        match self.procs[proc.0].running {
+            Running::Manager(_) => self.to_manager(proc, manager::io::Input::Disk(event)),
+            Running::Node(_) => self.to_node(proc, node::io::Input::Disk(event)),
+            Running::Client(_) | Running::Down => {}
+        }
+    }
+
+    // ---- connections -----------------------------------------------------------------------
+
+    fn latency(&mut self) -> u64 {
+        let (low, high) = self.climate.latency_us;
+        let slow = self.rng.chance(self.climate.slow_per_mille);
+        self.rng.range(low, high) * if slow { 20 } else { 1 }
+    }
+
+    fn is_blocked(&self, from: ProcId, to: ProcId) -> bool {
+        self.blocked.contains(&(from, to))
+    }
+
+    fn want_link(&mut self, proc: ProcId, link: LinkKey, addr: &str) {
+        self.drop_link(proc, link);
+        let wanted = Link { addr: addr.to_owned(), conn: None, up: false };
+        self.procs[proc.0].links.insert(link, wanted);
+        let life = self.procs[proc.0].life;
+        self.at(self.now_us, What::Redial { proc, life, link });
+    }
+
+    fn dial_once(&mut self, proc: ProcId, link: LinkKey, addr: &str) {
+        self.want_link(proc, link, addr);
+    }
+
+    fn drop_link(&mut self, proc: ProcId, link: LinkKey) {
+        if let Some(conn) = self.procs[proc.0].links.remove(&link).and_then(|link| link.conn) {
+            self.hang_up(conn, true);
+        }
+    }
+
+    fn conn_of(&self, proc: ProcId, link: LinkKey) -> Option<u64> {
+        self.procs[proc.0].links.get(&link).filter(|link| link.up).and_then(|link| link.conn)
+    }
+
+    fn redial(&mut self, proc: ProcId, life: u64, link: LinkKey) {
+        let process = &self.procs[proc.0];
+        let (Some(wanted), true) = (process.links.get(&link), process.life == life) else { return };
+        if wanted.conn.is_some() {
+            return;
+        }
+        let Some(&listener) = self.addrs.get(&wanted.addr) else { return };
+        let hello = self.hello(proc, link);
+        self.serial += 1;
+        let id = self.serial;
+        let ordered = self.climate.ordered || link == LinkKey::Manager;
+        let conn = Conn { dialer: proc, listener, link, hello, open: true, ordered, last: [0; 2] };
+        self.conns.insert(id, conn);
+        if let Some(wanted) = self.procs[proc.0].links.get_mut(&link) {
+            wanted.conn = Some(id);
+        }
+        if self.is_blocked(proc, listener) || self.is_blocked(listener, proc) {
+            let timeout_us = self.rng.range(100_000, 1_000_000);
+            return self.at(self.now_us + timeout_us, What::Answered { conn: id, welcome: None });
+        }
+        let arrives = self.now_us + self.latency();
+        self.at(arrives, What::Dialed { conn: id });
+    }
+
+    fn hello(&self, proc: ProcId, link: LinkKey) -> Hello {
+        let (identity, client) = match &self.procs[proc.0].running {
+            Running::Node(node) => (Some(node.identity()), ClientId(0)),
+            Running::Client(_) => (None, ClientId(proc.0 as u128)),
+            Running::Manager(_) | Running::Down => (None, ClientId(0)),
+        };
+        let node = match identity.map(|identity| identity.server) {
+            Some(Server::Node(node)) => node,
+            Some(Server::Manager) | None => Default::default(),
+        };
+        let role = match link {
+            LinkKey::Peer(_, LaneKey::Foreground) => Role::Peer(node),
+            LinkKey::Peer(_, LaneKey::Bulk) => Role::PeerBulk(node),
+            LinkKey::Manager => Role::Member(node),
+            LinkKey::Server(_) => Role::Client(client),
+        };
+        let cluster_id = identity.map(|identity| identity.cluster_id).unwrap_or_default();
+        let incarnation = identity.map(|identity| identity.incarnation).unwrap_or_default();
+        Hello::new(role, cluster_id, incarnation)
+    }
+
+    fn identity(&self, proc: ProcId) -> Option<Identity> {
+        match &self.procs[proc.0].running {
+            Running::Manager(machine) => Some(machine.identity()),
+            Running::Node(machine) => Some(machine.identity()),
+            Running::Client(_) | Running::Down => None,
+        }
+    }
+
+    fn dialed(&mut self, id: u64) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.open) else { return };
+        let answer = self.identity(conn.listener).map(|identity| identity.answer(&conn.hello));
+        let welcome = answer.and_then(Result::ok);
+        let arrives = self.now_us + self.latency();
+        self.at(arrives, What::Answered { conn: id, welcome });
+    }
+
+    fn answered(&mut self, id: u64, welcome: Option<Welcome>) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.open) else { return };
+        let (proc, key) = (conn.dialer, conn.link);
+        let fits = match (key, welcome.map(|welcome| welcome.server)) {
+            (_, None) | (LinkKey::Peer(..), Some(Server::Manager)) => false,
+            (LinkKey::Peer(peer, _), Some(Server::Node(node))) => peer == node,
+            (LinkKey::Manager | LinkKey::Server(_), Some(_)) => true,
+        };
+        let (true, Some(welcome)) = (fits, welcome) else {
+            return self.break_conn(id, 0);
+        };
+        if let Some(link) = self.procs[proc.0].links.get_mut(&key) {
+            link.up = true;
+        }
+        match key {
+            LinkKey::Peer(peer, lane) => {
+                self.to_node(proc, node::io::Input::LinkUp { peer, lane: lane.into() })
+            }
+            LinkKey::Manager => self.to_node(proc, node::io::Input::ManagerUp),
+            LinkKey::Server(server) => {
+                let server = client::ServerId(server);
+                self.to_client(proc, client::Input::Welcomed { server, by: welcome.server });
+            }
+        }
+    }
+
+    /// Both ends learn that a connection is gone, the one sooner than the other.
+    fn break_conn(&mut self, id: u64, notice_us: u64) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.open = false;
+        let later = self.rng.below(1000);
+        self.at(self.now_us + notice_us, What::Closed { conn: id, at_dialer: true });
+        self.at(self.now_us + notice_us + later, What::Closed { conn: id, at_dialer: false });
+    }
+
+    /// One end closes; only the other is told.
+    fn hang_up(&mut self, id: u64, by_dialer: bool) {
+        let notice_us = self.latency();
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.open = false;
+        self.at(self.now_us + notice_us, What::Closed { conn: id, at_dialer: !by_dialer });
+    }
+
+    fn closed(&mut self, id: u64, at_dialer: bool) {
+        let Some(conn) = self.conns.get(&id).cloned() else { return };
+        if !at_dialer {
+            if matches!(self.procs[conn.listener.0].running, Running::Manager(_)) {
+                self.to_manager(conn.listener, manager::io::Input::Gone { conn: ConnId(id) });
+            }
+            return;
+        }
+        let process = &mut self.procs[conn.dialer.0];
+        let Some(link) = process.links.get_mut(&conn.link).filter(|link| link.conn == Some(id)) else {
+            return;
+        };
+        let was_up = std::mem::replace(&mut link.up, false);
+        link.conn = None;
+        let life = process.life;
+        match conn.link {
+            LinkKey::Server(server) => {
+                process.links.remove(&conn.link);
+                let (server, why) = (client::ServerId(server), "connection lost".to_owned());
+                return self.to_client(conn.dialer, client::Input::Closed { server, why });
+            }
+            LinkKey::Peer(peer, lane) if was_up => {
+                self.to_node(conn.dialer, node::io::Input::LinkDown { peer, lane: lane.into() });
+            }
+            LinkKey::Manager if was_up => self.to_node(conn.dialer, node::io::Input::ManagerDown),
+            LinkKey::Peer(..) | LinkKey::Manager => {}
+        }
+        let backoff_us = self.rng.range(50_000, 300_000);
+        let (proc, link) = (conn.dialer, conn.link);
+        self.at(self.now_us + backoff_us, What::Redial { proc, life, link });
+    }
+
+    /// Puts a message on its way, through the real codec and the weather.
+    fn send(&mut self, id: u64, to_dialer: bool, request: RequestId, message: &impl Message) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.open) else { return };
+        let (from, to) = if to_dialer { (conn.listener, conn.dialer) } else { (conn.dialer, conn.listener) };
+        let ordered = conn.ordered;
+        if self.is_blocked(from, to) {
+            let timeout_us = self.rng.range(300_000, 3_000_000);
+            return self.at(self.now_us + timeout_us, What::Broken { conn: id });
+        }
+        let reliable = matches!(conn.link, LinkKey::Manager);
+        if !reliable && self.rng.chance(self.climate.loss_per_mille) {
+            return;
+        }
+        let mut writer = Writer::default();
+        message.encode(&mut writer);
+        let (kind, body) = (message.kind(), writer.into_bytes());
+        let copies = if !reliable && self.rng.chance(self.climate.double_per_mille) { 2 } else { 1 };
+        for _ in 0..copies {
+            let mut arrives = self.now_us + self.latency();
+            if ordered && let Some(conn) = self.conns.get_mut(&id) {
+                let last = &mut conn.last[usize::from(!to_dialer)];
+                arrives = arrives.max(*last);
+                *last = arrives;
+            }
+            self.at(arrives, What::Message { conn: id, to_dialer, kind, request, body: body.clone() });
+        }
+    }
+
+    fn message(&mut self, id: u64, to_dialer: bool, kind: u8, request: RequestId, body: Bytes) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.open) else { return };
+        let (link, hello, dialer, listener) = (conn.link, conn.hello, conn.dialer, conn.listener);
+        let decoded = if to_dialer {
+            self.deliver_reply(dialer, link, kind, request, body)
+        } else {
+            self.deliver_request(listener, ConnId(id), hello.role, kind, request, body)
+        };
+        if let Err(error) = decoded {
+            self.fatal.push(format!("a message of kind {kind:#04x} was not understood: {error}"));
+        }
+    }
+
+    fn deliver_reply(
+        &mut self,
+        proc: ProcId,
+        link: LinkKey,
+        kind: u8,
+        request: RequestId,
+        body: Bytes,
+    ) -> Result<(), crate::wire::codec::DecodeError> {
+        match link {
+            LinkKey::Peer(from, _) => {
+                let message = PeerReply::decode(kind, body)?;
+                self.to_node(proc, node::io::Input::PeerReply { from, request, message });
+            }
+            LinkKey::Manager => {
+                let message = ManagerToNode::decode(kind, body)?;
+                self.to_node(proc, node::io::Input::Manager(message));
+            }
+            LinkKey::Server(server) => {
+                let (server, message) = (client::ServerId(server), ClientReply::decode(kind, body)?);
+                self.to_client(proc, client::Input::Reply { server, request, message });
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver_request(
+        &mut self,
+        proc: ProcId,
+        conn: ConnId,
+        role: Role,
+        kind: u8,
+        request: RequestId,
+        body: Bytes,
+    ) -> Result<(), crate::wire::codec::DecodeError> {
+        let to_manager = matches!(self.procs[proc.0].running, Running::Manager(_));
+        match role {
+            Role::Client(_) => {
+                let message = ClientRequest::decode(kind, body)?;
+                if to_manager {
+                    self.to_manager(proc, manager::io::Input::Client { conn, request, message });
+                } else {
+                    self.to_node(proc, node::io::Input::Client { conn, request, message });
+                }
+            }
+            Role::Peer(from) | Role::PeerBulk(from) => {
+                let message = PeerRequest::decode(kind, body)?;
+                self.to_node(proc, node::io::Input::Peer { conn, from, request, message });
+            }
+            Role::Member(_) => {
+                let message = NodeToManager::decode(kind, body)?;
+                self.to_manager(proc, manager::io::Input::Node { conn, message });
+            }
+        }
+        Ok(())
+    }
+}
