@@ -94,6 +94,11 @@ pub const PROBE_MS: u64 = 500;
 /// How far ahead of the wall a stamp from elsewhere may drag a clock, in milliseconds.
 pub const CLOCK_DRAG_MS_MAX: u64 = 500;
 
+/// How far ahead of a coordinator's wall a client's stamp may be, in milliseconds: a day. No clock
+/// in use is so wrong, so that coordinators never disagree on it; it only keeps a broken client
+/// from using up the range of stamps.
+pub const STAMP_AHEAD_MS_MAX: u64 = 86_400_000;
+
 /// A segment of the commit log is sealed at this many bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Largest body of a log record.

@@ -15,11 +15,11 @@ use crate::node;
 use crate::types::{ClientId, ConnId, Dot, OpId, RequestId};
 use crate::version::{Object, VersionVector};
 use crate::wire::Message;
-use crate::wire::client::{ClientReply, ClientRequest, DataRequest};
+use crate::wire::client::{ClientReply, ClientRequest, DATA_REQUEST, DataRequest};
 use crate::wire::codec::Writer;
 use crate::wire::hello::{Hello, Identity, Role, Server, Welcome};
 use crate::wire::manager::{ManagerToNode, NodeToManager};
-use crate::wire::peer::{PeerReply, PeerRequest};
+use crate::wire::peer::{FORWARD_REQUEST, PeerReply, PeerRequest};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -714,7 +714,11 @@ impl World {
         let mut writer = Writer::default();
         message.encode(&mut writer);
         let (kind, body) = (message.kind(), writer.into_bytes());
-        let copies = if !reliable && self.rng.chance(self.climate.double_per_mille) { 2 } else { 1 };
+        // A connection gives a request to its server once; whoever asks again says so, by a
+        // further attempt. Everything else must bear being told twice.
+        let is_request = matches!(message.kind(), DATA_REQUEST | FORWARD_REQUEST);
+        let doubled = !reliable && !is_request && self.rng.chance(self.climate.double_per_mille);
+        let copies = if doubled { 2 } else { 1 };
         for _ in 0..copies {
             let mut arrives = self.now_us + self.latency();
             if ordered && let Some(conn) = self.conns.get_mut(&id) {
