@@ -7,8 +7,10 @@ use std::fmt;
 /// What is known of a call that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorKind {
-    /// Not done, and provably nothing was written.
+    /// Not done, and provably nothing was written: too few owners, or nobody could be asked.
     Failed,
+    /// Not done: whoever was asked said why, in words.
+    Refused,
     /// A write that may or may not have been applied. Read the key before repeating it.
     Unknown,
     /// Not applied, because of what is there already.
@@ -92,7 +94,7 @@ impl Error {
             ),
         };
         let text = match last {
-            Some(last) => format!("{what} ({last}); see `gtstore status`"),
+            Some(last) => format!("{what}: {last}; see `gtstore status`"),
             None => format!("{what}; see `gtstore status`, or allow more time"),
         };
         Self::new(kind, text)
@@ -122,6 +124,7 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ErrorKind::Failed => "failed",
+            ErrorKind::Refused => "refused",
             ErrorKind::Unknown => "outcome unknown",
             ErrorKind::Conflict => "conflict",
             ErrorKind::Timeout => "timed out",
