@@ -12,6 +12,7 @@
 //! | [`args`], [`clock`], [`random`] | command lines; time; chance |
 
 pub mod args;
+pub mod blocking;
 pub mod clock;
 mod dialer;
 pub mod files;
