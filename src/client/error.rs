@@ -73,7 +73,8 @@ impl Error {
                 "too few owners answered in time; try again, or allow more time".to_owned()
             }
             (Intent::WriteMaybeApplied, _) if reason.outcome() == Outcome::Failed => format!(
-                "an attempt went unanswered and its repeat was refused ({reason}); the write may or may not have happened; read the key before repeating it"
+                "an attempt went unanswered and its repeat was refused ({reason}); \
+                 the write may or may not have happened; read the key before repeating it"
             ),
             (Intent::Read | Intent::WriteUnapplied | Intent::WriteMaybeApplied, _) => reason.to_string(),
         };
@@ -90,7 +91,8 @@ impl Error {
             }
             Intent::WriteMaybeApplied => (
                 ErrorKind::Unknown,
-                "the write was sent but not answered in time; it may or may not have happened; read the key before repeating it",
+                "the write was sent but not answered in time; it may or may not have happened; \
+                 read the key before repeating it",
             ),
         };
         let text = match last {

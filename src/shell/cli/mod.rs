@@ -2,7 +2,7 @@
 //! own for trying things out.
 //!
 //! Owns arguments, output formats and exit codes. It decides nothing about the store: every
-//! command is a few calls of the [`Store`](crate::client::Store). Called by `src/bin/gtstore.rs`.
+//! command is a few calls of the [`Store`]. Called by `src/bin/gtstore.rs`.
 //!
 //! | file | owns |
 //! |---|---|
