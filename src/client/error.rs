@@ -159,7 +159,8 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::Failed);
         assert_eq!(
             error.to_string(),
-            "failed: 1 of 3 replicas answered, 2 needed: too few owners of the key could be reached; nothing was written; see `gtstore status`"
+            "failed: 1 of 3 replicas answered, 2 needed: too few owners of the key could be \
+             reached; nothing was written; see `gtstore status`"
         );
     }
 

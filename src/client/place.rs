@@ -68,7 +68,8 @@ impl Client {
         if candidates.is_empty() {
             let seeds = self.options.seeds.join(", ");
             let text = format!(
-                "no manager among the addresses given ({seeds}); this needs one: name it with --manager or GTSTORE_MANAGER"
+                "no manager among the addresses given ({seeds}); this needs one: name it with \
+                 --manager or GTSTORE_MANAGER"
             );
             return Error::new(ErrorKind::Failed, text);
         }

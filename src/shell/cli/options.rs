@@ -328,7 +328,8 @@ fn keyspace(words: &[String], matches: &Matches) -> Result<Command, Failure> {
             durability: value(matches, "durability", "sync, os or memory")?.unwrap_or(Durability::Sync),
         })),
         _ => Err(Failure::usage(
-            "usage: gtstore keyspace create NAME [--n N --r R --w W --conflict lww|siblings --durability sync|os|memory], or: gtstore keyspace list",
+            "usage: gtstore keyspace create NAME [--n N --r R --w W --conflict lww|siblings \
+             --durability sync|os|memory], or: gtstore keyspace list",
         )),
     }
 }
