@@ -31,6 +31,7 @@ mod servers;
 #[cfg(test)]
 mod tests;
 
+pub use crate::shell::blocking::{Entry, Store, StoreOptions, Written};
 pub use crate::version::Context;
 pub use crate::wire::client::{Provenance, Reason, Version};
 pub use error::{Error, ErrorKind};
@@ -193,7 +194,7 @@ impl Client {
     fn lost(&mut self, now: Now, server: ServerId, why: &str, out: &mut Vec<Output>) {
         let Some(peer) = self.servers.peer_mut(server) else { return };
         peer.failed(now, why.to_owned());
-        let trouble = format!("{}: {why}", peer.addr);
+        let trouble = peer.trouble();
         let affected = self.rows_where(|row| row.is_at(server));
         if self.route.move_on(server) {
             self.ask_contacts(now, out);
@@ -282,7 +283,7 @@ impl Client {
         let Phase::Sent { server, request, at, .. } = row.phase else { return self.park(id, row) };
         if let Some(peer) = self.servers.peer_mut(server) {
             peer.suspect(now, "no answer in time");
-            row.trouble = Trouble::Lost(format!("{}: no answer in time", peer.addr));
+            row.trouble = Trouble::Lost(peer.trouble());
         }
         if self.route.move_on(server) {
             self.ask_contacts(now, out);
