@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 /// How long each address may take to answer.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 const CONTACT: RequestId = RequestId(1);
 const TABLE: RequestId = RequestId(2);
 
@@ -91,49 +92,59 @@ fn ask(net: &mut Net, addr: &str) -> Result<Cluster, String> {
     outcome
 }
 
-/// Asks for contacts and the table on a connection that is being opened.
+/// Asks for contacts and the table on a connection that is being opened, until there are both.
 fn ask_on(net: &mut Net, conn: ConnId) -> Result<Cluster, String> {
     let (began, mut events) = (Instant::now(), Vec::new());
-    let (mut contacts, mut table) = (None, None);
-    loop {
+    let (mut contacts, mut table) = (Vec::new(), None);
+    while began.elapsed() < ASK_WITHIN {
         net.flush();
         net.poll(Some(Duration::from_millis(100)), &mut events)
             .map_err(|error| format!("cannot poll sockets: {error}"))?;
         for event in events.drain(..).filter(|event| event.conn() == Some(conn)) {
             match event {
-                NetEvent::Welcomed { .. } => {
-                    net.send(conn, CONTACT, &ClientRequest::Contact);
-                    net.send(conn, TABLE, &ClientRequest::Table { known: Epoch(0) });
-                }
+                NetEvent::Welcomed { .. } => ask_both(net, conn),
                 NetEvent::Frame { frame, .. } => match read(frame)? {
-                    ClientReply::Contact(info) => contacts = Some(info.nodes),
+                    ClientReply::Contact(info) => contacts = info.nodes,
                     ClientReply::Table(bytes) => {
-                        table = Some(decode_table(bytes).map_err(|error| format!("its table: {error}"))?);
+                        let told = decode_table(bytes).map_err(|error| format!("its table: {error}"))?;
+                        if is_settled(&told) {
+                            return Ok(Cluster { contacts, table: told });
+                        }
+                        table = Some(told);
+                        ask_again(net, conn);
                     }
                     // A manager that is just storing its table has none to tell yet.
-                    ClientReply::TableIsCurrent(_) => {
-                        net.send(conn, TABLE, &ClientRequest::Table { known: Epoch(0) });
-                    }
+                    ClientReply::TableIsCurrent(_) => ask_again(net, conn),
                     ClientReply::Error(text) => return Err(text),
                     ClientReply::Data(_)
                     | ClientReply::Status(_)
                     | ClientReply::Dump { .. }
-                    | ClientReply::KeyspaceCreated(_) => {
-                        return Err("it answers what was not asked".to_owned());
-                    }
+                    | ClientReply::KeyspaceCreated(_) => return Err("it answers what was not asked".to_owned()),
                 },
                 NetEvent::Closed { why, .. } => return Err(why),
                 NetEvent::Opened { .. } | NetEvent::Woken => {}
             }
         }
-        match (contacts.take(), table.take()) {
-            (Some(contacts), Some(table)) => return Ok(Cluster { contacts, table }),
-            (some_contacts, some_table) => (contacts, table) = (some_contacts, some_table),
-        }
-        if began.elapsed() > ASK_WITHIN {
-            return Err(format!("no answer within {} s", ASK_WITHIN.as_secs()));
-        }
     }
+    let late = || format!("no answer within {} s", ASK_WITHIN.as_secs());
+    table.map(|table| Cluster { contacts, table }).ok_or_else(late)
+}
+
+/// Asks both questions; they are answered in this order.
+fn ask_both(net: &mut Net, conn: ConnId) {
+    net.send(conn, CONTACT, &ClientRequest::Contact);
+    net.send(conn, TABLE, &ClientRequest::Table { known: Epoch(0) });
+}
+
+fn ask_again(net: &mut Net, conn: ConnId) {
+    std::thread::sleep(ASK_AGAIN);
+    ask_both(net, conn);
+}
+
+/// Whether waiting would change nothing: sectors have owners, or there are too few members. A
+/// cluster that was just started has all its members a little before it has owners.
+fn is_settled(table: &Table) -> bool {
+    table.is_serving() || table.present().count() < table.n.into()
 }
 
 fn read(frame: Frame) -> Result<ClientReply, String> {
