@@ -3,6 +3,8 @@
 //! Reads source text alone. Words that are not allowed are put together from pieces here, so that
 //! this file keeps its own rules.
 
+#![allow(clippy::expect_used, reason = "where the sources cannot be read the test has failed")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

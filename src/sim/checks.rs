@@ -104,8 +104,28 @@ impl Judge<'_> {
         }
         if self.space.is_lww() {
             self.latest(read, values, broken);
+            self.stays_replaced(read, values, broken);
         } else {
             self.all_there(read, values, broken);
+        }
+    }
+
+    /// In an `lww` keyspace a value that somebody saw and replaced is not back under another dot
+    /// either: a write repeated elsewhere keeps its first stamp.
+    fn stays_replaced(&self, read: &Op, values: &[(Dot, bytes::Bytes)], broken: &mut Vec<String>) {
+        for (_, value) in values {
+            let replaced = self.acknowledged_before(read).find(|(write, _)| {
+                self.ops.iter().any(|other| match &other.told {
+                    Told::Values(earlier, _) => {
+                        earlier.iter().any(|(dot, old)| old == value && write.given.covers(*dot))
+                    }
+                    Told::Stored(_) | Told::Nothing | Told::Failed | Told::Unknown => false,
+                })
+            });
+            if let Some((write, by)) = replaced {
+                let what = format!("value {value:?} is back by a retry after {:?} ({by})", write.asked);
+                broken.push(self.say(read, &what));
+            }
         }
     }
 

@@ -70,6 +70,8 @@ pub struct Report {
 const FORM_US: u64 = 20_000_000;
 /// After healing: the time by which every key must be answered.
 const HEAL_US: u64 = 60_000_000;
+/// After healing: the longest that a request (2 s) or a broken link (3 s and a redial) lives on.
+const QUIET_US: u64 = 6_000_000;
 /// After the last answer: the time by which nothing may be in hand any more.
 const DRAIN_US: u64 = 3_000_000;
 
@@ -270,6 +272,17 @@ impl Run {
         }
         let nodes = self.shape.nodes.0 + self.shape.nodes.1 - self.weather.spares.len();
         self.until(HEAL_US, "the cluster did not become whole again", |run| run.is_whole(nodes));
+        // Attempts at writes that clients have given up live until their deadline, and links that
+        // stood across a partition break late: both must be over before copies can be compared.
+        self.pass(QUIET_US);
+    }
+
+    /// Lets time pass.
+    fn pass(&mut self, us: u64) {
+        let until = self.world.now_us + us;
+        while self.world.now_us < until {
+            self.step(false);
+        }
     }
 
     /// Reads every key from all of its owners: it must be answered, and leaves all copies equal.
@@ -307,10 +320,7 @@ impl Run {
 
     /// Nothing may be left in hand, and all copies must be equal.
     fn drain(&mut self) {
-        let until = self.world.now_us + DRAIN_US;
-        while self.world.now_us < until {
-            self.step(false);
-        }
+        self.pass(DRAIN_US);
         let left: Vec<String> = self
             .nodes()
             .filter(|(_, node)| node.pending_rows() > 0)
@@ -351,10 +361,11 @@ impl Run {
     fn step(&mut self, stormy: bool) {
         match self.world.step() {
             Some(Outside::Fault) if stormy => self.weather.strike(&mut self.world),
+            Some(Outside::PowerLoss(proc)) if stormy => self.weather.interrupt(&mut self.world, proc),
             Some(Outside::Restart(proc)) => self.start(proc),
             Some(Outside::Reunite) => self.world.blocked.clear(),
             Some(Outside::Client(proc)) => self.next_call(proc),
-            Some(Outside::Fault) | None => {}
+            Some(Outside::Fault | Outside::PowerLoss(_)) | None => {}
         }
         for (proc, call, outcome) in std::mem::take(&mut self.world.done) {
             self.answered(proc, call, outcome);
@@ -366,7 +377,7 @@ impl Run {
         let Some(driver) = self.drivers.iter_mut().find(|driver| driver.proc == proc) else { return };
         if driver.left > 0 && driver.current.is_none() {
             let input = driver.next(now_us, &mut self.world.rng, &self.spaces, keys, &mut self.history);
-            self.world.to_client(proc, input);
+            self.world.tell_client(proc, input);
         }
     }
 
@@ -390,14 +401,15 @@ impl Run {
     fn ask(&mut self, proc: ProcId, request: Call, within_us: u64) -> Option<client::Outcome> {
         let call = CallId(u64::MAX);
         let until = self.world.now_us + within_us;
-        self.world.to_client(proc, client::Input::Call { call, request, ttl_ms: 0 });
+        self.world.tell_client(proc, client::Input::Call { call, request, ttl_ms: 0 });
         while self.world.now_us < until {
             if let Some(at) = self.world.done.iter().position(|done| done.1 == call) {
                 return Some(self.world.done.remove(at).2);
             }
             match self.world.step() {
                 Some(Outside::Restart(proc)) => self.start(proc),
-                Some(Outside::Fault | Outside::Reunite | Outside::Client(_)) | None => {}
+                Some(Outside::Fault | Outside::PowerLoss(_) | Outside::Reunite | Outside::Client(_))
+                | None => {}
             }
         }
         None

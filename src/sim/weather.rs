@@ -21,6 +21,8 @@ pub(super) struct Climate {
     pub(super) sync_us: (u64, u64),
     /// Longest turn of a loop.
     pub(super) turn_us_max: u64,
+    /// Disk requests in a thousand that are interrupted by a power loss.
+    pub(super) crash_per_mille: u64,
     /// Wall clocks are wrong by at most this.
     pub(super) clock_skew_ms: u64,
 }
@@ -35,6 +37,7 @@ impl Climate {
         ordered: true,
         sync_us: (200, 2000),
         turn_us_max: 100,
+        crash_per_mille: 0,
         clock_skew_ms: 5,
     };
 
@@ -50,6 +53,7 @@ impl Climate {
             ordered: rng.once_in(2),
             sync_us: (100, rng.range(1000, 30_000)),
             turn_us_max: rng.range(0, 500),
+            crash_per_mille: if rng.once_in(3) { rng.below(20) } else { 0 },
             clock_skew_ms: rng.below(400),
         }
     }
@@ -120,6 +124,14 @@ impl Weather {
         world.order(pause_us, Outside::Fault);
     }
 
+    /// Power is lost just as something is on its way to the disk.
+    pub(super) fn interrupt(&mut self, world: &mut World, victim: ProcId) {
+        if world.procs[victim.0].is_up() {
+            lose_power(world, victim);
+            *self.happened.entry(Fault::PowerLoss).or_default() += 1;
+        }
+    }
+
     fn happen(&mut self, world: &mut World, fault: Fault) -> bool {
         let up: Vec<ProcId> = servers(world).filter(|&id| world.procs[id.0].is_up()).collect();
         let away_us = world.rng.range(100_000, 4_000_000);
@@ -130,14 +142,7 @@ impl Weather {
                 world.crash(victim, false);
                 world.order(away_us, Outside::Restart(victim));
             }
-            Fault::PowerLoss => {
-                world.crash(victim, true);
-                let mut rng = Rng::new(world.rng.any());
-                let process = &mut world.procs[victim.0];
-                process.disk.lose_power(&mut rng);
-                process.boot_id += 1;
-                world.order(away_us, Outside::Restart(victim));
-            }
+            Fault::PowerLoss => lose_power(world, victim),
             Fault::Pause => {
                 let until = world.now_us + away_us / 2;
                 world.procs[victim.0].paused_until = until;
@@ -171,6 +176,17 @@ impl Weather {
         }
         true
     }
+}
+
+/// A machine loses power, and comes back a while later.
+fn lose_power(world: &mut World, victim: ProcId) {
+    world.crash(victim, true);
+    let mut rng = Rng::new(world.rng.any());
+    let process = &mut world.procs[victim.0];
+    process.disk.lose_power(&mut rng);
+    process.boot_id += 1;
+    let away_us = world.rng.range(100_000, 4_000_000);
+    world.order(away_us, Outside::Restart(victim));
 }
 
 /// The manager and the nodes that were ever started.

@@ -58,7 +58,6 @@ pub(super) enum Told {
 /// One call of one client.
 #[derive(Clone, Debug)]
 pub(super) struct Op {
-    pub(super) client: ProcId,
     pub(super) space: usize,
     pub(super) key: usize,
     pub(super) asked: Asked,
@@ -121,7 +120,6 @@ impl Driver {
         let id = history.ops.len();
         self.current = Some(id);
         history.ops.push(Op {
-            client: self.proc,
             space,
             key,
             asked,
@@ -138,7 +136,6 @@ impl Driver {
     pub(super) fn begin_read(&mut self, now_us: u64, space: usize, key: usize, history: &mut History) {
         self.current = Some(history.ops.len());
         history.ops.push(Op {
-            client: self.proc,
             space,
             key,
             asked: Asked::Get,
@@ -202,5 +199,5 @@ pub(super) fn key_bytes(key: usize) -> Bytes {
 /// The one entry of an answer's context that the request's did not cover: the new write.
 fn new_dot(given: &VersionVector, answered: &VersionVector) -> Option<Dot> {
     let dots = answered.entries().iter().map(|&(actor, seq)| Dot { actor, seq });
-    dots.filter(|&dot| !given.covers(dot)).last()
+    dots.rev().find(|&dot| !given.covers(dot))
 }

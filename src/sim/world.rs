@@ -48,7 +48,9 @@ enum What {
     Tick { proc: ProcId, life: u64 },
     /// The end of a turn of a process's loop.
     TurnEnd { proc: ProcId, life: u64 },
-    /// The disk has synced what it was given; `through` requests of the queue are done.
+    /// The log thread writes what is queued.
+    DiskWrite { proc: ProcId, life: u64 },
+    /// The disk has synced what was written.
     DiskDone { proc: ProcId, life: u64 },
     /// Something outside the cluster: a fault, a client's next step.
     Outside(Outside),
@@ -61,6 +63,8 @@ pub(super) enum Outside {
     Fault,
     /// A process that was brought down starts again.
     Restart(ProcId),
+    /// A process's machine loses power.
+    PowerLoss(ProcId),
     /// A partition ends.
     Reunite,
     /// A client's next call.
@@ -193,6 +197,7 @@ impl World {
             What::Redial { proc, life, link } => self.redial(proc, life, link),
             What::Tick { proc, life } => self.tick(proc, life),
             What::TurnEnd { proc, life } => self.turn_end(proc, life),
+            What::DiskWrite { proc, life } => self.disk_write(proc, life),
             What::DiskDone { proc, life } => self.disk_done(proc, life),
         }
         None
@@ -204,7 +209,7 @@ impl World {
             self.conns.get(conn).map(|conn| if dialer { conn.dialer } else { conn.listener })
         };
         match what {
-            What::Outside(_) | What::Broken { .. } | What::DiskDone { .. } => None,
+            What::Outside(_) | What::Broken { .. } | What::DiskWrite { .. } | What::DiskDone { .. } => None,
             What::Dialed { conn } => end(conn, false),
             What::Answered { conn, .. } => end(conn, true),
             What::Message { conn, to_dialer, .. } => end(conn, *to_dialer),
@@ -219,7 +224,7 @@ impl World {
     pub(super) fn started(&mut self, proc: ProcId) {
         if matches!(self.procs[proc.0].running, Running::Node(_)) {
             self.want_link(proc, LinkKey::Manager, "manager");
-            self.to_node(proc, node::io::Input::Tick);
+            self.tell_node(proc, node::io::Input::Tick);
         }
         self.after(proc);
     }
@@ -239,38 +244,38 @@ impl World {
         self.conns.iter().filter(|entry| of(entry.1)).map(|entry| *entry.0).collect()
     }
 
-    pub(super) fn to_node(&mut self, proc: ProcId, input: node::io::Input) {
+    pub(super) fn tell_node(&mut self, proc: ProcId, input: node::io::Input) {
         let now = self.procs[proc.0].now(self.now_us);
         let mut out = Vec::new();
         if let Running::Node(machine) = &mut self.procs[proc.0].running {
             machine.handle(now, input, &mut out);
         }
         for output in out {
-            self.from_node(proc, output);
+            self.carry_out_node(proc, output);
         }
         self.after(proc);
     }
 
-    fn to_manager(&mut self, proc: ProcId, input: manager::io::Input) {
+    fn tell_manager(&mut self, proc: ProcId, input: manager::io::Input) {
         let now = self.procs[proc.0].now(self.now_us);
         let mut out = Vec::new();
         if let Running::Manager(machine) = &mut self.procs[proc.0].running {
             machine.handle(now, input, &mut out);
         }
         for output in out {
-            self.from_manager(proc, output);
+            self.carry_out_manager(proc, output);
         }
         self.after(proc);
     }
 
-    pub(super) fn to_client(&mut self, proc: ProcId, input: client::Input) {
+    pub(super) fn tell_client(&mut self, proc: ProcId, input: client::Input) {
         let now = self.procs[proc.0].now(self.now_us);
         let mut out = Vec::new();
         if let Running::Client(machine) = &mut self.procs[proc.0].running {
             machine.handle(now, input, &mut out);
         }
         for output in out {
-            self.from_client(proc, output);
+            self.carry_out_client(proc, output);
         }
         self.after(proc);
     }
@@ -307,9 +312,9 @@ impl World {
         self.procs[proc.0].tick_at = None;
         match self.procs[proc.0].running {
             Running::Down => {}
-            Running::Manager(_) => self.to_manager(proc, manager::io::Input::Tick),
-            Running::Node(_) => self.to_node(proc, node::io::Input::Tick),
-            Running::Client(_) => self.to_client(proc, client::Input::Tick),
+            Running::Manager(_) => self.tell_manager(proc, manager::io::Input::Tick),
+            Running::Node(_) => self.tell_node(proc, node::io::Input::Tick),
+            Running::Client(_) => self.tell_client(proc, client::Input::Tick),
         }
     }
 
@@ -324,13 +329,13 @@ impl World {
         }
         self.procs[proc.0].turn_open = false;
         for output in out {
-            self.from_node(proc, output);
+            self.carry_out_node(proc, output);
         }
     }
 
     // ---- what machines ask for -------------------------------------------------------------
 
-    fn from_node(&mut self, proc: ProcId, output: node::io::Output) {
+    fn carry_out_node(&mut self, proc: ProcId, output: node::io::Output) {
         use node::io::Output;
         match output {
             Output::Reply { conn, request, message } => self.send(conn.0, true, request, &message),
@@ -360,7 +365,7 @@ impl World {
                     self.send(conn, false, RequestId(0), &message);
                 }
             }
-            Output::Disk(request) => self.to_disk(proc, request),
+            Output::Disk(request) => self.queue_disk(proc, request),
             Output::IdentityChanged => {}
             Output::Stopped => self.crash(proc, false),
             Output::Fatal(text) => {
@@ -370,7 +375,7 @@ impl World {
         }
     }
 
-    fn from_manager(&mut self, proc: ProcId, output: manager::io::Output) {
+    fn carry_out_manager(&mut self, proc: ProcId, output: manager::io::Output) {
         use manager::io::Output;
         match output {
             Output::Reply { conn, request, message } => self.send(conn.0, true, request, &message),
@@ -380,12 +385,12 @@ impl World {
                 }
                 self.send(conn.0, true, RequestId(0), &message);
             }
-            Output::Disk(request) => self.to_disk(proc, request),
+            Output::Disk(request) => self.queue_disk(proc, request),
             Output::Stopped => self.crash(proc, false),
         }
     }
 
-    fn from_client(&mut self, proc: ProcId, output: client::Output) {
+    fn carry_out_client(&mut self, proc: ProcId, output: client::Output) {
         use client::Output;
         match output {
             Output::Dial { server, addr } => self.dial_once(proc, LinkKey::Server(server.0), &addr),
@@ -419,7 +424,7 @@ impl World {
         match message {
             PeerRequest::Forward { request, .. } => self.notice_write(request),
             PeerRequest::Store { place, key, object, .. } => {
-                self.notice_object(place.keyspace.0, key, object)
+                self.notice_object(place.keyspace.0, key, object);
             }
             PeerRequest::PushTable(bytes) => self.notice_table(bytes),
             PeerRequest::Transfer { .. }
@@ -459,26 +464,44 @@ impl World {
 
     // ---- disks -----------------------------------------------------------------------------
 
-    fn to_disk(&mut self, proc: ProcId, request: DiskRequest) {
+    fn queue_disk(&mut self, proc: ProcId, request: DiskRequest) {
+        // The worst moments to lose power are those in which something is on its way to the disk.
+        let replaces = matches!(request, DiskRequest::Replace { .. });
+        let chances = self.climate.crash_per_mille * if replaces { 10 } else { 1 };
+        if self.rng.chance(chances) {
+            let soon_us = self.rng.below(self.climate.sync_us.1);
+            self.order(soon_us, Outside::PowerLoss(proc));
+        }
         self.procs[proc.0].disk_queue.push_back(request);
         self.disk_begin(proc);
     }
 
-    /// The log thread takes all that is queued: written at once, synced after a while.
+    /// The log thread wakes up: a moment later it takes all that is queued by then.
     fn disk_begin(&mut self, proc: ProcId) {
-        let latency = self.climate.sync_us;
-        let sync_us = self.rng.range(latency.0, latency.1);
+        let wait_us = self.rng.below(self.climate.sync_us.1 / 2);
         let process = &mut self.procs[proc.0];
         if process.disk_busy || process.disk_queue.is_empty() {
             return;
         }
         process.disk_busy = true;
+        let life = process.life;
+        self.at(self.now_us + wait_us, What::DiskWrite { proc, life });
+    }
+
+    /// Everything queued is written; it is synced after a while.
+    fn disk_write(&mut self, proc: ProcId, life: u64) {
+        let latency = self.climate.sync_us;
+        let sync_us = self.rng.range(latency.0, latency.1);
+        let process = &mut self.procs[proc.0];
+        if process.life != life {
+            return;
+        }
         while let Some(request) = process.disk_queue.pop_front() {
             if let Err(error) = process.writer.write(&mut process.disk, &request) {
                 self.fatal.push(format!("{}: {error}", process.name));
             }
         }
-        let (life, written) = (process.life, process.writer.written());
+        let written = process.writer.written();
         self.at(self.now_us + sync_us, What::DiskDone { proc, life });
         self.disk_event(proc, DiskEvent::Written(written));
     }
@@ -499,8 +522,8 @@ impl World {
 
     fn disk_event(&mut self, proc: ProcId, event: DiskEvent) {
         match self.procs[proc.0].running {
-            Running::Manager(_) => self.to_manager(proc, manager::io::Input::Disk(event)),
-            Running::Node(_) => self.to_node(proc, node::io::Input::Disk(event)),
+            Running::Manager(_) => self.tell_manager(proc, manager::io::Input::Disk(event)),
+            Running::Node(_) => self.tell_node(proc, node::io::Input::Disk(event)),
             Running::Client(_) | Running::Down => {}
         }
     }
@@ -616,12 +639,12 @@ impl World {
         }
         match key {
             LinkKey::Peer(peer, lane) => {
-                self.to_node(proc, node::io::Input::LinkUp { peer, lane: lane.into() })
+                self.tell_node(proc, node::io::Input::LinkUp { peer, lane: lane.into() });
             }
-            LinkKey::Manager => self.to_node(proc, node::io::Input::ManagerUp),
+            LinkKey::Manager => self.tell_node(proc, node::io::Input::ManagerUp),
             LinkKey::Server(server) => {
                 let server = client::ServerId(server);
-                self.to_client(proc, client::Input::Welcomed { server, by: welcome.server });
+                self.tell_client(proc, client::Input::Welcomed { server, by: welcome.server });
             }
         }
     }
@@ -647,7 +670,7 @@ impl World {
         let Some(conn) = self.conns.get(&id).cloned() else { return };
         if !at_dialer {
             if matches!(self.procs[conn.listener.0].running, Running::Manager(_)) {
-                self.to_manager(conn.listener, manager::io::Input::Gone { conn: ConnId(id) });
+                self.tell_manager(conn.listener, manager::io::Input::Gone { conn: ConnId(id) });
             }
             return;
         }
@@ -662,12 +685,12 @@ impl World {
             LinkKey::Server(server) => {
                 process.links.remove(&conn.link);
                 let (server, why) = (client::ServerId(server), "connection lost".to_owned());
-                return self.to_client(conn.dialer, client::Input::Closed { server, why });
+                return self.tell_client(conn.dialer, client::Input::Closed { server, why });
             }
             LinkKey::Peer(peer, lane) if was_up => {
-                self.to_node(conn.dialer, node::io::Input::LinkDown { peer, lane: lane.into() });
+                self.tell_node(conn.dialer, node::io::Input::LinkDown { peer, lane: lane.into() });
             }
-            LinkKey::Manager if was_up => self.to_node(conn.dialer, node::io::Input::ManagerDown),
+            LinkKey::Manager if was_up => self.tell_node(conn.dialer, node::io::Input::ManagerDown),
             LinkKey::Peer(..) | LinkKey::Manager => {}
         }
         let backoff_us = self.rng.range(50_000, 300_000);
@@ -727,15 +750,15 @@ impl World {
         match link {
             LinkKey::Peer(from, _) => {
                 let message = PeerReply::decode(kind, body)?;
-                self.to_node(proc, node::io::Input::PeerReply { from, request, message });
+                self.tell_node(proc, node::io::Input::PeerReply { from, request, message });
             }
             LinkKey::Manager => {
                 let message = ManagerToNode::decode(kind, body)?;
-                self.to_node(proc, node::io::Input::Manager(message));
+                self.tell_node(proc, node::io::Input::Manager(message));
             }
             LinkKey::Server(server) => {
                 let (server, message) = (client::ServerId(server), ClientReply::decode(kind, body)?);
-                self.to_client(proc, client::Input::Reply { server, request, message });
+                self.tell_client(proc, client::Input::Reply { server, request, message });
             }
         }
         Ok(())
@@ -755,18 +778,18 @@ impl World {
             Role::Client(_) => {
                 let message = ClientRequest::decode(kind, body)?;
                 if to_manager {
-                    self.to_manager(proc, manager::io::Input::Client { conn, request, message });
+                    self.tell_manager(proc, manager::io::Input::Client { conn, request, message });
                 } else {
-                    self.to_node(proc, node::io::Input::Client { conn, request, message });
+                    self.tell_node(proc, node::io::Input::Client { conn, request, message });
                 }
             }
             Role::Peer(from) | Role::PeerBulk(from) => {
                 let message = PeerRequest::decode(kind, body)?;
-                self.to_node(proc, node::io::Input::Peer { conn, from, request, message });
+                self.tell_node(proc, node::io::Input::Peer { conn, from, request, message });
             }
             Role::Member(_) => {
                 let message = NodeToManager::decode(kind, body)?;
-                self.to_manager(proc, manager::io::Input::Node { conn, message });
+                self.tell_manager(proc, manager::io::Input::Node { conn, message });
             }
         }
         Ok(())
