@@ -119,7 +119,9 @@ fn ask_on(net: &mut Net, conn: ConnId) -> Result<Cluster, String> {
                     ClientReply::Data(_)
                     | ClientReply::Status(_)
                     | ClientReply::Dump { .. }
-                    | ClientReply::KeyspaceCreated(_) => return Err("it answers what was not asked".to_owned()),
+                    | ClientReply::KeyspaceCreated(_) => {
+                        return Err("it answers what was not asked".to_owned());
+                    }
                 },
                 NetEvent::Closed { why, .. } => return Err(why),
                 NetEvent::Opened { .. } | NetEvent::Woken => {}
