@@ -70,7 +70,7 @@ impl Node {
     fn agree(&self, place: Place, key: Option<&Key>) -> Result<KeyspaceSettings, PeerReply> {
         let Some(table) = self.table() else { return Err(PeerReply::Behind(Epoch(0))) };
         let owners = table.sector(place.sector);
-        if !self.options.planted.is(Mutant::NoEpochCheck) && place.conf_epoch < owners.conf_epoch {
+        if place.conf_epoch < owners.conf_epoch {
             return Err(PeerReply::Stale(table.epoch));
         }
         if place.conf_epoch > owners.conf_epoch {
