@@ -1,6 +1,8 @@
 //! The simulator's sweep: every seed keeps every promise, a seed is one run, and every planted
 //! bug is caught. A failing seed prints the line that replays it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what failed by panicking")]
+
 use gtstore::mutant::{Mutant, Planted};
 use gtstore::sim::{Report, Settings, run};
 use std::sync::Mutex;
