@@ -2,6 +2,7 @@
 
 use super::{PATIENCE, until};
 use bytes::Bytes;
+use gtstore::limits::REQUEST_TTL_MS;
 use gtstore::shell::net::{Net, NetEvent};
 use gtstore::shell::random;
 use gtstore::types::{ClientId, ClusterId, ConnId, Incarnation, OpId, RequestId, Stamp};
@@ -11,6 +12,7 @@ use gtstore::wire::client::{ClientReply, ClientRequest, DataReply, DataRequest, 
 use gtstore::wire::hello::{Hello, Role};
 use gtstore::wire::peer::Worth;
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A connection, and what was asked on it.
@@ -143,9 +145,11 @@ impl Client {
     }
 }
 
-/// A request, with the usual time to work on it.
+/// A request, with the usual time to work on it, counted from now.
 pub fn worth(request: DataRequest) -> ClientRequest {
-    ClientRequest::Data { worth: Worth { ttl_ms: 2000, sent_us: 0 }, request }
+    static START: OnceLock<Instant> = OnceLock::new();
+    let sent_us = START.get_or_init(Instant::now).elapsed().as_micros().try_into().unwrap();
+    ClientRequest::Data { worth: Worth { ttl_ms: REQUEST_TTL_MS, sent_us }, request }
 }
 
 /// A key of a keyspace (empty for the default one), on the keyspace's own terms.

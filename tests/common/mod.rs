@@ -10,6 +10,7 @@ pub mod client;
 pub mod cluster;
 pub mod process;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// The manager's binary.
@@ -29,5 +30,30 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         }
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tells threads to stop.
+#[derive(Default)]
+pub struct Stop(AtomicBool);
+
+/// Tells threads to stop when it is dropped, so that a failed assertion does not leave them running.
+pub struct StopGuard<'a>(&'a Stop);
+
+impl Stop {
+    /// Whether they are told to.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Tells them to when the guard goes.
+    pub fn guard(&self) -> StopGuard<'_> {
+        StopGuard(self)
+    }
+}
+
+impl Drop for StopGuard<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Relaxed);
     }
 }
