@@ -5,9 +5,9 @@
 //! names, answer a call twice, or call an outcome known that is not. It is driven by
 //! `shell::blocking`, and by the simulator.
 //!
-//! Reading order: `io` (what goes in and out), `row` (a call in progress), this file (inputs),
-//! `place` (where a row goes next), `answer` (what a reply means), `route` and `servers` (whom to
-//! ask), `budget` (retries), `error`.
+//! Reading order: `io` (what goes in and out), `check` (what is never sent), `row` (a call in
+//! progress), this file (inputs), `place` (where a row goes next), `answer` (what a reply means),
+//! `route` and `servers` (whom to ask), `budget` (retries), `error`.
 //!
 //! # How a call goes
 //! - In `forwarder` mode the client asks a seed for contacts once, and keeps to the first of them
@@ -22,6 +22,7 @@
 
 mod answer;
 mod budget;
+mod check;
 mod error;
 mod io;
 mod place;
@@ -362,6 +363,7 @@ impl Machine for Client {
 
 /// What a call comes to. A write is given its name and stamp when it is first sent.
 fn job_of(request: Call) -> Result<Job, Error> {
+    check::check(&request)?;
     let terms = |item: Item| Terms {
         keyspace: item.keyspace,
         key: item.key,
