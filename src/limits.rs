@@ -94,6 +94,11 @@ pub const PROBE_MS: u64 = 500;
 /// How far ahead of the wall a stamp from elsewhere may drag a clock, in milliseconds.
 pub const CLOCK_DRAG_MS_MAX: u64 = 500;
 
+/// How far ahead of a coordinator's wall a client's stamp may be, in milliseconds: a day. No clock
+/// in use is so wrong, so that coordinators never disagree on it; it only keeps a broken client
+/// from using up the range of stamps.
+pub const STAMP_AHEAD_MS_MAX: u64 = 86_400_000;
+
 /// A segment of the commit log is sealed at this many bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Largest body of a log record.
@@ -135,6 +140,11 @@ pub const CLIENT_RETRIES_MAX: u8 = 4;
 /// How long before a refused call is retried, in milliseconds, at first and at most (doubling
 /// between, half of it random).
 pub const CLIENT_RETRY_MS: (u64, u64) = (20, 200);
+/// Least time left for a retry to be worth making, in milliseconds.
+pub const CLIENT_RETRY_WORTH_MS: u32 = 250;
+/// How much longer than it tells servers a client waits, at most, in milliseconds: for the last
+/// word to arrive.
+pub const CLIENT_GRACE_MS: u32 = 100;
 /// How long a client that found nobody to ask waits before it asks again, in milliseconds.
 pub const CLIENT_ASK_AGAIN_MS: u64 = 100;
 /// How often a client routed by speed tries an owner at random: one request in so many.

@@ -29,8 +29,6 @@ pub enum Mutant {
     NewOwnerCountsAlone,
     /// A moving slot is committed without its data having been streamed.
     SwitchWithoutStream,
-    /// A replica takes writes that carry an older configuration of its sector.
-    NoEpochCheck,
     /// A manager tells a table before it is durable.
     TellBeforeDurable,
 }
@@ -49,7 +47,6 @@ impl Mutant {
         ("eager-not-found", Mutant::EagerNotFound),
         ("new-owner-counts-alone", Mutant::NewOwnerCountsAlone),
         ("switch-without-stream", Mutant::SwitchWithoutStream),
-        ("no-epoch-check", Mutant::NoEpochCheck),
         ("tell-before-durable", Mutant::TellBeforeDurable),
     ];
 }

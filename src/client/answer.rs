@@ -2,12 +2,13 @@
 
 use super::error::{Error, ErrorKind};
 use super::io::{Answer, Outcome, Output, ServerId};
+use super::place::CHECK_ADDRESS;
 use super::row::{Applied, Job, Phase, Row, RowId, Trouble};
 use super::{Client, write_job};
-use crate::limits::CLIENT_RETRIES_MAX;
+use crate::limits::{CLIENT_RETRIES_MAX, CLIENT_RETRY_WORTH_MS};
 use crate::types::{Epoch, Now, RequestId};
 use crate::version::{Content, Context};
-use crate::wire::client::{ClientReply, DataReply, DataResult, Provenance, Reason, Terms};
+use crate::wire::client::{ClientReply, ContactInfo, DataReply, DataResult, Provenance, Reason, Terms};
 use crate::wire::decode_table;
 
 impl Client {
@@ -30,9 +31,15 @@ impl Client {
         }
         match (&row.job, message) {
             (Job::Ask { .. }, ClientReply::Error(text)) => {
-                self.finish(now, &row, Err(Error::new(ErrorKind::Failed, text)), out);
+                self.finish(now, &row, Err(Error::new(ErrorKind::Refused, text)), out);
             }
-            (Job::Ask { .. }, message) => self.finish(now, &row, Ok(Answer::Told(message)), out),
+            (Job::Ask { .. }, message) => {
+                if let ClientReply::Contact(info) = &message {
+                    // Whoever asked: it is news for all.
+                    self.meet(now, info);
+                }
+                self.finish(now, &row, Ok(Answer::Told(message)), out);
+            }
             (_, ClientReply::Data(reply)) => self.data_reply(now, id, row, server, reply, out),
             (
                 _,
@@ -152,7 +159,9 @@ impl Client {
             | Reason::NotOnDataPath => {}
         }
         let again = now.mono.after_ms(self.jitter.delay_ms(row.retries));
-        if row.retries >= CLIENT_RETRIES_MAX || again >= row.deadline || !self.budget.spend() {
+        // A retry that cannot be answered in time would make a clear outcome an unknown one.
+        let in_time = row.deadline.ms_left(again) >= CLIENT_RETRY_WORTH_MS;
+        if row.retries >= CLIENT_RETRIES_MAX || !in_time || !self.budget.spend() {
             return self.finish(now, &row, Err(error), out);
         }
         row.retries += 1;
@@ -177,22 +186,29 @@ impl Client {
         self.ask_table(now, out);
     }
 
+    /// Takes note of whom to talk to.
+    fn meet(&mut self, now: Now, info: &ContactInfo) {
+        self.clock.observe(info.stamp, now.wall);
+        self.number = info.client_number;
+        let contacts = info.nodes.iter().map(|(_, addr)| self.servers.id_of(addr)).collect();
+        self.route.set_contacts(contacts);
+        self.forget_unnamed();
+    }
+
     /// What came of asking for contacts.
     pub(super) fn contacts_told(&mut self, now: Now, outcome: Outcome, out: &mut Vec<Output>) {
         self.route.asking_contacts = false;
         match outcome {
             Ok(Answer::Told(ClientReply::Contact(info))) if !info.nodes.is_empty() => {
-                self.clock.observe(info.stamp, now.wall);
-                self.number = info.client_number;
-                let contacts = info.nodes.iter().map(|(_, addr)| self.servers.id_of(addr)).collect();
-                self.route.set_contacts(contacts);
-                self.forget_unnamed();
                 self.place_waiting(now, out);
             }
             Ok(Answer::Told(_) | Answer::Stored { .. } | Answer::Found { .. } | Answer::Missing { .. }) => {
                 self.wait_and_see(now, "the cluster has no storage nodes yet");
             }
-            Err(error) => self.wait_and_see(now, &error.text),
+            Err(error) => {
+                let why = error.text.strip_suffix(CHECK_ADDRESS).unwrap_or(&error.text);
+                self.wait_and_see(now, why);
+            }
         }
     }
 

@@ -7,8 +7,10 @@ use std::fmt;
 /// What is known of a call that failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ErrorKind {
-    /// Not done, and provably nothing was written.
+    /// Not done, and provably nothing was written: too few owners, or nobody could be asked.
     Failed,
+    /// Not done: whoever was asked said why, in words.
+    Refused,
     /// A write that may or may not have been applied. Read the key before repeating it.
     Unknown,
     /// Not applied, because of what is there already.
@@ -71,7 +73,8 @@ impl Error {
                 "too few owners answered in time; try again, or allow more time".to_owned()
             }
             (Intent::WriteMaybeApplied, _) if reason.outcome() == Outcome::Failed => format!(
-                "an attempt went unanswered and its repeat was refused ({reason}); the write may or may not have happened; read the key before repeating it"
+                "an attempt went unanswered and its repeat was refused ({reason}); \
+                 the write may or may not have happened; read the key before repeating it"
             ),
             (Intent::Read | Intent::WriteUnapplied | Intent::WriteMaybeApplied, _) => reason.to_string(),
         };
@@ -88,11 +91,12 @@ impl Error {
             }
             Intent::WriteMaybeApplied => (
                 ErrorKind::Unknown,
-                "the write was sent but not answered in time; it may or may not have happened; read the key before repeating it",
+                "the write was sent but not answered in time; it may or may not have happened; \
+                 read the key before repeating it",
             ),
         };
         let text = match last {
-            Some(last) => format!("{what} ({last}); see `gtstore status`"),
+            Some(last) => format!("{what}: {last}; see `gtstore status`"),
             None => format!("{what}; see `gtstore status`, or allow more time"),
         };
         Self::new(kind, text)
@@ -122,6 +126,7 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ErrorKind::Failed => "failed",
+            ErrorKind::Refused => "refused",
             ErrorKind::Unknown => "outcome unknown",
             ErrorKind::Conflict => "conflict",
             ErrorKind::Timeout => "timed out",
@@ -154,7 +159,8 @@ mod tests {
         assert_eq!(error.kind, ErrorKind::Failed);
         assert_eq!(
             error.to_string(),
-            "failed: 1 of 3 replicas answered, 2 needed: too few owners of the key could be reached; nothing was written; see `gtstore status`"
+            "failed: 1 of 3 replicas answered, 2 needed: too few owners of the key could be \
+             reached; nothing was written; see `gtstore status`"
         );
     }
 

@@ -5,9 +5,9 @@
 //! names, answer a call twice, or call an outcome known that is not. It is driven by
 //! `shell::blocking`, and by the simulator.
 //!
-//! Reading order: `io` (what goes in and out), `row` (a call in progress), this file (inputs),
-//! `place` (where a row goes next), `answer` (what a reply means), `route` and `servers` (whom to
-//! ask), `budget` (retries), `error`.
+//! Reading order: `io` (what goes in and out), `check` (what is never sent), `row` (a call in
+//! progress), this file (inputs), `place` (where a row goes next), `answer` (what a reply means),
+//! `route` and `servers` (whom to ask), `budget` (retries), `error`.
 //!
 //! # How a call goes
 //! - In `forwarder` mode the client asks a seed for contacts once, and keeps to the first of them
@@ -22,6 +22,7 @@
 
 mod answer;
 mod budget;
+mod check;
 mod error;
 mod io;
 mod place;
@@ -31,6 +32,7 @@ mod servers;
 #[cfg(test)]
 mod tests;
 
+pub use crate::shell::blocking::{Entry, Store, StoreOptions, Written};
 pub use crate::version::Context;
 pub use crate::wire::client::{Provenance, Reason, Version};
 pub use error::{Error, ErrorKind};
@@ -193,7 +195,7 @@ impl Client {
     fn lost(&mut self, now: Now, server: ServerId, why: &str, out: &mut Vec<Output>) {
         let Some(peer) = self.servers.peer_mut(server) else { return };
         peer.failed(now, why.to_owned());
-        let trouble = format!("{}: {why}", peer.addr);
+        let trouble = peer.trouble();
         let affected = self.rows_where(|row| row.is_at(server));
         if self.route.move_on(server) {
             self.ask_contacts(now, out);
@@ -282,7 +284,7 @@ impl Client {
         let Phase::Sent { server, request, at, .. } = row.phase else { return self.park(id, row) };
         if let Some(peer) = self.servers.peer_mut(server) {
             peer.suspect(now, "no answer in time");
-            row.trouble = Trouble::Lost(format!("{}: no answer in time", peer.addr));
+            row.trouble = Trouble::Lost(peer.trouble());
         }
         if self.route.move_on(server) {
             self.ask_contacts(now, out);
@@ -361,6 +363,7 @@ impl Machine for Client {
 
 /// What a call comes to. A write is given its name and stamp when it is first sent.
 fn job_of(request: Call) -> Result<Job, Error> {
+    check::check(&request)?;
     let terms = |item: Item| Terms {
         keyspace: item.keyspace,
         key: item.key,

@@ -6,7 +6,7 @@ use super::io::{Output, ServerId, Target};
 use super::route::Pick;
 use super::row::{Applied, Job, Owner, Patience, Phase, Row, RowId, Trouble};
 use super::servers::Link;
-use crate::limits::{CLIENT_ASK_AGAIN_MS, CLIENT_HOP_MS, REQUEST_TTL_MS};
+use crate::limits::{CLIENT_ASK_AGAIN_MS, CLIENT_GRACE_MS, CLIENT_HOP_MS, REQUEST_TTL_MS};
 use crate::types::{Epoch, Now, OpId, RequestId};
 use crate::wire::client::{ClientRequest, DataRequest};
 use crate::wire::hello::Server;
@@ -68,14 +68,15 @@ impl Client {
         if candidates.is_empty() {
             let seeds = self.options.seeds.join(", ");
             let text = format!(
-                "no manager among the addresses given ({seeds}); this needs one: name it with --manager or GTSTORE_MANAGER"
+                "no manager among the addresses given ({seeds}); this needs one: name it with \
+                 --manager or GTSTORE_MANAGER"
             );
             return Error::new(ErrorKind::Failed, text);
         }
         let mut troubles: Vec<String> = Vec::new();
         for &id in candidates {
             if let Some(peer) = self.servers.peer(id) {
-                let trouble = format!("{}: {}", peer.addr, peer.why);
+                let trouble = peer.trouble();
                 if !troubles.contains(&trouble) {
                     troubles.push(trouble);
                 }
@@ -86,8 +87,7 @@ impl Client {
             Target::Manager => "the manager could not be reached",
             Target::Addr(_) => "the server could not be reached",
         };
-        let text =
-            format!("{who} ({}); check that it runs and that the address is right", troubles.join("; "));
+        let text = format!("{who} ({}){CHECK_ADDRESS}", troubles.join("; "));
         Error::new(ErrorKind::Failed, text)
     }
 
@@ -127,7 +127,10 @@ impl Client {
         out: &mut Vec<Output>,
     ) {
         self.name_write(now, &mut row);
-        let worth = Worth { ttl_ms: row.deadline.ms_left(now.mono), sent_us: now.mono.0 };
+        let left_ms = row.deadline.ms_left(now.mono);
+        // A little less than we wait ourselves, or a server's last word would come too late.
+        let ttl_ms = left_ms - (left_ms / 10).min(CLIENT_GRACE_MS);
+        let worth = Worth { ttl_ms, sent_us: now.mono.0 };
         let message = match &mut row.job {
             Job::Read { terms } | Job::ReadToDelete { terms, .. } => {
                 terms.direct = direct;
@@ -214,6 +217,9 @@ impl Client {
         }
     }
 }
+
+/// What to do when nobody could be reached.
+pub(super) const CHECK_ADDRESS: &str = "; check that it runs and that the address is right";
 
 /// Times a node may say that it is no owner before a row goes by way of a forwarder.
 const NOT_OWNER_MAX: u8 = 3;

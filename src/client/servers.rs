@@ -117,6 +117,11 @@ impl Peer {
         self.rests_until = self.rests_until.max(now.mono.after_ms(rest_ms));
     }
 
+    /// Which server, and why it was last given up.
+    pub(crate) fn trouble(&self) -> String {
+        if self.why.contains(&self.addr) { self.why.clone() } else { format!("{}: {}", self.addr, self.why) }
+    }
+
     /// It is connected but slow to answer, or says that it is stopping: others are preferred.
     pub(crate) fn suspect(&mut self, now: Now, why: &str) {
         why.clone_into(&mut self.why);

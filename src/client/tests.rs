@@ -276,6 +276,21 @@ fn time_up_makes_a_read_timed_out_a_sent_write_unknown_and_an_unsent_one_failed(
 }
 
 #[test]
+fn a_refusal_near_the_end_is_the_answer_not_a_retry_that_may_be_lost() {
+    let mut world = World::new(Routing::Forwarder);
+    world.call(put("k"));
+    let (message, request) = match world.sends.remove(0) {
+        (_, request, ClientRequest::Data { worth, .. }) => (worth, request),
+        other => panic!("{other:?}"),
+    };
+    assert!((1900..2000).contains(&message.ttl_ms), "the server's last word comes before our end");
+    world.pass_ms(1900);
+    world.answer("n1", request, DataResult::Refused(Reason::NoQuorum));
+    let error = world.outcome().unwrap_err();
+    assert_eq!((error.kind, error.reason), (ErrorKind::Failed, Some(Reason::NoQuorum)));
+}
+
+#[test]
 fn a_silent_contact_is_probed_then_left_and_its_requests_go_elsewhere() {
     let mut world = World::new(Routing::Forwarder);
     world.call(put("k"));

@@ -15,14 +15,14 @@ use super::pending::RowId;
 use super::request::Checked;
 use super::{Ack, Node, ReplyTo, Row, Taken};
 use crate::engine::Ticket;
-use crate::limits::{CLOCK_DRAG_MS_MAX, SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX};
+use crate::limits::{SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX, STAMP_AHEAD_MS_MAX};
 use crate::mutant::Mutant;
 use crate::quorum::{Tally, Verdict};
 use crate::ring::{Conflict, Durability, Table};
 use crate::types::{Dot, Epoch, Instant, Key, NodeId, Now, OpId, Stamp, WallMs};
 use crate::version::{Content, Context, Object, Replaces, Sibling, VersionVector};
 use crate::wire::client::{DataReply, DataResult, Provenance, Reason, Terms, TraceRole, TraceStep, Write};
-use crate::wire::peer::{PeerReply, PeerRequest, Place, Worth};
+use crate::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
 
 /// How often one row pushes its table to peers that are behind.
 const PUSHES_MAX: u8 = 8;
@@ -63,6 +63,12 @@ impl Put {
 
     pub(super) fn owes_answer(&self) -> bool {
         self.to.is_some()
+    }
+
+    /// Another attempt at this write ran elsewhere: what is above it may have come between the
+    /// two, and must not be written over.
+    pub(super) fn forbid_raise(&mut self) {
+        self.may_raise = false;
     }
 
     fn worth(&self, now: Now) -> Worth {
@@ -239,9 +245,10 @@ impl Node {
     }
 
     /// The new write. Its stamp is the client's, the same in every attempt, but never below what
-    /// it replaces; a client's clock may not run ahead of ours by more than the clamp.
+    /// it replaces. (A ceiling that coordinators' clocks could disagree on would give attempts at
+    /// one write different stamps, and a later one could beat what replaced the first.)
     fn new_sibling(&mut self, now: Now, write: &Write, first: bool, local: &Object) -> Sibling {
-        let ceiling = Stamp::at(WallMs(now.wall.0.saturating_add(CLOCK_DRAG_MS_MAX)));
+        let ceiling = Stamp::at(WallMs(now.wall.0.saturating_add(STAMP_AHEAD_MS_MAX)));
         let seen = write.context.as_ref().map_or(Stamp::default(), |context| context.stamp);
         let floor = if first { seen.max(local.highest_stamp()) } else { seen };
         let stamp = write.stamp.min(ceiling).max(floor.next());
@@ -313,9 +320,13 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let verdict = match message {
-            PeerReply::Stored { higher } => {
+            PeerReply::Stored { standing } => {
                 row.trace_answered(now, from);
-                row.higher = row.higher.max(*higher);
+                match *standing {
+                    Standing::Highest => {}
+                    Standing::Below(stamp) => row.higher = row.higher.max(Some(stamp)),
+                    Standing::Repeated => row.forbid_raise(),
+                }
                 row.tally.accept(from)
             }
             PeerReply::Overloaded => row.tally.refuse(from),

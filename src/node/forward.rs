@@ -84,11 +84,14 @@ impl Forward {
         }
     }
 
+    /// Whether an earlier attempt at this write may have been applied.
+    fn was_attempted(&self) -> bool {
+        matches!(&self.request, DataRequest::Put { write, .. } if write.attempt > 0)
+    }
+
     fn may_be_applied(&self) -> bool {
-        match &self.request {
-            DataRequest::Get { .. } => false,
-            DataRequest::Put { write, .. } => write.attempt > 0 || matches!(self.phase, Phase::Asking { .. }),
-        }
+        let is_put = matches!(self.request, DataRequest::Put { .. });
+        self.was_attempted() || (is_put && matches!(self.phase, Phase::Asking { .. }))
     }
 }
 
@@ -113,7 +116,8 @@ impl Node {
         let hop_ms = FORWARD_HOP_MS.min(u64::from(left_ms / 2).max(1));
         row.phase = Phase::Asking { owner, until: now.mono.after_ms(hop_ms) };
         let worth = Worth { ttl_ms: left_ms, sent_us: now.mono.0 };
-        let message = PeerRequest::Forward { worth, request: row.request.clone() };
+        let begin_ms = u32::try_from(hop_ms).unwrap_or(u32::MAX);
+        let message = PeerRequest::Forward { worth, begin_ms, request: row.request.clone() };
         out.push(Output::Peer { to: owner, lane: Lane::Foreground, request: id.into(), message });
         self.put_row_back(id, Row::Forward(row));
     }
@@ -152,12 +156,15 @@ impl Node {
                     self.compare_epoch(from, epoch, out);
                     self.forward_refused(now, id, row, from, out);
                 }
-                DataResult::Refused(reason) if reason.may_pass() => {
+                // Too late to begin there is not too late elsewhere.
+                DataResult::Refused(reason) if reason.may_pass() || reason == Reason::Expired => {
                     row.by = reply.by;
                     self.forward_refused(now, id, row, from, out);
                 }
                 // An owner given up on does not speak for the one now asked.
                 DataResult::Refused(_) if !row.asks(from) => self.put_row_back(id, Row::Forward(row)),
+                // This attempt was refused, but an earlier one may have been applied.
+                DataResult::Refused(_) if row.was_attempted() => self.forward_fail(id, &row, out),
                 DataResult::Stored { .. }
                 | DataResult::Found { .. }
                 | DataResult::Missing { .. }

@@ -4,12 +4,12 @@
 
 use super::io::Output;
 use super::peers::Load;
-use super::{Ack, Node, ReplyTo, Taken};
+use super::{Ack, Node, ReplyTo, Row, Taken};
 use crate::mutant::Mutant;
 use crate::ring::{Durability, KeyspaceSettings};
-use crate::types::{ConnId, Dot, Epoch, Key, NodeId, Now, OpId, RequestId, Stamp};
+use crate::types::{ConnId, Dot, Epoch, Key, NodeId, Now, OpId, RequestId};
 use crate::version::Object;
-use crate::wire::peer::{PeerReply, PeerRequest, Place};
+use crate::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
 
 impl Node {
     pub(super) fn on_peer(
@@ -22,8 +22,10 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let reply = match message {
-            PeerRequest::Forward { worth, request: data } => {
-                let deadline = self.freshness.deadline(conn, now.mono, worth);
+            PeerRequest::Forward { worth, begin_ms, request: data } => {
+                let begin = Worth { ttl_ms: begin_ms, ..worth };
+                let in_time = self.freshness.deadline(conn, now.mono, begin).is_some();
+                let deadline = self.freshness.deadline(conn, now.mono, worth).filter(|_| in_time);
                 return self.begin(now, ReplyTo::Forwarder { conn, request }, data, deadline, out);
             }
             PeerRequest::Store { worth, place, key, object, write } => {
@@ -68,7 +70,7 @@ impl Node {
     fn agree(&self, place: Place, key: Option<&Key>) -> Result<KeyspaceSettings, PeerReply> {
         let Some(table) = self.table() else { return Err(PeerReply::Behind(Epoch(0))) };
         let owners = table.sector(place.sector);
-        if !self.options.planted.is(Mutant::NoEpochCheck) && place.conf_epoch < owners.conf_epoch {
+        if place.conf_epoch < owners.conf_epoch {
             return Err(PeerReply::Stale(table.epoch));
         }
         if place.conf_epoch > owners.conf_epoch {
@@ -98,16 +100,35 @@ impl Node {
             Err(refusal) => return Some(refusal),
         };
         if self.options.planted.is(Mutant::DropReplicaWrite) {
-            return Some(PeerReply::Stored { higher: None });
+            return Some(PeerReply::Stored { standing: Standing::Highest });
         }
         self.clock.observe(object.highest_stamp(), now.wall);
-        if let Some((op, dot)) = write {
-            self.ops.insert(op, Taken { dot, row: None });
-        }
+        let repeated = write.is_some_and(|(op, dot)| !self.remember(op, dot));
         let at = (place.keyspace, place.sector);
         let merged = self.engine.merge(at, key, object, settings.durability);
-        let higher = self.engine.object(at, key).and_then(|held| concurrent_higher(held, object));
-        self.hold_reply(to, merged.ticket, settings.durability, PeerReply::Stored { higher })
+        let standing = match (repeated, write, self.engine.object(at, key)) {
+            (true, _, _) => Standing::Repeated,
+            (false, Some((_, dot)), Some(held)) => standing_of(held, object, dot),
+            (false, _, _) => Standing::Highest,
+        };
+        self.hold_reply(to, merged.ticket, settings.durability, PeerReply::Stored { standing })
+    }
+
+    /// Remembers a write's dot. False if it is known under another, by another attempt elsewhere.
+    fn remember(&mut self, op: OpId, dot: Dot) -> bool {
+        match self.ops.get(&op).copied() {
+            // Of one coordinator: the same, or written once more above what it was below.
+            Some(taken) if taken.dot.actor != dot.actor => {
+                if let Some(Row::Put(row)) = taken.row.and_then(|id| self.pending.get_mut(id)) {
+                    row.forbid_raise();
+                }
+                false
+            }
+            Some(_) | None => {
+                self.ops.insert(op, Taken { dot, row: None });
+                true
+            }
+        }
     }
 
     fn hold_reply(
@@ -156,12 +177,16 @@ impl Node {
         // A moved copy is synced whatever the keyspace's own durability: the old one will be given up.
         let durability =
             if settings.durability == Durability::Memory { Durability::Memory } else { Durability::Sync };
-        self.hold_reply(to, ticket, durability, PeerReply::Stored { higher: None })
+        self.hold_reply(to, ticket, durability, PeerReply::Stored { standing: Standing::Highest })
     }
 }
 
-/// The highest stamp held among writes that `object` does not know of, if it is above all of its own.
-fn concurrent_higher(held: &Object, object: &Object) -> Option<Stamp> {
+/// How the write `dot`, which `object` brings, stands among what is held. A write that is no
+/// longer held has been seen and replaced by somebody, and must not be written over that.
+fn standing_of(held: &Object, object: &Object, dot: Dot) -> Standing {
     let unknown = held.siblings().iter().filter(|sibling| !object.context().covers(sibling.dot));
-    unknown.map(|sibling| sibling.stamp).max().filter(|&stamp| stamp > object.highest_stamp())
+    match unknown.map(|sibling| sibling.stamp).max() {
+        Some(stamp) if held.has(dot) && stamp > object.highest_stamp() => Standing::Below(stamp),
+        Some(_) | None => Standing::Highest,
+    }
 }

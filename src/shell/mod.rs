@@ -9,9 +9,13 @@
 //! | `server` | what the two servers' loops stand on: poll, disk, clock, signals, one turn's haul |
 //! | `dialer` | one connection that is to be there always |
 //! | [`storage`], [`manager`] | the two processes: command line, loop |
+//! | [`blocking`] | the client with real sockets: [`Store`](blocking::Store) |
+//! | [`cli`] | the `gtstore` command line, and `gtstore dev` |
 //! | [`args`], [`clock`], [`random`] | command lines; time; chance |
 
 pub mod args;
+pub mod blocking;
+pub mod cli;
 pub mod clock;
 mod dialer;
 pub mod files;

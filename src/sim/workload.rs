@@ -183,9 +183,11 @@ impl Driver {
             Err(error) => {
                 op.told = match error.kind {
                     ErrorKind::Unknown => Told::Unknown,
-                    ErrorKind::Failed | ErrorKind::Conflict | ErrorKind::Timeout | ErrorKind::Usage => {
-                        Told::Failed
-                    }
+                    ErrorKind::Failed
+                    | ErrorKind::Refused
+                    | ErrorKind::Conflict
+                    | ErrorKind::Timeout
+                    | ErrorKind::Usage => Told::Failed,
                 };
             }
         }

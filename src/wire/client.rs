@@ -6,6 +6,8 @@
 
 mod encoding;
 
+pub(crate) use encoding::DATA_REQUEST;
+
 use super::peer::Worth;
 use crate::ring::{KeyspaceSettings, MemberState};
 use crate::types::{ClusterId, Dot, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};

@@ -39,6 +39,9 @@ pub enum PeerRequest {
     Forward {
         /// How long it is worth.
         worth: Worth,
+        /// Milliseconds after sending within which it is to be begun or not at all: after them
+        /// the forwarder asks another owner.
+        begin_ms: u32,
         /// The request as the client sent it, its attempt counted up.
         request: DataRequest,
     },
@@ -84,6 +87,17 @@ pub enum PeerRequest {
     PushTable(Bytes),
 }
 
+/// How a write stands at an owner that has stored it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Nothing concurrent has a higher stamp.
+    Highest,
+    /// A concurrent write has this higher stamp.
+    Below(Stamp),
+    /// The same client write is known here under another dot: another attempt ran elsewhere.
+    Repeated,
+}
+
 /// What a peer answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PeerReply {
@@ -91,9 +105,8 @@ pub enum PeerReply {
     Forwarded(DataReply),
     /// Merged and durable.
     Stored {
-        /// The highest stamp held among siblings concurrent with the object, if above all of
-        /// the object's own.
-        higher: Option<Stamp>,
+        /// How the write stands among what is held.
+        standing: Standing,
     },
     /// What is held is just what the digest says.
     Same,
@@ -123,7 +136,7 @@ pub enum PeerReply {
     Overloaded,
 }
 
-const FORWARD: u8 = 0x41;
+pub(crate) const FORWARD_REQUEST: u8 = 0x41;
 const STORE: u8 = 0x42;
 const READ: u8 = 0x43;
 const TRANSFER: u8 = 0x44;
@@ -176,7 +189,7 @@ fn decode_key(reader: &mut Reader) -> Result<Key, DecodeError> {
 impl Message for PeerRequest {
     fn kind(&self) -> u8 {
         match self {
-            PeerRequest::Forward { .. } => FORWARD,
+            PeerRequest::Forward { .. } => FORWARD_REQUEST,
             PeerRequest::Store { .. } => STORE,
             PeerRequest::Read { .. } => READ,
             PeerRequest::Transfer { .. } => TRANSFER,
@@ -188,8 +201,9 @@ impl Message for PeerRequest {
 
     fn encode(&self, out: &mut Writer) {
         match self {
-            PeerRequest::Forward { worth, request } => {
+            PeerRequest::Forward { worth, begin_ms, request } => {
                 encode_worth(*worth, out);
+                out.u32(*begin_ms);
                 request.encode_tagged(out);
             }
             PeerRequest::Store { worth, place, key, object, write } => {
@@ -225,8 +239,9 @@ impl Message for PeerRequest {
     fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let message = match kind {
-            FORWARD => PeerRequest::Forward {
+            FORWARD_REQUEST => PeerRequest::Forward {
                 worth: decode_worth(&mut reader)?,
+                begin_ms: reader.u32()?,
                 request: DataRequest::decode_tagged(&mut reader)?,
             },
             STORE => {
@@ -299,7 +314,11 @@ impl Message for PeerReply {
     fn encode(&self, out: &mut Writer) {
         match self {
             PeerReply::Forwarded(reply) => reply.encode_tagged(out),
-            PeerReply::Stored { higher } => out.u64(higher.map_or(0, |stamp| stamp.0)),
+            PeerReply::Stored { standing } => out.u64(match standing {
+                Standing::Highest => 0,
+                Standing::Below(stamp) => stamp.0,
+                Standing::Repeated => u64::MAX,
+            }),
             PeerReply::Same | PeerReply::Overloaded => {}
             PeerReply::Held(object) => encode_object(object, out),
             PeerReply::Absent { vouched } => out.bool(*vouched),
@@ -318,8 +337,12 @@ impl Message for PeerReply {
         let message = match kind {
             FORWARDED => PeerReply::Forwarded(DataReply::decode_tagged(&mut reader)?),
             STORED => {
-                let stamp = reader.u64()?;
-                PeerReply::Stored { higher: (stamp != 0).then_some(Stamp(stamp)) }
+                let standing = match reader.u64()? {
+                    0 => Standing::Highest,
+                    u64::MAX => Standing::Repeated,
+                    stamp => Standing::Below(Stamp(stamp)),
+                };
+                PeerReply::Stored { standing }
             }
             SAME => PeerReply::Same,
             HELD => PeerReply::Held(decode_object(&mut reader)?),

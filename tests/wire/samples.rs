@@ -21,7 +21,7 @@ use gtstore::wire::codec::{DecodeError, Writer};
 use gtstore::wire::frame::write_frame;
 use gtstore::wire::hello::{Hello, Opening, RefusalCause, Refused, Role, Server, Welcome};
 use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
-use gtstore::wire::peer::{PeerReply, PeerRequest, Place, Worth};
+use gtstore::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
 use std::collections::BTreeSet;
 
 /// The request id of every sample's frame.
@@ -365,8 +365,8 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
     let read = |digest| PeerRequest::Read { worth: worth(), place: place(), key: key(), digest };
     let entries = vec![(key(), object()), (Bytes::from_static(b"k"), Object::default())];
     vec![
-        ("get", PeerRequest::Forward { worth: worth(), request: get(true, true) }),
-        ("put", PeerRequest::Forward { worth: worth(), request: put_value() }),
+        ("get", PeerRequest::Forward { worth: worth(), begin_ms: 400, request: get(true, true) }),
+        ("put", PeerRequest::Forward { worth: worth(), begin_ms: 400, request: put_value() }),
         ("write", store(Some((op(), dot(3, 4))))),
         ("repair", store(None)),
         ("digest", read(Some(0xdead_beef_dead_beef))),
@@ -381,8 +381,9 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
 fn peer_replies() -> Vec<(&'static str, PeerReply)> {
     vec![
         ("found", PeerReply::Forwarded(found())),
-        ("", PeerReply::Stored { higher: None }),
-        ("higher", PeerReply::Stored { higher: Some(Stamp(21)) }),
+        ("highest", PeerReply::Stored { standing: Standing::Highest }),
+        ("below", PeerReply::Stored { standing: Standing::Below(Stamp(21)) }),
+        ("repeated", PeerReply::Stored { standing: Standing::Repeated }),
         ("", PeerReply::Same),
         ("", PeerReply::Held(object())),
         ("vouched", PeerReply::Absent { vouched: true }),

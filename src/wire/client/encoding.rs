@@ -20,7 +20,7 @@ use crate::wire::peer::Worth;
 use crate::wire::table::{decode_settings, encode_settings, member_state, member_state_byte};
 use bytes::Bytes;
 
-const DATA: u8 = 0x11;
+pub(crate) const DATA_REQUEST: u8 = 0x11;
 const CONTACT: u8 = 0x12;
 const TABLE_REQUEST: u8 = 0x13;
 const STATUS: u8 = 0x14;
@@ -45,7 +45,7 @@ const ZONE_BYTES_MAX: usize = 64;
 impl Message for ClientRequest {
     fn kind(&self) -> u8 {
         match self {
-            ClientRequest::Data { .. } => DATA,
+            ClientRequest::Data { .. } => DATA_REQUEST,
             ClientRequest::Contact => CONTACT,
             ClientRequest::Table { .. } => TABLE_REQUEST,
             ClientRequest::Status => STATUS,
@@ -77,7 +77,7 @@ impl Message for ClientRequest {
     fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let message = match kind {
-            DATA => ClientRequest::Data {
+            DATA_REQUEST => ClientRequest::Data {
                 worth: Worth { ttl_ms: reader.u32()?, sent_us: reader.u64()? },
                 request: DataRequest::decode_tagged(&mut reader)?,
             },

@@ -1,0 +1,559 @@
+//! `status`, `ring`, `owners`, `dump` and `keyspace`: the cluster as it sees itself.
+
+use super::exit::{CommandResult, Exit, Failure};
+use super::options::{Format, Globals, NewKeyspace};
+use super::output::{object, print_json, print_rows};
+use super::progress::bar;
+use super::text::{escaped, human_bytes, json_bytes, quoted};
+use crate::client::{Store, Target};
+use crate::ring::{Keyspace, KeyspaceSettings, MemberState, Slot, Table, hash_slot};
+use crate::shell::blocking::unexpected;
+use crate::types::{Epoch, NodeId, SectorId};
+use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus, DumpEntry, NodeStatus};
+use crate::wire::decode_table;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::io::Write;
+
+/// Asks for the cluster's status.
+pub(crate) fn ask_status(store: &mut Store) -> Result<ClusterStatus, Failure> {
+    match store.ask(Target::Any, ClientRequest::Status)? {
+        ClientReply::Status(status) => Ok(status),
+        other => Err(unexpected(&other).into()),
+    }
+}
+
+/// Asks for the table.
+pub(crate) fn ask_table(store: &mut Store) -> Result<Table, Failure> {
+    match store.ask(Target::Any, ClientRequest::Table { known: Epoch(0) })? {
+        ClientReply::Table(bytes) => decode_table(bytes).map_err(|error| {
+            Failure::new(Exit::Error, format!("the server's table cannot be read: {error}"))
+        }),
+        ClientReply::TableIsCurrent(_) => {
+            let text = "the server has no table yet: it has not joined a cluster; try again in a moment";
+            Err(Failure::new(Exit::Unavailable, text))
+        }
+        other => Err(unexpected(&other).into()),
+    }
+}
+
+/// The two letters of `nodetool status`: Up or Down; Joining, Normal, Leaving, and `X` for left.
+pub(crate) fn state_letters(node: &NodeStatus) -> String {
+    let up = if node.up { 'U' } else { 'D' };
+    let state = match node.state {
+        MemberState::Joining => 'J',
+        MemberState::Normal => 'N',
+        MemberState::Leaving => 'L',
+        MemberState::Left => 'X',
+    };
+    [up, state].iter().collect()
+}
+
+/// `status`.
+pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
+    let status = ask_status(store)?;
+    match globals.format {
+        Format::Json => print_json(out, json_status(&status))?,
+        Format::Table => {
+            write!(out, "{}", status_head(&status))?;
+            let headings = [
+                "State",
+                "Node",
+                "Address",
+                "Zone",
+                "Sectors",
+                "First in",
+                "Keys",
+                "Data",
+                "Working on",
+                "Epoch",
+                "Life",
+            ];
+            let rows = status.nodes.iter().map(|node| status_row(node, human_bytes(node.bytes))).collect();
+            print_rows(out, Format::Table, &headings, &[1, 4, 5, 6, 7, 8, 9, 10], rows)?;
+            if let Some(advice) = status_advice(&status) {
+                writeln!(out, "\n{advice}")?;
+            }
+        }
+        Format::Plain => {
+            let rows = status.nodes.iter().map(|node| status_row(node, node.bytes.to_string())).collect();
+            print_rows(out, Format::Plain, &[], &[], rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn status_head(status: &ClusterStatus) -> String {
+    let by = match status.observer {
+        NodeId(0) => "the manager".to_owned(),
+        node => format!("node {node}"),
+    };
+    let serving = match (status.serving, status.moving) {
+        (false, _) => "not serving".to_owned(),
+        (true, 0) => "serving".to_owned(),
+        (true, moving) => format!("serving, {moving} sectors moving"),
+    };
+    format!(
+        "Cluster {}, {serving}: {} copies, {} sectors, table epoch {}, as {by} sees it\n\
+         State: U up, D down; N normal, J joining, L leaving\n\n",
+        status.cluster_id, status.n, status.sectors, status.epoch
+    )
+}
+
+/// What a person may do about a status that is not well.
+fn status_advice(status: &ClusterStatus) -> Option<String> {
+    let down: Vec<String> =
+        status.nodes.iter().filter(|node| !node.up).map(|node| node.node.to_string()).collect();
+    if !status.serving {
+        let need = usize::from(status.n).saturating_sub(status.nodes.len());
+        return Some(match need {
+            0 => "Not serving yet: sectors are being given to nodes; look again in a moment.".to_owned(),
+            _ => format!(
+                "Not serving: {} of {} nodes needed have joined; start {need} more with gtstore-storage.",
+                status.nodes.len(),
+                status.n
+            ),
+        });
+    }
+    (!down.is_empty()).then(|| {
+        format!(
+            "Down: node {}. Restart from the data directory; see the log there for why it ended.",
+            down.join(", ")
+        )
+    })
+}
+
+fn status_row(node: &NodeStatus, bytes: String) -> Vec<String> {
+    let zone = if node.zone.is_empty() { "-".to_owned() } else { node.zone.clone() };
+    vec![
+        state_letters(node),
+        node.node.to_string(),
+        node.addr.clone(),
+        zone,
+        node.sectors.0.to_string(),
+        node.sectors.1.to_string(),
+        node.keys.to_string(),
+        bytes,
+        node.pending.to_string(),
+        node.epoch.to_string(),
+        node.incarnation.0.to_string(),
+    ]
+}
+
+fn json_status(status: &ClusterStatus) -> Map<String, Value> {
+    let node = |node: &NodeStatus| -> Value {
+        let mut row = object([
+            ("id", node.node.0.into()),
+            ("state", state_letters(node).into()),
+            ("addr", node.addr.clone().into()),
+            ("zone", node.zone.clone().into()),
+            ("sectors", node.sectors.0.into()),
+            ("first_in", node.sectors.1.into()),
+        ]);
+        row.append(&mut object([
+            ("keys", node.keys.into()),
+            ("bytes", node.bytes.into()),
+            ("pending", node.pending.into()),
+            ("epoch", node.epoch.0.into()),
+            ("incarnation", node.incarnation.0.into()),
+        ]));
+        row.into()
+    };
+    let nodes: Vec<Value> = status.nodes.iter().map(node).collect();
+    object([
+        ("cluster", status.cluster_id.to_string().into()),
+        ("observer", status.observer.0.into()),
+        ("epoch", status.epoch.0.into()),
+        ("n", status.n.into()),
+        ("sectors", status.sectors.into()),
+        ("serving", status.serving.into()),
+        ("moving", status.moving.into()),
+        ("nodes", nodes.into()),
+    ])
+}
+
+/// `ring`: how evenly sectors and keys lie.
+pub(crate) fn ring(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
+    let status = ask_status(store)?;
+    let sectors: u64 = status.nodes.iter().map(|node| u64::from(node.sectors.0)).sum();
+    let keys: u64 = status.nodes.iter().map(|node| node.keys).sum();
+    let share = |part: u64, all: u64| if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 };
+    if globals.format == Format::Json {
+        let nodes: Vec<Value> = status
+            .nodes
+            .iter()
+            .map(|node| {
+                object([
+                    ("id", node.node.0.into()),
+                    ("state", state_letters(node).into()),
+                    ("sectors", node.sectors.0.into()),
+                    ("sectors_percent", share(node.sectors.0.into(), sectors).into()),
+                    ("keys", node.keys.into()),
+                    ("keys_percent", share(node.keys, keys).into()),
+                ])
+                .into()
+            })
+            .collect();
+        return Ok(print_json(out, object([("nodes", nodes.into())]))?);
+    }
+    let row = |node: &NodeStatus| {
+        let mut row = vec![node.node.to_string(), state_letters(node)];
+        if globals.format == Format::Table {
+            row.push(bar(node.sectors.0.into(), sectors, 40));
+        }
+        row.push(node.sectors.0.to_string());
+        row.push(format!("{:.1}", share(node.sectors.0.into(), sectors)));
+        row.push(node.keys.to_string());
+        row.push(format!("{:.1}", share(node.keys, keys)));
+        row
+    };
+    let rows = status.nodes.iter().map(row).collect();
+    let headings = ["Node", "State", "Share of sectors", "Sectors", "%", "Keys", "%"];
+    print_rows(out, globals.format, &headings, &[0, 3, 4, 5, 6], rows)?;
+    let fullest = status.nodes.iter().map(|node| node.keys).max().unwrap_or(0);
+    if globals.format == Format::Table && keys > 0 {
+        let mean = keys as f64 / status.nodes.len() as f64;
+        writeln!(
+            out,
+            "\n{keys} copies of keys in all; the fullest node holds {:.3} of the mean",
+            fullest as f64 / mean
+        )?;
+    }
+    Ok(())
+}
+
+/// `owners KEY`.
+pub(crate) fn owners(store: &mut Store, globals: &Globals, out: &mut dyn Write, key: &str) -> CommandResult {
+    let table = ask_table(store)?;
+    let name = &store.options().keyspace;
+    let Some((_, keyspace)) = table.keyspace(name) else {
+        let text = format!("there is no keyspace {name:?}; see `gtstore keyspace list`");
+        return Err(Failure::new(Exit::Usage, text));
+    };
+    let sector = table.sector_of(key.as_bytes());
+    let slots = table.slots(sector, keyspace.settings.n);
+    if slots.is_empty() {
+        let text = "sectors have no owners yet: too few nodes have joined; see `gtstore status`";
+        return Err(Failure::new(Exit::Unavailable, text));
+    }
+    let addr = |node: NodeId| table.members.get(&node).map_or("?", |member| member.addr.as_str()).to_owned();
+    let note = |slot: &Slot| match slot {
+        Slot::Settled(_) => String::new(),
+        Slot::Moving { new, .. } => format!("moving to node {new}"),
+    };
+    match globals.format {
+        Format::Json => {
+            let owner = |slot: &Slot| -> Value {
+                let moving_to = match slot {
+                    Slot::Settled(_) => Value::Null,
+                    Slot::Moving { new, .. } => new.0.into(),
+                };
+                let node = slot.holder();
+                object([("id", node.0.into()), ("addr", addr(node).into()), ("moving_to", moving_to)]).into()
+            };
+            let owners: Vec<Value> = slots.iter().map(owner).collect();
+            let mut line = Map::new();
+            json_bytes(&mut line, "key", key.as_bytes());
+            line.append(&mut object([
+                ("hash_slot", hash_slot(key.as_bytes()).into()),
+                ("sector", sector.0.into()),
+                ("epoch", table.epoch.0.into()),
+                ("owners", owners.into()),
+            ]));
+            print_json(out, line)?;
+        }
+        Format::Table | Format::Plain => {
+            if globals.format == Format::Table {
+                writeln!(
+                    out,
+                    "{} is in sector {sector} of {} (hash slot {}), table epoch {}\n",
+                    quoted(key.as_bytes()),
+                    table.sectors.len(),
+                    hash_slot(key.as_bytes()),
+                    table.epoch
+                )?;
+            }
+            let rows = slots
+                .iter()
+                .enumerate()
+                .map(|(at, slot)| {
+                    let node = slot.holder();
+                    vec![(at + 1).to_string(), node.to_string(), addr(node), note(slot)]
+                })
+                .collect();
+            print_rows(out, globals.format, &["Owner", "Node", "Address", ""], &[0, 1], rows)?;
+        }
+    }
+    Ok(())
+}
+
+/// `dump`: the table.
+pub(crate) fn dump_table(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
+    let table = ask_table(store)?;
+    if globals.format == Format::Json {
+        return Ok(print_json(out, json_table(&table))?);
+    }
+    if globals.format == Format::Table {
+        writeln!(
+            out,
+            "Cluster {}, table epoch {}, {} copies, {} sectors\n",
+            table.cluster_id,
+            table.epoch,
+            table.n,
+            table.sectors.len()
+        )?;
+    }
+    if globals.format == Format::Table {
+        let rows = by_owners(&table)
+            .into_iter()
+            .map(|(owners, (count, ranges))| vec![owners, count.to_string(), shortened(&ranges)])
+            .collect();
+        return Ok(print_rows(out, Format::Table, &["Owners in order", "Sectors", "Which"], &[1], rows)?);
+    }
+    let rows = runs(&table)
+        .into_iter()
+        .map(|(first, last, slots)| {
+            vec![range(first, last), table.sector(SectorId(first)).conf_epoch.to_string(), owners_text(slots)]
+        })
+        .collect();
+    Ok(print_rows(out, Format::Plain, &[], &[], rows)?)
+}
+
+fn range(first: u16, last: u16) -> String {
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
+fn owners_text(slots: &[Slot]) -> String {
+    let owners: Vec<String> = slots.iter().map(slot_text).collect();
+    if owners.is_empty() { "nobody yet".to_owned() } else { owners.join(" ") }
+}
+
+/// How many sectors have the same owners in the same order, and which they are.
+fn by_owners(table: &Table) -> BTreeMap<String, (usize, Vec<String>)> {
+    let mut groups: BTreeMap<String, (usize, Vec<String>)> = BTreeMap::new();
+    for (first, last, slots) in runs(table) {
+        let group = groups.entry(owners_text(slots)).or_default();
+        group.0 += usize::from(last - first) + 1;
+        group.1.push(range(first, last));
+    }
+    groups
+}
+
+/// The first few of many ranges; `-o plain` gives all.
+fn shortened(ranges: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let more = if ranges.len() > SHOWN { " ..." } else { "" };
+    ranges[..ranges.len().min(SHOWN)].join(" ") + more
+}
+
+fn slot_text(slot: &Slot) -> String {
+    match slot {
+        Slot::Settled(node) => node.to_string(),
+        Slot::Moving { old, new } => format!("{old}>{new}"),
+    }
+}
+
+/// Neighbouring sectors with equal owners, as first, last and slots.
+fn runs(table: &Table) -> Vec<(u16, u16, &[Slot])> {
+    let mut runs: Vec<(u16, u16, &[Slot])> = Vec::new();
+    for (at, sector) in (0..).zip(&table.sectors) {
+        match runs.last_mut() {
+            Some((_, last, slots)) if *slots == sector.slots.as_slice() => *last = at,
+            Some(_) | None => runs.push((at, at, &sector.slots)),
+        }
+    }
+    runs
+}
+
+fn json_table(table: &Table) -> Map<String, Value> {
+    let sectors: Vec<Value> = table
+        .sectors
+        .iter()
+        .map(|sector| sector.slots.iter().map(|slot| Value::from(slot_text(slot))).collect::<Vec<_>>().into())
+        .collect();
+    let members: Vec<Value> = table
+        .members
+        .iter()
+        .map(|(id, member)| {
+            object([
+                ("id", id.0.into()),
+                ("addr", member.addr.clone().into()),
+                ("zone", member.zone.clone().into()),
+                ("weight", member.weight.into()),
+                ("state", format!("{:?}", member.state).to_lowercase().into()),
+            ])
+            .into()
+        })
+        .collect();
+    object([
+        ("cluster", table.cluster_id.to_string().into()),
+        ("epoch", table.epoch.0.into()),
+        ("n", table.n.into()),
+        ("members", members.into()),
+        ("sectors", sectors.into()),
+    ])
+}
+
+/// `dump --node N`: what a node holds in the keyspace, a page at a time.
+pub(crate) fn dump_node(
+    store: &mut Store,
+    globals: &Globals,
+    out: &mut dyn Write,
+    node: u32,
+) -> CommandResult {
+    let table = ask_table(store)?;
+    let Some(member) = table.members.get(&NodeId(node)) else {
+        return Err(Failure::new(Exit::Usage, format!("there is no node {node}; see `gtstore status`")));
+    };
+    let mut after = None;
+    loop {
+        let (entries, next) = dump_page(store, &member.addr, after)?;
+        for entry in &entries {
+            print_dump_entry(out, globals.format, entry)?;
+        }
+        match next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Entries of one page, and where the next one begins.
+type Page = (Vec<DumpEntry>, Option<(SectorId, bytes::Bytes)>);
+
+/// One page of what the node at an address holds in the store's keyspace.
+pub(crate) fn dump_page(
+    store: &mut Store,
+    addr: &str,
+    after: Option<(SectorId, bytes::Bytes)>,
+) -> Result<Page, Failure> {
+    let request = ClientRequest::Dump { keyspace: store.options().keyspace.clone(), after };
+    match store.ask(Target::Addr(addr.to_owned()), request)? {
+        ClientReply::Dump { entries, next } => Ok((entries, next)),
+        other => Err(unexpected(&other).into()),
+    }
+}
+
+fn print_dump_entry(out: &mut dyn Write, format: Format, entry: &DumpEntry) -> CommandResult {
+    let size = |length: &Option<u32>| match length {
+        Some(bytes) => format!("{bytes} bytes"),
+        None => "deleted".to_owned(),
+    };
+    match format {
+        Format::Json => {
+            let sibling = |(dot, stamp, length): &_| -> Value {
+                let (dot, stamp, length): (&crate::types::Dot, &crate::types::Stamp, &Option<u32>) =
+                    (dot, stamp, length);
+                object([
+                    ("dot", dot.to_string().into()),
+                    ("wall_ms", stamp.wall().0.into()),
+                    ("value_bytes", length.map_or(Value::Null, Into::into)),
+                ])
+                .into()
+            };
+            let siblings: Vec<Value> = entry.siblings.iter().map(sibling).collect();
+            let mut line = object([("sector", entry.sector.0.into())]);
+            json_bytes(&mut line, "key", &entry.key);
+            line.insert("siblings".to_owned(), siblings.into());
+            print_json(out, line)?;
+        }
+        Format::Table => {
+            let siblings: Vec<String> =
+                entry.siblings.iter().map(|(dot, _, length)| format!("{dot} ({})", size(length))).collect();
+            writeln!(out, "sector {:<5} {}  {}", entry.sector, escaped(&entry.key), siblings.join(", "))?;
+        }
+        Format::Plain => {
+            for (dot, _, length) in &entry.siblings {
+                let length = length.map_or("-".to_owned(), |bytes| bytes.to_string());
+                writeln!(out, "{}\t{}\t{dot}\t{length}", entry.sector, escaped(&entry.key))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `keyspace create NAME`.
+pub(crate) fn keyspace_create(
+    store: &mut Store,
+    globals: &Globals,
+    out: &mut dyn Write,
+    new: &NewKeyspace,
+) -> CommandResult {
+    let n_max = ask_table(store)?.n;
+    let usual = KeyspaceSettings::majority(new.n.unwrap_or(n_max));
+    let settings = KeyspaceSettings {
+        n: usual.n,
+        r: new.r.unwrap_or(usual.r),
+        w: new.w.unwrap_or(usual.w),
+        conflict: new.conflict,
+        durability: new.durability,
+    };
+    if let Err(error) = Keyspace::check(&new.name, &settings, n_max) {
+        return Err(Failure::usage(match error {
+            crate::ring::NameError::BadName => {
+                format!("{:?} is no keyspace name: it has 1 to 64 of a-z A-Z 0-9 _ . -", new.name)
+            }
+            crate::ring::NameError::BadQuorum { n_max } => format!(
+                "1 <= r, w <= n <= {n_max} must hold (the cluster keeps {n_max} copies); given: n {}, r {}, w {}",
+                settings.n, settings.r, settings.w
+            ),
+        }));
+    }
+    let request = ClientRequest::CreateKeyspace { name: new.name.clone(), settings };
+    let id = match store.ask(Target::Manager, request)? {
+        ClientReply::KeyspaceCreated(id) => id,
+        other => return Err(unexpected(&other).into()),
+    };
+    match globals.format {
+        Format::Table => writeln!(out, "OK, keyspace {} ({})", new.name, settings_text(&settings))?,
+        Format::Plain => writeln!(out, "OK\t{}\t{}", new.name, id.0)?,
+        Format::Json => print_json(out, json_keyspace(id.0, &new.name, &settings))?,
+    }
+    Ok(())
+}
+
+fn settings_text(settings: &KeyspaceSettings) -> String {
+    format!(
+        "n {}, r {}, w {}, {}, {}",
+        settings.n, settings.r, settings.w, settings.conflict, settings.durability
+    )
+}
+
+fn json_keyspace(id: u16, name: &str, settings: &KeyspaceSettings) -> Map<String, Value> {
+    object([
+        ("id", id.into()),
+        ("name", name.into()),
+        ("n", settings.n.into()),
+        ("r", settings.r.into()),
+        ("w", settings.w.into()),
+        ("conflict", settings.conflict.to_string().into()),
+        ("durability", settings.durability.to_string().into()),
+    ])
+}
+
+/// `keyspace list`.
+pub(crate) fn keyspace_list(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
+    let table = ask_table(store)?;
+    if globals.format == Format::Json {
+        let all: Vec<Value> = table
+            .keyspaces
+            .iter()
+            .map(|(id, keyspace)| json_keyspace(id.0, &keyspace.name, &keyspace.settings).into())
+            .collect();
+        return Ok(print_json(out, all)?);
+    }
+    let row = |keyspace: &Keyspace| {
+        let settings = &keyspace.settings;
+        vec![
+            keyspace.name.clone(),
+            settings.n.to_string(),
+            settings.r.to_string(),
+            settings.w.to_string(),
+            settings.conflict.to_string(),
+            settings.durability.to_string(),
+        ]
+    };
+    let rows = table.keyspaces.values().map(row).collect();
+    let headings = ["Keyspace", "N", "R", "W", "Conflict", "Durability"];
+    Ok(print_rows(out, globals.format, &headings, &[1, 2, 3], rows)?)
+}

@@ -1,0 +1,244 @@
+//! The processes of a dev cluster, together.
+
+use super::process::{Process, ask_to_stop, listening_addr, ready_node};
+use super::watch::Watch;
+use crate::shell::cli::exit::{Exit, Failure};
+use crate::shell::cli::options::DevOptions;
+use crate::shell::random;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const MANAGER_PORT: u16 = 7400;
+/// Time for an earlier life of a server to end.
+const LET_GO: Duration = Duration::from_millis(500);
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// A server and where it can be reached.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) process: Process,
+    /// 0 for the manager, and for a node that has not joined yet.
+    pub(super) id: u32,
+    /// Empty until it was first started.
+    pub(super) addr: String,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct DevCluster {
+    pub(super) dir: PathBuf,
+    /// Whether the directory goes when the cluster does.
+    pub(super) temporary: bool,
+    pub(super) manager: Server,
+    /// By number of directory.
+    pub(super) nodes: Vec<Server>,
+    watch: Watch,
+    stopped: bool,
+    /// A signal has come: whoever waits for a server gives up.
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
+impl DevCluster {
+    /// Finds or makes the directory and what is to run in it; starts nothing yet.
+    pub(super) fn prepare(options: &DevOptions) -> Result<Self, Failure> {
+        let failed =
+            |what: &str, error: std::io::Error| Failure::new(Exit::Error, format!("{what}: {error}"));
+        let mut watch = Watch::start().map_err(|error| failed("cannot start the watch", error))?;
+        let (dir, temporary) = match &options.data_dir {
+            Some(dir) => (PathBuf::from(dir), false),
+            None => {
+                let number = random::id().map_err(|error| failed("no random number", error))?;
+                (std::env::temp_dir().join(format!("gtstore-dev-{:016x}", number >> 64)), true)
+            }
+        };
+        std::fs::create_dir_all(&dir)
+            .map_err(|error| failed(&format!("cannot make {}", dir.display()), error))?;
+        let dir =
+            dir.canonicalize().map_err(|error| failed(&format!("cannot use {}", dir.display()), error))?;
+        if temporary {
+            watch.remove_at_end(&dir);
+        }
+        let args = vec![
+            "--data-dir".to_owned(),
+            dir.join("manager").display().to_string(),
+            "--rep".to_owned(),
+            options.rep.to_string(),
+        ];
+        let process = Process::new(&dir, "manager", "gtstore-manager", args);
+        let manager = Server { process, id: 0, addr: String::new() };
+        let stopping = Arc::new(AtomicBool::new(false));
+        Ok(Self { dir, temporary, manager, nodes: Vec::new(), watch, stopped: false, stopping })
+    }
+
+    /// Starts the manager, then the nodes found in the directory, and as many more as are wanted.
+    pub(super) fn start(&mut self, nodes_wanted: usize) -> Result<(), Failure> {
+        self.manager.start(&preferred(MANAGER_PORT), &mut self.watch, &self.stopping)?;
+        let mut numbers = node_numbers(&self.dir);
+        let mut next = 1;
+        while numbers.len() < nodes_wanted {
+            if !numbers.contains(&next) {
+                numbers.push(next);
+            }
+            next += 1;
+        }
+        numbers.sort_unstable();
+        for number in numbers {
+            self.add_server(number)?;
+        }
+        for server in &mut self.nodes {
+            server.id = server.process.wait_for(ready_node, &self.stopping)?;
+        }
+        Ok(())
+    }
+
+    /// Starts one more node. Returns where it is in the list.
+    pub(super) fn add(&mut self) -> Result<usize, Failure> {
+        let number = node_numbers(&self.dir).into_iter().max().unwrap_or(0) + 1;
+        let at = self.add_server(number)?;
+        let server = &mut self.nodes[at];
+        server.id = server.process.wait_for(ready_node, &self.stopping)?;
+        Ok(at)
+    }
+
+    fn add_server(&mut self, number: u16) -> Result<usize, Failure> {
+        let name = format!("node-{number}");
+        let args = vec![
+            "--manager".to_owned(),
+            self.manager.addr.clone(),
+            "--data-dir".to_owned(),
+            self.dir.join(&name).display().to_string(),
+        ];
+        let process = Process::new(&self.dir, &name, "gtstore-storage", args);
+        self.nodes.push(Server { process, id: 0, addr: String::new() });
+        let at = self.nodes.len() - 1;
+        let listen = preferred(MANAGER_PORT.saturating_add(number));
+        self.nodes[at].start(&listen, &mut self.watch, &self.stopping)?;
+        Ok(at)
+    }
+
+    /// The server of this name: a node's number, or `manager`.
+    pub(super) fn find(&mut self, name: &str) -> Result<&mut Server, Failure> {
+        find(&mut self.manager, &mut self.nodes, name)
+    }
+
+    /// Ends a server at once.
+    pub(super) fn kill(&mut self, name: &str) -> Result<(), Failure> {
+        let server = find(&mut self.manager, &mut self.nodes, name)?;
+        let pid = server.process.pid();
+        server.process.kill();
+        pid.into_iter().for_each(|pid| self.watch.ended(pid));
+        Ok(())
+    }
+
+    /// Starts a server again where it was, stopping it first if it runs.
+    pub(super) fn restart(&mut self, name: &str) -> Result<(), Failure> {
+        let server = find(&mut self.manager, &mut self.nodes, name)?;
+        if let Some(pid) = server.process.pid() {
+            ask_to_stop(&[pid]);
+            server.process.wait_stopped();
+            self.watch.ended(pid);
+        }
+        let listen = server.addr.clone();
+        server.start(&listen, &mut self.watch, &self.stopping)?;
+        if server.id != 0 {
+            server.id = server.process.wait_for(ready_node, &self.stopping)?;
+        }
+        Ok(())
+    }
+
+    /// Stops everything, nodes first, and removes what was temporary. Once.
+    pub(super) fn stop(&mut self) {
+        if std::mem::replace(&mut self.stopped, true) {
+            return;
+        }
+        let pids: Vec<u32> = self.nodes.iter_mut().filter_map(|server| server.process.pid()).collect();
+        ask_to_stop(&pids);
+        for server in &mut self.nodes {
+            server.process.wait_stopped();
+        }
+        let manager: Vec<u32> = self.manager.process.pid().into_iter().collect();
+        ask_to_stop(&manager);
+        self.manager.process.wait_stopped();
+        if self.temporary
+            && let Err(error) = std::fs::remove_dir_all(&self.dir)
+        {
+            log::warn!("{} could not be removed: {error}", self.dir.display());
+        }
+        self.watch.finish();
+    }
+}
+
+impl Server {
+    /// Starts it and waits until it listens. If it ends instead, somebody may have taken the port
+    /// meanwhile, or an earlier life of it may not quite have let go of its directory: it is
+    /// started once more, on a port that the system chooses.
+    fn start(&mut self, listen: &str, watch: &mut Watch, stopping: &AtomicBool) -> Result<(), Failure> {
+        watch.began(self.process.start(listen)?);
+        self.addr = match self.process.wait_for(listening_addr, stopping) {
+            Err(_) if self.process.pid().is_none() && !stopping.load(Ordering::Relaxed) => {
+                std::thread::sleep(LET_GO);
+                watch.began(self.process.start(ANY_PORT)?);
+                self.process.wait_for(listening_addr, stopping)?
+            }
+            result => result?,
+        };
+        Ok(())
+    }
+}
+
+/// The server of this name: a node's number, or `manager`.
+fn find<'a>(manager: &'a mut Server, nodes: &'a mut [Server], name: &str) -> Result<&'a mut Server, Failure> {
+    if name == "manager" {
+        return Ok(manager);
+    }
+    let wanted: Option<u32> = name.parse().ok();
+    let found = nodes.iter_mut().find(|server| Some(server.id) == wanted);
+    found.ok_or_else(|| {
+        Failure::usage(format!("'{name}' is neither a node here nor 'manager'; see 'processes'"))
+    })
+}
+
+fn is_free(addr: &str) -> bool {
+    TcpListener::bind(addr).is_ok()
+}
+
+/// This port if it is free, else one that the system chooses.
+fn preferred(port: u16) -> String {
+    let addr = format!("127.0.0.1:{port}");
+    if is_free(&addr) { addr } else { ANY_PORT.to_owned() }
+}
+
+/// The numbers of the `node-N` directories.
+fn node_numbers(dir: &Path) -> Vec<u16> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let number = |name: String| name.strip_prefix("node-")?.parse().ok();
+    let mut numbers: Vec<u16> =
+        dirs.filter_map(|entry| entry.file_name().into_string().ok()).filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_found_again_by_their_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["node-2", "node-10", "node-x", "manager"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        std::fs::write(dir.path().join("node-3"), b"a file").unwrap();
+        assert_eq!(node_numbers(dir.path()), [2, 10]);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_left_to_the_system() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(preferred(taken.local_addr().unwrap().port()), "127.0.0.1:0");
+    }
+}

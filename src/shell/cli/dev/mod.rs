@@ -1,0 +1,297 @@
+//! `gtstore dev`: a whole cluster on this machine, and a shell in it.
+//!
+//! It starts the real servers, this executable under their names, and stops them again: when the
+//! shell is left, on SIGINT, SIGTERM and SIGHUP (a thread waits for these), on a panic (a guard),
+//! and, through [`watch`](mod@watch), even when it is itself killed.
+
+mod cluster;
+mod process;
+mod watch;
+
+pub(crate) use cluster::DevCluster;
+pub(crate) use watch::{WATCH_NAME, watch};
+
+use super::cluster::ask_status;
+use super::exit::{CommandResult, Exit, Failure};
+use super::options::{DevOptions, Format, Globals};
+use super::output::{object, print_json, print_rows};
+use super::shell;
+use crate::client::{Store, StoreOptions};
+use crate::ring::MemberState;
+use crate::wire::client::ClusterStatus;
+use cluster::Server;
+use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::{IsTerminal, Write};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The cluster, shared with the thread that waits for signals.
+pub(crate) type SharedCluster = Arc<Mutex<DevCluster>>;
+
+/// The commands of its shell, as in help.
+pub(crate) const COMMANDS: &[&str] = &["kill N", "restart N", "pause N", "resume N", "add", "processes"];
+
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+const SEEN_PATIENCE: Duration = Duration::from_secs(5);
+const READY_POLL: Duration = Duration::from_millis(50);
+
+/// `dev`.
+pub(crate) fn run(globals: &Globals, options: &DevOptions, out: &mut dyn Write) -> CommandResult {
+    let cluster = Arc::new(Mutex::new(DevCluster::prepare(options)?));
+    let _guard = StopGuard(Arc::clone(&cluster));
+    stop_on_signals(&cluster)?;
+    let stopping = Arc::clone(&lock(&cluster).stopping);
+    let result = start_and_serve(globals, options, out, &cluster);
+    if stopping.load(Ordering::Relaxed) {
+        // A signal has come: the thread that got it ends the process when all is stopped.
+        loop {
+            std::thread::park();
+        }
+    }
+    result
+}
+
+fn start_and_serve(
+    globals: &Globals,
+    options: &DevOptions,
+    out: &mut dyn Write,
+    cluster: &SharedCluster,
+) -> CommandResult {
+    if globals.format != Format::Json {
+        writeln!(out, "Starting a manager and {} storage nodes ...", options.nodes)?;
+        out.flush()?;
+    }
+    lock(cluster).start(options.nodes)?;
+    let (manager, nodes) = {
+        let cluster = lock(cluster);
+        (cluster.manager.addr.clone(), cluster.nodes.len())
+    };
+    let mut store = Store::open(StoreOptions { addrs: vec![manager.clone()], ..globals.store.clone() })?;
+    wait_ready(&mut store, cluster, nodes)?;
+    match globals.format {
+        Format::Json => {
+            print_json(out, json_ready(&mut lock(cluster)))?;
+            // Standard output is one line of JSON, and this is always said.
+            writeln!(std::io::stderr(), "export GTSTORE_MANAGER={manager}")?;
+        }
+        Format::Table | Format::Plain => print_ready(out, &mut lock(cluster))?,
+    }
+    out.flush()?;
+    if !options.shell {
+        loop {
+            std::thread::park();
+        }
+    }
+    // Also from the nodes, so that commands work while the manager is killed.
+    let mut addrs = vec![manager];
+    addrs.extend(lock(cluster).nodes.iter().map(|server| server.addr.clone()));
+    let mut own = globals.clone();
+    own.store.addrs = addrs;
+    shell::run(Store::open(own.store.clone())?, &own, out, Some(cluster))?;
+    writeln!(out, "Stopping ...")?;
+    out.flush()?;
+    lock(cluster).stop();
+    Ok(())
+}
+
+/// Stops everything however `run` is left.
+struct StopGuard(SharedCluster);
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        lock(&self.0).stop();
+    }
+}
+
+/// The cluster; also after a panic, for what is left to do then is to stop it.
+fn lock(cluster: &SharedCluster) -> MutexGuard<'_, DevCluster> {
+    cluster.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn stop_on_signals(cluster: &SharedCluster) -> CommandResult {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let cluster = Arc::clone(cluster);
+    let stopping = Arc::clone(&lock(&cluster).stopping);
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            stopping.store(true, Ordering::Relaxed);
+            lock(&cluster).stop();
+            restore_terminal();
+            std::process::exit(0);
+        }
+    });
+    Ok(())
+}
+
+/// The shell's line editor may be in the middle of a line, with the terminal in raw mode.
+fn restore_terminal() {
+    if std::io::stdin().is_terminal() {
+        let _ = Command::new("stty").arg("sane").stdin(Stdio::inherit()).status();
+    }
+}
+
+/// Waits until every node is up and normal and all sectors have settled.
+fn wait_ready(store: &mut Store, cluster: &SharedCluster, nodes: usize) -> CommandResult {
+    let deadline = Instant::now() + READY_PATIENCE;
+    let stopping = Arc::clone(&lock(cluster).stopping);
+    loop {
+        let seen = ask_status(store);
+        if seen.as_ref().is_ok_and(|status| is_ready(status, nodes)) {
+            return Ok(());
+        }
+        if stopping.load(Ordering::Relaxed) {
+            return Err(Failure::new(Exit::Error, "interrupted"));
+        }
+        if Instant::now() > deadline {
+            let why = match seen {
+                Ok(status) => {
+                    let up = status.nodes.iter().filter(|node| node.up).count();
+                    format!(
+                        "{up} of {nodes} nodes are up, serving: {}, {} sectors moving",
+                        status.serving, status.moving
+                    )
+                }
+                Err(failure) => failure.text,
+            };
+            let dir = lock(cluster).dir.display().to_string();
+            return Err(Failure::new(
+                Exit::Error,
+                format!("the cluster did not get ready: {why}; logs are in {dir}"),
+            ));
+        }
+        std::thread::sleep(READY_POLL);
+    }
+}
+
+/// Waits a little until the manager sees every process that runs, so that the next `status`
+/// shows what was just done. A killed manager sees nothing, and that is no error here.
+fn wait_seen(shared: &SharedCluster) -> CommandResult {
+    let (manager, running) = {
+        let mut cluster = lock(shared);
+        let conditions = cluster.nodes.iter_mut().map(|node| node.process.condition());
+        let running = conditions.filter(|condition| *condition == "running").count();
+        (cluster.manager.addr.clone(), running)
+    };
+    let mut store = Store::open(StoreOptions::new(&manager))?;
+    let deadline = Instant::now() + SEEN_PATIENCE;
+    while Instant::now() < deadline {
+        match ask_status(&mut store) {
+            Ok(status) if status.nodes.iter().filter(|node| node.up).count() < running => {}
+            Ok(_) | Err(_) => return Ok(()),
+        }
+        std::thread::sleep(READY_POLL);
+    }
+    Ok(())
+}
+
+fn is_ready(status: &ClusterStatus, nodes: usize) -> bool {
+    let well = |node: &&crate::wire::client::NodeStatus| node.up && node.state == MemberState::Normal;
+    status.serving && status.moving == 0 && status.nodes.iter().filter(well).count() >= nodes
+}
+
+fn json_ready(cluster: &mut DevCluster) -> serde_json::Map<String, Value> {
+    let node = |server: &mut Server| -> Value {
+        let pid = server.process.pid().map_or(Value::Null, Into::into);
+        object([("id", server.id.into()), ("addr", server.addr.clone().into()), ("pid", pid)]).into()
+    };
+    let nodes: Vec<Value> = cluster.nodes.iter_mut().map(node).collect();
+    object([
+        ("manager", cluster.manager.addr.clone().into()),
+        ("data_dir", cluster.dir.display().to_string().into()),
+        ("nodes", nodes.into()),
+    ])
+}
+
+fn print_ready(out: &mut dyn Write, cluster: &mut DevCluster) -> CommandResult {
+    let dir = cluster.dir.display().to_string();
+    writeln!(out)?;
+    print_processes(out, cluster)?;
+    if cluster.temporary {
+        writeln!(
+            out,
+            "\nEverything is temporary: {dir}\nis deleted at the end. Use --data-dir DIR to keep it."
+        )?;
+    } else {
+        writeln!(out, "\nData and logs are kept in {dir}")?;
+    }
+    let program = std::env::args().next().unwrap_or_else(|| "gtstore".to_owned());
+    let manager = &cluster.manager.addr;
+    writeln!(out, "\nFrom another terminal:\n\n    export GTSTORE_MANAGER={manager}")?;
+    for line in [
+        "put greeting hello",
+        "get greeting",
+        "trace put greeting 'hello again'",
+        "owners greeting",
+        "status",
+    ] {
+        writeln!(out, "    {program} {line}")?;
+    }
+    Ok(writeln!(out)?)
+}
+
+fn print_processes(out: &mut dyn Write, cluster: &mut DevCluster) -> CommandResult {
+    let row = |what: String, server: &mut Server| {
+        let pid = server.process.pid().map_or("-".to_owned(), |pid| pid.to_string());
+        let condition = server.process.condition().to_owned();
+        vec![what, server.addr.clone(), pid, condition, server.process.log.display().to_string()]
+    };
+    let mut rows = vec![row("manager".to_owned(), &mut cluster.manager)];
+    for server in &mut cluster.nodes {
+        rows.push(row(format!("node {}", server.id), server));
+    }
+    Ok(print_rows(out, Format::Table, &["Process", "Address", "PID", "Is", "Log"], &[2], rows)?)
+}
+
+/// Whether a line is a command to the processes.
+pub(crate) fn is_command(words: &[String]) -> bool {
+    let mut firsts = COMMANDS.iter().filter_map(|form| form.split(' ').next());
+    words.first().is_some_and(|word| firsts.any(|first| first == word))
+}
+
+/// Runs a command to the processes.
+pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dyn Write) -> CommandResult {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut cluster = lock(shared);
+    match words[..] {
+        ["processes"] => print_processes(out, &mut cluster)?,
+        ["add"] => {
+            writeln!(out, "Starting one more node ...")?;
+            out.flush()?;
+            let at = cluster.add()?;
+            let server = &cluster.nodes[at];
+            writeln!(
+                out,
+                "node {} is there, on {}; 'status' shows what it is given",
+                server.id, server.addr
+            )?;
+        }
+        ["kill", name] => {
+            cluster.kill(name)?;
+            writeln!(out, "{} killed, as with kill -9; 'restart {name}' brings it back", label(name))?;
+        }
+        ["restart", name] => {
+            cluster.restart(name)?;
+            drop(cluster);
+            wait_seen(shared)?;
+            writeln!(out, "{} is there again", label(name))?;
+        }
+        ["pause", name] => {
+            cluster.find(name)?.process.set_paused(true);
+            writeln!(out, "{} stands still; 'resume {name}' lets it go on", label(name))?;
+        }
+        ["resume", name] => {
+            cluster.find(name)?.process.set_paused(false);
+            writeln!(out, "{} goes on", label(name))?;
+        }
+        _ => return Err(Failure::usage(format!("usage: {}", COMMANDS.join(", ")))),
+    }
+    Ok(())
+}
+
+fn label(name: &str) -> String {
+    if name == "manager" { "the manager".to_owned() } else { format!("node {name}") }
+}

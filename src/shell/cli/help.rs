@@ -1,0 +1,275 @@
+//! Every help text. The formats and exit codes promised here are kept.
+
+use super::exit::Failure;
+
+const GENERAL: &str = "\
+gtstore - a distributed, replicated key-value store
+
+Usage: gtstore [OPTIONS] COMMAND [ARGUMENTS]
+
+Keys
+  put KEY VALUE       write a value
+  get KEY             read it
+  del KEY             delete it; a key that is not there is said to be missing
+  mget KEY...         read several at once
+  import FILE|-       write every key of a file (JSON Lines or tab-separated)
+  export FILE|-       write every key of the keyspace to a file
+  trace get|put ...   read or write one key and show what each node did
+
+Cluster
+  status              one row per node: UN, DN, UJ, UL as in nodetool
+  ring                each node's share of sectors and keys
+  owners KEY          a key's sector and its owners in order
+  dump [--node N]     the table; or what one node holds
+  keyspace create NAME, keyspace list
+
+Trying out
+  dev                 a whole cluster on this machine, and a shell in it
+  shell               type commands without 'gtstore' in front; history, completion
+  help [COMMAND]      more about one command
+
+Options, before or after the command
+  -m, --manager HOST:PORT[,...]  managers or storage nodes to begin with, several if
+                      you like; or the environment's GTSTORE_MANAGER; else 127.0.0.1:7400.
+                      A storage node answers too, so that all but 'keyspace create'
+                      works while the manager is down.
+  -k, --keyspace NAME the keyspace of the keys; 'default' if not given
+  -o, --output FORMAT table (for people), json or plain (stable, see below)
+  -r R, -w W          replicas that must answer a read, or acknowledge a write,
+                      instead of the keyspace's numbers
+  --context HEX       for put, del and trace put: this replaces what was read with that
+                      context; what came between is kept beside it
+  --timeout-ms MS     how long a request is worth waiting for; 2000 if not given
+  --routing MODE      forwarder (one contact node relays), direct (ask an owner),
+                      fastest (ask the owner that lately answered soonest)
+  -h, --help   -V, --version   -- (what follows is no option)
+
+The assignment's forms
+  gtstore --put KEY --val VALUE     prints: OK, server3
+  gtstore --get KEY                 prints: KEY, VALUE, server3
+
+Output that programs may rely on
+  -o json   one JSON value per line. Keys and values that are not UTF-8 stand as
+            \"key_base64\" and \"value_base64\". get: found, key, values[value, dot,
+            wall_ms], coordinator, answered, needed, replicas, context. put, del:
+            result, key, coordinator, answered, needed, replicas, context.
+  -o plain  tab-separated, no headings. get: the value's bytes and a newline, each
+            value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
+            OK, coordinator, context. status: state, node, address, zone, sectors,
+            first in, keys, bytes, working on, epoch, life. Columns are only ever
+            added at the end.
+  Results go to standard output, everything else to standard error.
+
+Exit codes
+  0 done                    4 too few nodes reached or in time; nothing applied
+  1 another error           5 a write whose outcome is unknown: read before repeating
+  2 usage                   6 conflict with what is there; not applied
+  3 no such key
+";
+
+/// Help about one command: its forms, and what to know.
+const COMMANDS: &[(&str, &str)] = &[
+    (
+        "put",
+        "\
+gtstore put KEY VALUE
+
+Writes a value. It is acknowledged once W replicas have it durably. In an 'lww' keyspace it
+replaces what is there; in a 'siblings' keyspace it stands beside it, unless --context says
+what it replaces. Exit code 4: nothing was written. 5: it may have been; read the key.
+
+  gtstore put greeting hello
+  gtstore -k carts put ann 'apples, pears' --context 00f0...   (from get -o json)
+",
+    ),
+    (
+        "get",
+        "\
+gtstore get KEY
+
+Prints the value. Several concurrent values (in a 'siblings' keyspace) are printed one to a
+line, with a note and the context on standard error; that is exit code 0. No such key: 3.
+'Not found' is only said when so many owners have nothing that no acknowledged write can
+have been missed; else the answer is an error.
+
+  gtstore get greeting
+  gtstore get greeting -o json
+  gtstore get greeting -r 1        (one replica is enough: fast, perhaps old)
+",
+    ),
+    (
+        "del",
+        "\
+gtstore del KEY
+
+Reads the key, and deletes just what was read. A key that is not there: exit code 3, and
+nothing is written. With --context it deletes what was read with that context.
+",
+    ),
+    (
+        "mget",
+        "\
+gtstore mget KEY...
+
+Reads several keys at once: a line for each, in the order asked. Exit code 3 if any of them
+was not found.
+",
+    ),
+    (
+        "import",
+        "\
+gtstore import FILE|-  [--format jsonl|tsv]
+
+Writes every key of a file, many at a time. The format is told by the name (.jsonl .json
+.ndjson; .tsv .tab .txt), else by the first line.
+
+  jsonl   one object per line: {\"key\":\"k\",\"value\":\"v\"}; bytes that are not UTF-8 as
+          \"key_base64\" and \"value_base64\"
+  tsv     key, tab, value. In both, \\\\ \\t \\n \\r and \\xNN stand for backslash, tab, newline,
+          carriage return and any byte; any other backslash stands for itself
+
+Of two lines with one key the later one wins. The last line printed counts what was imported.
+Lines that failed are told on standard error, and the exit code is that of the first failure.
+
+  dpkg-query -W -f='${Package}\\t${Version}\\n' | gtstore import -
+",
+    ),
+    (
+        "export",
+        "\
+gtstore export FILE|-  [--format jsonl|tsv]
+
+Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
+of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
+Concurrent values are written as several lines. The count goes to standard error.
+",
+    ),
+    (
+        "trace",
+        "\
+gtstore trace get KEY
+gtstore trace put KEY VALUE
+
+Reads or writes one key and shows each node's part: the forwarder that took the request, the
+coordinator that ran the quorum, each replica, when it was asked and when it answered (on the
+asker's clock, from its start), and the versions it holds or stored. A version is named
+node.life:write; it is never used twice.
+",
+    ),
+    (
+        "status",
+        "\
+gtstore status
+
+One row per node. The first letter says whether it answers (U up, D down), the second its
+standing (N normal, J joining, L leaving). 'First in' counts the sectors whose preferred
+coordinator it is. Whoever is asked tells what it sees: name a node with --manager to see the
+cluster from there.
+",
+    ),
+    ("ring", "gtstore ring\n\nA bar per node with its share of sectors, and its keys (copies counted).\n"),
+    (
+        "owners",
+        "\
+gtstore owners KEY
+
+The key's sector, its Redis Cluster hash slot, and the nodes that own it, the preferred one
+first. Keys with the same {tag} are in the same sector.
+",
+    ),
+    (
+        "dump",
+        "\
+gtstore dump             the table: who owns which sectors ('2>4': moving from node 2 to 4)
+gtstore dump --node N    what node N itself holds of the keyspace: sector, key, versions
+                         (deleted keys included, until they can be forgotten)
+
+-o json gives the table as one object, and a line per key with --node.
+",
+    ),
+    (
+        "keyspace",
+        "\
+gtstore keyspace create NAME [--n N --r R --w W --conflict lww|siblings
+                              --durability sync|os|memory]
+gtstore keyspace list
+
+A keyspace is a named set of keys with its own copies (N), answers a read needs (R),
+acknowledgements a write needs (W), what becomes of concurrent writes (lww: the latest wins;
+siblings: readers see all), and durability. What is not given follows the cluster: its N, a
+majority for R and W, lww, sync. Creating one needs the manager; doing so twice with equal
+settings is harmless.
+",
+    ),
+    (
+        "shell",
+        "\
+gtstore shell
+
+Commands without 'gtstore' in front. Quotes and backslashes work as in sh. Tab completes
+commands; history is kept in ~/.gtstore_history. Leave with exit, or Ctrl-D.
+",
+    ),
+    (
+        "dev",
+        "\
+gtstore dev [--nodes 3] [--rep 3] [--data-dir DIR] [--no-shell] [-o json]
+
+Starts a manager and storage nodes on this machine, waits until they serve, and opens a shell
+in which, beside all other commands,
+
+  kill N      ends node N at once, as kill -9 does       add        starts one more node
+  restart N   starts it (again) from its directory       pause N, resume N   SIGSTOP, SIGCONT
+  processes   lists them
+
+N is a node's number, or 'manager'. Leaving the shell stops everything it started.
+
+Without --data-dir everything is temporary and deleted at the end. With one, data is kept
+there (manager/, node-1/, ...) beside the servers' logs (manager.log, node-1.log, ...); given
+again, what is found there is started again, and nodes up to --nodes.
+--no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:
+  {\"manager\":\"HOST:PORT\",\"data_dir\":\"...\",\"nodes\":[{\"id\":1,\"addr\":\"HOST:PORT\",\"pid\":123},...]}
+Ports are 7400 for the manager and 7401 on for nodes; where one is taken, the system chooses.
+The servers are the same programs as gtstore-manager and gtstore-storage: this executable,
+started under those names, is them.
+",
+    ),
+];
+
+/// The names of all commands, for completion.
+pub(crate) fn command_names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|entry| entry.0)
+}
+
+/// Help about one command, or about all.
+///
+/// # Errors
+/// There is no such command.
+pub(crate) fn text(about: Option<&str>) -> Result<String, Failure> {
+    let Some(about) = about else { return Ok(GENERAL.to_owned()) };
+    let found = COMMANDS.iter().find(|entry| entry.0 == about);
+    let text = found.map(|entry| entry.1.to_owned());
+    text.ok_or_else(|| Failure::usage(format!("there is no command '{about}'")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_help_and_is_in_the_overview() {
+        for name in command_names() {
+            assert!(GENERAL.contains(&format!("  {name} ")), "{name}");
+            assert!(text(Some(name)).unwrap().starts_with(&format!("gtstore {name}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal() {
+        for (_, text) in COMMANDS.iter().chain([&("", GENERAL)]) {
+            for line in text.lines() {
+                assert!(line.chars().count() <= 96, "{line}");
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The `gtstore` command line: keys, files of keys, the cluster, a shell, and a cluster of one's
+//! own for trying things out.
+//!
+//! Owns arguments, output formats and exit codes. It decides nothing about the store: every
+//! command is a few calls of the [`Store`]. Called by `src/bin/gtstore.rs`.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `options` | the command line as a value |
+//! | `help` | every `--help` |
+//! | `keys`, `trace` | put, get, del, mget; the protocol at work |
+//! | `bulk`, `lines`, `progress` | import and export |
+//! | `cluster` | status, ring, owners, dump, keyspace |
+//! | `shell` | the interactive shell |
+//! | `dev` | a whole cluster on this machine |
+//! | `output`, `text`, `exit` | tables and JSON; bytes as text; exit codes |
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "answering the user is the job here")]
+
+mod bulk;
+mod cluster;
+mod dev;
+mod exit;
+mod help;
+mod keys;
+mod lines;
+mod options;
+mod output;
+mod progress;
+mod shell;
+mod text;
+mod trace;
+
+use crate::client::Store;
+use crate::shell::args;
+use exit::{CommandResult, Exit, Failure};
+use options::{Command, Globals, MANAGER_VARIABLE, Parsed, parse};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The whole program. Under the name `gtstore-manager` or `gtstore-storage` it is that server:
+/// so `gtstore dev` finds the servers wherever it was built or copied to, even alone.
+#[must_use]
+pub fn main(args: &[String]) -> ExitCode {
+    let (name, rest) = args.split_first().map_or(("gtstore", args), |(name, rest)| (name.as_str(), rest));
+    match Path::new(name).file_name().and_then(|name| name.to_str()) {
+        Some("gtstore-manager") => return crate::shell::manager::main(rest),
+        Some("gtstore-storage") => return crate::shell::storage::main(rest),
+        Some(dev::WATCH_NAME) => return dev::watch(),
+        Some(_) | None => {}
+    }
+    // Warnings of the socket layer are for servers; here every failure is told in its place.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off")).init();
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let result = inherited().and_then(|globals| run(rest, &globals, &mut out));
+    let result = result.and_then(|()| Ok(out.flush()?));
+    match result {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            tell(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+/// What the environment says.
+fn inherited() -> Result<Globals, Failure> {
+    let mut globals = Globals::default();
+    if let Ok(text) = std::env::var(MANAGER_VARIABLE)
+        && !text.is_empty()
+    {
+        globals.store.addrs = args::addr_list(&text)
+            .map_err(|why| Failure::usage(format!("the environment's {MANAGER_VARIABLE}: {why}")))?;
+    }
+    Ok(globals)
+}
+
+/// A failure, on standard error.
+fn tell(failure: &Failure) {
+    if !failure.text.is_empty() {
+        eprintln!("gtstore: {failure}");
+    }
+}
+
+fn run(args: &[String], inherited: &Globals, out: &mut dyn Write) -> CommandResult {
+    match parse(args, inherited)? {
+        Parsed::Help(about) => Ok(out.write_all(help::text(about.as_deref())?.as_bytes())?),
+        Parsed::Version => Ok(writeln!(out, "gtstore {}", env!("CARGO_PKG_VERSION"))?),
+        Parsed::Nothing => {
+            eprint!("{}", help::text(None)?);
+            Err(Failure::new(Exit::Usage, ""))
+        }
+        Parsed::Run(globals, command) => match *command {
+            Command::Dev(options) => dev::run(&globals, &options, out),
+            Command::Shell => {
+                let mut store = Store::open(globals.store.clone())?;
+                // Better to hear now that nobody is there.
+                store.contact()?;
+                shell::run(store, &globals, out, None)
+            }
+            command => {
+                let mut store = Store::open(globals.store.clone())?;
+                store.contact()?;
+                execute(&mut store, &globals, out, &command)?;
+                Ok(store.close()?)
+            }
+        },
+    }
+}
+
+/// Runs one command against a store.
+fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &Command) -> CommandResult {
+    match command {
+        Command::Put { key, value } => keys::put(store, globals, out, key, value),
+        Command::Get { key } => keys::get(store, globals, out, key),
+        Command::Delete { key } => keys::delete(store, globals, out, key),
+        Command::GetMany { keys } => keys::get_many(store, globals, out, keys),
+        Command::AssignedPut { key, value } => keys::assigned_put(store, globals, out, key, value),
+        Command::AssignedGet { key } => keys::assigned_get(store, globals, out, key),
+        Command::Import { file, format } => bulk::import(store, out, file, *format),
+        Command::Export { file, format } => bulk::export(store, out, file, *format),
+        Command::Owners { key } => cluster::owners(store, globals, out, key),
+        Command::Dump { node: None } => cluster::dump_table(store, globals, out),
+        Command::Dump { node: Some(node) } => cluster::dump_node(store, globals, out, *node),
+        Command::Status => cluster::status(store, globals, out),
+        Command::Ring => cluster::ring(store, globals, out),
+        Command::TraceGet { key } => trace::get(store, globals, out, key),
+        Command::TracePut { key, value } => trace::put(store, globals, out, key, value),
+        Command::KeyspaceCreate(new) => cluster::keyspace_create(store, globals, out, new),
+        Command::KeyspaceList => cluster::keyspace_list(store, globals, out),
+        Command::Shell | Command::Dev(_) => {
+            Err(Failure::usage("this cannot be started from inside the shell: leave it first"))
+        }
+    }
+}

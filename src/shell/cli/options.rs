@@ -1,0 +1,480 @@
+//! The command line as a value: what is to be done, and on which terms.
+
+use super::exit::Failure;
+use super::text::context_from_hex;
+use crate::client::{Context, Routing, StoreOptions};
+use crate::ring::{Conflict, Durability};
+use crate::shell::args;
+use getopts::{Matches, Options};
+use std::str::FromStr;
+
+/// Where a manager listens unless told otherwise.
+pub(crate) const MANAGER_DEFAULT: &str = "127.0.0.1:7400";
+/// The environment's `--manager`.
+pub(crate) const MANAGER_VARIABLE: &str = "GTSTORE_MANAGER";
+
+/// How results are printed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Format {
+    /// For people; may change.
+    #[default]
+    Table,
+    /// One JSON value per command; stable.
+    Json,
+    /// Tab-separated fields; stable.
+    Plain,
+}
+
+/// How a file of keys and values is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum FileFormat {
+    /// An object per line.
+    JsonLines,
+    /// Key, tab, value.
+    Tabs,
+}
+
+/// Options that every command takes, before or after it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Globals {
+    pub(crate) store: StoreOptions,
+    pub(crate) format: Format,
+    pub(crate) context: Option<Context>,
+}
+
+/// What is to be done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Command {
+    Put {
+        key: String,
+        value: String,
+    },
+    Get {
+        key: String,
+    },
+    Delete {
+        key: String,
+    },
+    GetMany {
+        keys: Vec<String>,
+    },
+    /// The assignment's `--put K --val V`.
+    AssignedPut {
+        key: String,
+        value: String,
+    },
+    /// The assignment's `--get K`.
+    AssignedGet {
+        key: String,
+    },
+    Import {
+        file: String,
+        format: Option<FileFormat>,
+    },
+    Export {
+        file: String,
+        format: Option<FileFormat>,
+    },
+    Owners {
+        key: String,
+    },
+    Dump {
+        node: Option<u32>,
+    },
+    Status,
+    Ring,
+    TraceGet {
+        key: String,
+    },
+    TracePut {
+        key: String,
+        value: String,
+    },
+    KeyspaceCreate(NewKeyspace),
+    KeyspaceList,
+    Shell,
+    Dev(DevOptions),
+}
+
+/// `keyspace create`: what is left out follows the cluster.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NewKeyspace {
+    pub(crate) name: String,
+    pub(crate) n: Option<u8>,
+    pub(crate) r: Option<u8>,
+    pub(crate) w: Option<u8>,
+    pub(crate) conflict: Conflict,
+    pub(crate) durability: Durability,
+}
+
+/// `dev`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DevOptions {
+    pub(crate) nodes: usize,
+    pub(crate) rep: u8,
+    pub(crate) data_dir: Option<String>,
+    pub(crate) shell: bool,
+}
+
+/// A command line that was understood.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Parsed {
+    /// Do this.
+    Run(Globals, Box<Command>),
+    /// Print the help of this command, or of all.
+    Help(Option<String>),
+    /// Print the version.
+    Version,
+    /// Nothing was said.
+    Nothing,
+}
+
+/// Options that only some commands take, with those that do.
+const SPECIAL: &[(&str, &[&str])] = &[
+    ("node", &["dump"]),
+    ("format", &["import", "export"]),
+    ("n", &["keyspace"]),
+    ("conflict", &["keyspace"]),
+    ("durability", &["keyspace"]),
+    ("nodes", &["dev"]),
+    ("rep", &["dev"]),
+    ("data-dir", &["dev"]),
+    ("no-shell", &["dev"]),
+    ("context", &["put", "del", "trace", "--put"]),
+    ("val", &["--put"]),
+];
+
+fn all_options() -> Options {
+    let mut options = Options::new();
+    options.optopt("m", "manager", "", "").optopt("k", "keyspace", "", "").optopt("o", "output", "", "");
+    options.optopt("", "timeout-ms", "", "").optopt("", "routing", "", "");
+    options.optopt("r", "", "", "").optopt("w", "", "", "").optopt("n", "", "", "");
+    options.optopt("", "context", "", "").optopt("", "node", "", "").optopt("", "format", "", "");
+    options.optopt("", "conflict", "", "").optopt("", "durability", "", "");
+    options.optopt("", "nodes", "", "").optopt("", "rep", "", "").optopt("", "data-dir", "", "");
+    options.optflag("", "no-shell", "").optflag("h", "help", "").optflag("V", "version", "");
+    options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
+    options
+}
+
+/// Reads a command line. `inherited` are the globals of the shell it was typed in, or those of
+/// the environment.
+///
+/// # Errors
+/// What cannot be understood, in words.
+pub(crate) fn parse(args: &[String], inherited: &Globals) -> Result<Parsed, Failure> {
+    let matches = all_options().parse(lengthened(args)).map_err(|error| Failure::usage(error.to_string()))?;
+    let mut words = matches.free.iter().cloned();
+    let name = words.next();
+    let words: Vec<String> = words.collect();
+    if matches.opt_present("help") || name.as_deref() == Some("help") {
+        let about = if name.as_deref() == Some("help") { words.first().cloned() } else { name };
+        return Ok(Parsed::Help(about));
+    }
+    if matches.opt_present("version") {
+        return Ok(Parsed::Version);
+    }
+    let name = match (name, matches.opt_present("put"), matches.opt_present("get")) {
+        (Some(name), false, false) => name,
+        (None, true, false) => "--put".to_owned(),
+        (None, false, true) => "--get".to_owned(),
+        (None, false, false) => return Ok(Parsed::Nothing),
+        (Some(word), ..) => return Err(Failure::usage(format!("unexpected '{word}' beside --put or --get"))),
+        (None, true, true) => return Err(Failure::usage("--put and --get are two commands")),
+    };
+    for (option, commands) in SPECIAL {
+        if matches.opt_present(option) && !commands.contains(&name.as_str()) {
+            let dashes = if option.len() == 1 { "-" } else { "--" };
+            return Err(Failure::usage(format!("{dashes}{option} is not an option of '{name}'")));
+        }
+    }
+    let mut globals = globals(&matches, inherited)?;
+    let command = command(&name, words, &matches)?;
+    if let Command::KeyspaceCreate(_) = command {
+        // There -r and -w are the keyspace's own.
+        (globals.store.r, globals.store.w) = (inherited.store.r, inherited.store.w);
+    }
+    Ok(Parsed::Run(globals, Box::new(command)))
+}
+
+/// `--n 3` as well as `-n 3`, and so for r and w: the option reader knows one-letter names with
+/// one dash alone. What follows `--` is left as it is.
+fn lengthened(args: &[String]) -> Vec<String> {
+    let mut literal = false;
+    let one = |arg: &String| {
+        literal |= arg == "--";
+        match arg.strip_prefix("--") {
+            Some(rest) if !literal && matches!(rest.split('=').next(), Some("n" | "r" | "w")) => {
+                format!("-{}", rest.replacen('=', "", 1))
+            }
+            Some(_) | None => arg.clone(),
+        }
+    };
+    args.iter().map(one).collect()
+}
+
+fn value<T: FromStr>(matches: &Matches, option: &str, what: &str) -> Result<Option<T>, Failure> {
+    let dashes = if option.len() == 1 { "-" } else { "--" };
+    match matches.opt_str(option) {
+        None => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(Failure::usage(format!("{dashes}{option} takes {what}, not '{text}'"))),
+        },
+    }
+}
+
+fn globals(matches: &Matches, inherited: &Globals) -> Result<Globals, Failure> {
+    let mut globals = Globals { context: None, ..inherited.clone() };
+    if let Some(text) = matches.opt_str("manager") {
+        globals.store.addrs = args::addr_list(&text).map_err(Failure::usage)?;
+    }
+    if let Some(name) = matches.opt_str("keyspace") {
+        globals.store.keyspace = name;
+    }
+    if let Some(format) = value(matches, "output", "table, json or plain")? {
+        globals.format = format;
+    }
+    if let Some(ms) = value(matches, "timeout-ms", "a number of milliseconds")? {
+        globals.store.timeout_ms = ms;
+    }
+    if let Some(routing) = value::<Routing>(matches, "routing", "forwarder, direct or fastest")? {
+        globals.store.routing = routing;
+    }
+    globals.store.r = value(matches, "r", "a number of replicas")?.unwrap_or(globals.store.r);
+    globals.store.w = value(matches, "w", "a number of replicas")?.unwrap_or(globals.store.w);
+    if let Some(text) = matches.opt_str("context") {
+        let context = context_from_hex(&text).ok_or_else(|| {
+            Failure::usage("--context takes the hex that `get -o json` gives as \"context\"")
+        })?;
+        globals.context = Some(context);
+    }
+    Ok(globals)
+}
+
+fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command, Failure> {
+    let expects = |what: &str| Failure::usage(format!("usage: gtstore {name} {what}"));
+    let one = |what: &str, words: Vec<String>| <[String; 1]>::try_from(words).map_err(|_| expects(what));
+    let two = |what: &str, words: Vec<String>| <[String; 2]>::try_from(words).map_err(|_| expects(what));
+    let none =
+        |words: Vec<String>| if words.is_empty() { Ok(()) } else { Err(expects("takes no arguments")) };
+    Ok(match name {
+        "put" => {
+            let [key, value] = two("KEY VALUE", words)?;
+            Command::Put { key, value }
+        }
+        "get" => {
+            let [key] = one("KEY", words)?;
+            Command::Get { key }
+        }
+        "del" => {
+            let [key] = one("KEY", words)?;
+            Command::Delete { key }
+        }
+        "mget" if words.is_empty() => return Err(expects("KEY...")),
+        "mget" => Command::GetMany { keys: words },
+        "--put" => {
+            let text = "--put KEY goes with --val VALUE";
+            let value = matches.opt_str("val").ok_or_else(|| Failure::usage(text))?;
+            Command::AssignedPut { key: matches.opt_str("put").unwrap_or_default(), value }
+        }
+        "--get" => Command::AssignedGet { key: matches.opt_str("get").unwrap_or_default() },
+        "import" | "export" => {
+            let [file] = one("FILE (or - for standard input or output)", words)?;
+            let format = value(matches, "format", "jsonl or tsv")?;
+            if name == "import" { Command::Import { file, format } } else { Command::Export { file, format } }
+        }
+        "owners" => {
+            let [key] = one("KEY", words)?;
+            Command::Owners { key }
+        }
+        "dump" => {
+            none(words)?;
+            Command::Dump { node: value(matches, "node", "a node's number")? }
+        }
+        "status" => none(words).map(|()| Command::Status)?,
+        "ring" => none(words).map(|()| Command::Ring)?,
+        "shell" => none(words).map(|()| Command::Shell)?,
+        "trace" => trace(words).ok_or_else(|| expects("get KEY, or: gtstore trace put KEY VALUE"))?,
+        "keyspace" => keyspace(&words, matches)?,
+        "dev" => {
+            none(words)?;
+            dev(matches)?
+        }
+        other => return Err(Failure::usage(format!("there is no command '{other}'"))),
+    })
+}
+
+fn trace(words: Vec<String>) -> Option<Command> {
+    let mut words = words.into_iter();
+    let command = match (words.next()?.as_str(), words.next()?, words.next()) {
+        ("get", key, None) => Command::TraceGet { key },
+        ("put", key, Some(value)) => Command::TracePut { key, value },
+        _ => return None,
+    };
+    if words.next().is_some() { None } else { Some(command) }
+}
+
+fn keyspace(words: &[String], matches: &Matches) -> Result<Command, Failure> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["list"] => Ok(Command::KeyspaceList),
+        ["create", name] => Ok(Command::KeyspaceCreate(NewKeyspace {
+            name: name.to_owned(),
+            n: value(matches, "n", "a number of copies")?,
+            r: value(matches, "r", "a number of replicas")?,
+            w: value(matches, "w", "a number of replicas")?,
+            conflict: value(matches, "conflict", "lww or siblings")?.unwrap_or(Conflict::Lww),
+            durability: value(matches, "durability", "sync, os or memory")?.unwrap_or(Durability::Sync),
+        })),
+        _ => Err(Failure::usage(
+            "usage: gtstore keyspace create NAME [--n N --r R --w W --conflict lww|siblings \
+             --durability sync|os|memory], or: gtstore keyspace list",
+        )),
+    }
+}
+
+fn dev(matches: &Matches) -> Result<Command, Failure> {
+    let nodes: usize = value(matches, "nodes", "a number of nodes")?.unwrap_or(3);
+    if !(1..=64).contains(&nodes) {
+        return Err(Failure::usage("--nodes takes 1 to 64 nodes: they all run on this machine"));
+    }
+    // With fewer nodes than copies nothing could ever be served.
+    let usual = u8::try_from(nodes.min(3)).unwrap_or(3);
+    let rep: u8 = value(matches, "rep", "a number of copies")?.unwrap_or(usual);
+    if rep == 0 || usize::from(rep) > crate::limits::REPLICAS_MAX {
+        let text = format!("--rep takes 1 to {} copies", crate::limits::REPLICAS_MAX);
+        return Err(Failure::usage(text));
+    }
+    if usize::from(rep) > nodes {
+        let text = format!("{rep} copies need at least {rep} nodes: use --nodes {rep} or a smaller --rep");
+        return Err(Failure::usage(text));
+    }
+    let shell = !matches.opt_present("no-shell");
+    Ok(Command::Dev(DevOptions { nodes, rep, data_dir: matches.opt_str("data-dir"), shell }))
+}
+
+impl Default for Globals {
+    fn default() -> Self {
+        Self { store: StoreOptions::new(MANAGER_DEFAULT), format: Format::Table, context: None }
+    }
+}
+
+impl FromStr for Format {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "table" => Ok(Format::Table),
+            "json" => Ok(Format::Json),
+            "plain" => Ok(Format::Plain),
+            _ => Err(()),
+        }
+    }
+}
+
+impl FromStr for FileFormat {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "jsonl" | "json" | "ndjson" => Ok(FileFormat::JsonLines),
+            "tsv" | "tab" | "txt" => Ok(FileFormat::Tabs),
+            _ => Err(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Parsed, Failure> {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&args, &Globals::default())
+    }
+
+    fn run(line: &str) -> (Globals, Command) {
+        match parsed(line).unwrap() {
+            Parsed::Run(globals, command) => (globals, *command),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn globals_may_stand_before_or_after_the_command() {
+        let before = run("-k carts -o json -r 1 --manager a:1,b:2 get k");
+        let after = run("get k --manager a:1,b:2 -r 1 -o json -k carts");
+        assert_eq!(before, after);
+        assert_eq!(before.0.store.addrs, ["a:1", "b:2"]);
+        assert_eq!((before.0.store.r, before.0.store.keyspace.as_str()), (1, "carts"));
+    }
+
+    #[test]
+    fn the_assignments_forms_are_commands() {
+        let (key, value) = ("K".to_owned(), "V".to_owned());
+        assert_eq!(run("--put K --val V").1, Command::AssignedPut { key: key.clone(), value });
+        assert_eq!(run("--get K").1, Command::AssignedGet { key });
+        assert!(parsed("--put K").is_err());
+        assert!(parsed("--put K --val V --get K").is_err());
+        assert!(parsed("--put K --val V extra").is_err());
+    }
+
+    #[test]
+    fn a_keyspaces_quorums_are_its_own_with_one_dash_or_two() {
+        let (globals, command) =
+            run("keyspace create c --n 3 --r=2 -w 1 --conflict siblings --durability os");
+        assert_eq!((globals.store.r, globals.store.w), (0, 0));
+        let Command::KeyspaceCreate(new) = command else { panic!("{command:?}") };
+        assert_eq!((new.n, new.r, new.w), (Some(3), Some(2), Some(1)));
+        assert_eq!((new.conflict, new.durability), (Conflict::Siblings, Durability::Os));
+    }
+
+    #[test]
+    fn after_two_dashes_everything_is_taken_literally() {
+        let (key, value) = ("--r=1".to_owned(), "-v".to_owned());
+        assert_eq!(run("put -- --r=1 -v").1, Command::Put { key, value });
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "frobnicate",
+            "put k",
+            "get",
+            "mget",
+            "status now",
+            "get k --node 1",
+            "get k -o xml",
+            "get k -r x",
+            "dev --nodes 2 --rep 3",
+            "dev --nodes 0",
+            "trace get",
+            "trace put k",
+            "keyspace drop c",
+            "put k v --context zz",
+            "get k --manager nonsense",
+            "get k --routing magic",
+            "--nonsense",
+        ] {
+            let failure = parsed(line).unwrap_err();
+            assert_eq!(failure.exit, super::super::exit::Exit::Usage, "{line}");
+            assert!(!failure.text.is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_small_dev_cluster_has_no_more_copies_than_nodes() {
+        let rep = |line| match run(line).1 {
+            Command::Dev(options) => options.rep,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((rep("dev"), rep("dev --nodes 1"), rep("dev --nodes 7 --rep 1")), (3, 1, 1));
+    }
+
+    #[test]
+    fn help_is_found_wherever_it_is_asked_for() {
+        assert_eq!(parsed("--help"), Ok(Parsed::Help(None)));
+        assert_eq!(parsed("help put"), Ok(Parsed::Help(Some("put".to_owned()))));
+        assert_eq!(parsed("put -h"), Ok(Parsed::Help(Some("put".to_owned()))));
+        assert_eq!(parsed(""), Ok(Parsed::Nothing));
+    }
+}

@@ -1,0 +1,240 @@
+//! The interactive shell: lines in, commands out. With a dev cluster at hand, it commands that
+//! too.
+
+use super::dev::{self, SharedCluster};
+use super::exit::{CommandResult, Exit, Failure};
+use super::options::{Globals, Parsed, parse};
+use super::{execute, help, tell};
+use crate::client::Store;
+use rustyline::completion::{Completer, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
+use rustyline::validate::Validator;
+use rustyline::{Context, Editor, Helper};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+const HISTORY_LINES: usize = 1000;
+
+/// Reads and runs lines until the user leaves.
+///
+/// From a terminal a failed command is told and that is all; from a script the first failure is
+/// the shell's.
+pub(crate) fn run(
+    mut store: Store,
+    globals: &Globals,
+    out: &mut dyn Write,
+    cluster: Option<&SharedCluster>,
+) -> CommandResult {
+    let interactive = std::io::stdin().is_terminal();
+    let mut editor: Editor<Words, DefaultHistory> = Editor::new().map_err(|error| broken(&error))?;
+    editor.set_helper(Some(Words::new(cluster.is_some())));
+    let history = history_file().filter(|_| interactive);
+    if let Some(path) = &history {
+        // There is none the first time.
+        let _ = editor.load_history(path);
+    }
+    if interactive {
+        writeln!(out, "Type 'help' for commands, 'exit' to leave.")?;
+    }
+    let mut first_failure = None;
+    loop {
+        out.flush()?;
+        let line = match editor.readline(if interactive { "gtstore> " } else { "" }) {
+            Ok(line) => line,
+            Err(ReadlineError::Eof | ReadlineError::Interrupted) => break,
+            Err(error) => return Err(broken(&error)),
+        };
+        let _ = editor.add_history_entry(line.as_str());
+        match run_line(&mut store, globals, out, cluster, &line) {
+            Ok(Next::Read) => {}
+            Ok(Next::Leave) => break,
+            Err(failure) => {
+                out.flush()?;
+                tell(&failure);
+                first_failure.get_or_insert(failure.exit);
+            }
+        }
+    }
+    if let Some(path) = &history {
+        trim_and_save(&mut editor, path);
+    }
+    match first_failure.filter(|_| !interactive) {
+        Some(exit) => Err(Failure::new(exit, "")),
+        None => Ok(()),
+    }
+}
+
+/// What comes after a line.
+enum Next {
+    Read,
+    Leave,
+}
+
+fn run_line(
+    store: &mut Store,
+    globals: &Globals,
+    out: &mut dyn Write,
+    cluster: Option<&SharedCluster>,
+    line: &str,
+) -> Result<Next, Failure> {
+    let words = words(line).map_err(Failure::usage)?;
+    // What the prompt is for is often typed all the same.
+    let words = if words.first().is_some_and(|word| word == "gtstore") { &words[1..] } else { &words[..] };
+    match words.first().map(String::as_str) {
+        None => return Ok(Next::Read),
+        Some(word) if word.starts_with('#') => return Ok(Next::Read),
+        Some("exit" | "quit") => return Ok(Next::Leave),
+        Some(_) => {}
+    }
+    if let Some(cluster) = cluster
+        && dev::is_command(words)
+    {
+        dev::run_command(cluster, words, out)?;
+        return Ok(Next::Read);
+    }
+    match parse(words, globals)? {
+        Parsed::Run(own, command) if own.store == *store.options() => {
+            execute(store, &own, out, &command)?;
+        }
+        Parsed::Run(own, command) => {
+            // Options of its own: a store of its own.
+            let mut other = Store::open(own.store.clone())?;
+            execute(&mut other, &own, out, &command)?;
+        }
+        Parsed::Help(about) => {
+            out.write_all(help::text(about.as_deref())?.as_bytes())?;
+            if cluster.is_some() && about.is_none() {
+                writeln!(out, "\nIn this shell, too: {}", dev::COMMANDS.join(", "))?;
+            }
+        }
+        Parsed::Version => writeln!(out, "gtstore {}", env!("CARGO_PKG_VERSION"))?,
+        Parsed::Nothing => return Err(Failure::usage("options alone are no command")),
+    }
+    Ok(Next::Read)
+}
+
+/// Splits a line as sh does: blanks, single and double quotes, backslashes.
+pub(crate) fn words(line: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            ' ' | '\t' => words.extend(word.take()),
+            '\'' | '"' => {
+                let text = word.get_or_insert_default();
+                loop {
+                    match letters.next() {
+                        Some(end) if end == letter => break,
+                        Some('\\') if letter == '"' => match letters.next() {
+                            Some(escaped @ ('"' | '\\')) => text.push(escaped),
+                            Some(other) => text.extend(['\\', other]),
+                            None => return Err(format!("no closing {letter}")),
+                        },
+                        Some(other) => text.push(other),
+                        None => return Err(format!("no closing {letter}")),
+                    }
+                }
+            }
+            '\\' => {
+                let escaped = letters.next().ok_or("nothing after the last backslash")?;
+                word.get_or_insert_default().push(escaped);
+            }
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+fn broken(error: &ReadlineError) -> Failure {
+    Failure::new(Exit::Error, format!("cannot read commands: {error}"))
+}
+
+fn history_file() -> Option<PathBuf> {
+    Some(PathBuf::from(std::env::var_os("HOME")?).join(".gtstore_history"))
+}
+
+fn trim_and_save(editor: &mut Editor<Words, DefaultHistory>, path: &std::path::Path) {
+    use rustyline::history::History;
+    let _ = editor.history_mut().set_max_len(HISTORY_LINES);
+    if let Err(error) = editor.save_history(path) {
+        log::debug!("history not saved to {}: {error}", path.display());
+    }
+}
+
+/// Completion of commands and of their second words.
+struct Words {
+    firsts: Vec<&'static str>,
+}
+
+impl Words {
+    fn new(with_dev: bool) -> Self {
+        let mut firsts: Vec<_> =
+            help::command_names().filter(|name| !matches!(*name, "shell" | "dev")).collect();
+        firsts.extend(["help", "exit"]);
+        if with_dev {
+            firsts.extend(dev::COMMANDS.iter().filter_map(|form| form.split(' ').next()));
+        }
+        firsts.sort_unstable();
+        Self { firsts }
+    }
+
+    /// What may stand where the last word is being typed.
+    fn candidates(&self, before: &[&str]) -> Vec<&'static str> {
+        match before {
+            [] => self.firsts.clone(),
+            ["help"] => help::command_names().collect(),
+            ["trace"] => vec!["get", "put"],
+            ["keyspace"] => vec!["create", "list"],
+            ["kill" | "restart" | "pause" | "resume"] => vec!["manager"],
+            [..] => Vec::new(),
+        }
+    }
+}
+
+impl Completer for Words {
+    type Candidate = Pair;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let typed = line.get(..pos).unwrap_or(line);
+        let start = typed.rfind(' ').map_or(0, |at| at + 1);
+        let before: Vec<&str> = typed[..start].split_whitespace().collect();
+        let pairs = self.candidates(&before).into_iter().filter(|word| word.starts_with(&typed[start..]));
+        let pair = |word: &str| Pair { display: word.to_owned(), replacement: format!("{word} ") };
+        Ok((start, pairs.map(pair).collect()))
+    }
+}
+
+impl Hinter for Words {
+    type Hint = String;
+}
+impl Highlighter for Words {}
+impl Validator for Words {}
+impl Helper for Words {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_as_sh_does() {
+        let split = |line| words(line).unwrap();
+        assert_eq!(split("put k 'a b' \"c \\\" d\" e\\ f"), ["put", "k", "a b", "c \" d", "e f"]);
+        assert_eq!(split("put k ''"), ["put", "k", ""]);
+        assert_eq!(split("  "), Vec::<String>::new());
+        assert!(words("put 'k").is_err() && words("put k\\").is_err());
+    }
+
+    #[test]
+    fn commands_and_their_second_words_are_completed() {
+        let helper = Words::new(true);
+        assert!(helper.candidates(&[]).contains(&"restart"));
+        assert!(!Words::new(false).candidates(&[]).contains(&"restart"));
+        assert_eq!(helper.candidates(&["keyspace"]), ["create", "list"]);
+        assert!(helper.candidates(&["get", "k"]).is_empty());
+    }
+}

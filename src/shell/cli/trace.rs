@@ -1,0 +1,123 @@
+//! `trace get|put`: the protocol at work, node by node.
+
+use super::exit::{CommandResult, Failure};
+use super::keys::{stood_behind, traced_get, traced_put};
+use super::options::{Format, Globals};
+use super::output::{json_provenance, object, print_json, print_rows};
+use super::text::{quoted, shown};
+use crate::client::{Context, Provenance, Store};
+use crate::wire::client::{TraceRole, TraceStep};
+use serde_json::Value;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// `trace get KEY`.
+pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key: &str) -> CommandResult {
+    meet(store)?;
+    let started = Instant::now();
+    let entry = traced_get(store, key)
+        .map_err(|error| Failure::of(&format!("trace get {}", quoted(key.as_bytes())), &error))?;
+    let took = started.elapsed();
+    let said = match &entry.values[..] {
+        [] => "not found".to_owned(),
+        [one] => format!("value {}", quoted(&one.value)),
+        many => {
+            let all: Vec<String> = many.iter().map(|version| shown(&version.value)).collect();
+            format!("{} concurrent values: {}", many.len(), all.join(" | "))
+        }
+    };
+    print(
+        out,
+        globals.format,
+        &format!("get {}", quoted(key.as_bytes())),
+        &said,
+        &entry.by,
+        &entry.context,
+        took,
+    )
+}
+
+/// `trace put KEY VALUE`.
+pub(crate) fn put(
+    store: &mut Store,
+    globals: &Globals,
+    out: &mut dyn Write,
+    key: &str,
+    value: &str,
+) -> CommandResult {
+    meet(store)?;
+    let started = Instant::now();
+    let written = traced_put(store, key, value)
+        .map_err(|error| Failure::of(&format!("trace put {}", quoted(key.as_bytes())), &error))?;
+    let took = started.elapsed();
+    let what = format!("put {}", quoted(key.as_bytes()));
+    print(out, globals.format, &what, "stored", &written.by, &written.context, took)
+}
+
+/// Connects first, or the first request would carry the time of finding the cluster.
+fn meet(store: &mut Store) -> CommandResult {
+    let item = store.item(&b"trace"[..], 1);
+    // Whatever comes of it, the traced request will say better.
+    let _ = store.call(crate::client::Call::Get { item });
+    Ok(())
+}
+
+fn print(
+    out: &mut dyn Write,
+    format: Format,
+    what: &str,
+    said: &str,
+    by: &Provenance,
+    context: &Context,
+    took: Duration,
+) -> CommandResult {
+    if format == Format::Json {
+        let steps: Vec<Value> = by.trace.iter().map(json_step).collect();
+        let mut line = object([("request", what.into()), ("result", said.into())]);
+        line.insert("ms".to_owned(), (took.as_secs_f64() * 1e3).into());
+        line.insert("steps".to_owned(), steps.into());
+        json_provenance(&mut line, by, context);
+        return Ok(print_json(out, line)?);
+    }
+    let rows = by.trace.iter().map(row).collect();
+    if format == Format::Table {
+        writeln!(out, "{what}: {said} ({})", stood_behind(by))?;
+        writeln!(out, "{:.2} ms from here and back\n", took.as_secs_f64() * 1e3)?;
+    }
+    let headings = ["Role", "Node", "Asked at ms", "Answered at ms", "Took ms", "Versions (node.life:write)"];
+    Ok(print_rows(out, format, &headings, &[2, 3, 4], rows)?)
+}
+
+fn ms(us: u32) -> String {
+    format!("{:.2}", f64::from(us) / 1e3)
+}
+
+fn role(step: &TraceStep) -> &'static str {
+    match step.role {
+        TraceRole::Forwarder => "forwarder",
+        TraceRole::Coordinator => "coordinator",
+        TraceRole::Replica => "replica",
+    }
+}
+
+fn row(step: &TraceStep) -> Vec<String> {
+    let (answered, took) = match step.answered_us {
+        Some(at) => (ms(at), ms(at.saturating_sub(step.asked_us))),
+        None => ("none yet".to_owned(), "-".to_owned()),
+    };
+    let dots: Vec<String> = step.dots.iter().map(ToString::to_string).collect();
+    let dots = if dots.is_empty() { "-".to_owned() } else { dots.join(" ") };
+    vec![role(step).to_owned(), step.node.to_string(), ms(step.asked_us), answered, took, dots]
+}
+
+fn json_step(step: &TraceStep) -> Value {
+    let dots: Vec<Value> = step.dots.iter().map(|dot| dot.to_string().into()).collect();
+    object([
+        ("role", role(step).into()),
+        ("node", step.node.0.into()),
+        ("asked_us", step.asked_us.into()),
+        ("answered_us", step.answered_us.map_or(Value::Null, Into::into)),
+        ("dots", dots.into()),
+    ])
+    .into()
+}

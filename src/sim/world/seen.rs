@@ -1,0 +1,83 @@
+//! What passes over the wire that checkers want to know: dots, tables, attempts.
+
+use super::World;
+use crate::types::{ClientId, Dot, OpId};
+use crate::version::{Object, VersionVector};
+use crate::wire::client::DataRequest;
+use crate::wire::peer::{PeerReply, PeerRequest};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher;
+use twox_hash::XxHash3_64;
+
+/// What passed over the wire that checkers want to know.
+#[derive(Debug, Default)]
+pub(in crate::sim) struct Seen {
+    /// Each dot's write, by a hash: a dot names one write for good.
+    pub(in crate::sim) dots: BTreeMap<(u16, Bytes, Dot), u64>,
+    /// Dots that were given to two writes.
+    pub(in crate::sim) twice: Vec<String>,
+    /// Writes of which a further attempt was made.
+    pub(in crate::sim) retried: BTreeSet<OpId>,
+    /// Each client's latest write, and the context it carried.
+    pub(in crate::sim) last_op: BTreeMap<ClientId, (OpId, VersionVector)>,
+    /// Each epoch's table, by a hash.
+    pub(in crate::sim) tables: BTreeMap<u64, u64>,
+}
+
+impl World {
+    pub(super) fn notice_write(&mut self, data: &DataRequest) {
+        if let DataRequest::Put { write, .. } = data {
+            let known = self.seen.last_op.get(&write.op.client).is_some_and(|last| last.0 >= write.op);
+            if !known {
+                let given = write.context.as_ref().map(|context| context.vector.clone()).unwrap_or_default();
+                self.seen.last_op.insert(write.op.client, (write.op, given));
+            }
+            if write.attempt > 0 {
+                self.seen.retried.insert(write.op);
+            }
+        }
+    }
+
+    pub(super) fn notice_request(&mut self, message: &PeerRequest) {
+        match message {
+            PeerRequest::Forward { request, .. } => self.notice_write(request),
+            PeerRequest::Store { place, key, object, .. } => {
+                self.notice_object(place.keyspace.0, key, object);
+            }
+            PeerRequest::PushTable(bytes) => self.notice_table(bytes),
+            PeerRequest::Transfer { .. }
+            | PeerRequest::Read { .. }
+            | PeerRequest::Probe { .. }
+            | PeerRequest::FetchTable => {}
+        }
+    }
+
+    pub(super) fn notice_reply(&mut self, message: &PeerReply) {
+        if let PeerReply::Table(bytes) = message {
+            self.notice_table(bytes);
+        }
+    }
+
+    pub(super) fn notice_table(&mut self, bytes: &Bytes) {
+        let Ok(table) = crate::wire::decode_table(bytes.clone()) else { return };
+        let hash = XxHash3_64::oneshot(bytes);
+        let known = *self.seen.tables.entry(table.epoch.0).or_insert(hash);
+        if known != hash {
+            self.seen.twice.push(format!("two tables of epoch {}", table.epoch));
+        }
+    }
+
+    pub(super) fn notice_object(&mut self, keyspace: u16, key: &Bytes, object: &Object) {
+        for sibling in object.siblings() {
+            let mut hasher = XxHash3_64::new();
+            hasher.write_u64(sibling.stamp.0);
+            hasher.write(format!("{:?}", sibling.content).as_bytes());
+            let hash = hasher.finish();
+            let known = *self.seen.dots.entry((keyspace, key.clone(), sibling.dot)).or_insert(hash);
+            if known != hash {
+                self.seen.twice.push(format!("dot {} names two writes of {key:?}", sibling.dot));
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The command line against a real cluster: what a person types, and what comes back.
+//!
+//! The cluster is `gtstore dev` itself, so that starting, restarting and stopping it are tested
+//! too. Ports are free ones or the kernel's; every wait is for a condition.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+const GTSTORE: &str = env!("CARGO_BIN_EXE_gtstore");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A `gtstore dev --no-shell -o json` that is ready.
+struct Dev {
+    child: Child,
+    /// Kept open: a closed one would be news to the process.
+    _stdout: BufReader<ChildStdout>,
+    ready: serde_json::Value,
+}
+
+impl Dev {
+    fn start(nodes: usize, rep: usize, data_dir: Option<&Path>) -> Self {
+        let mut command = Command::new(GTSTORE);
+        command.args(["dev", "--no-shell", "-o", "json"]);
+        command.args(["--nodes", &nodes.to_string(), "--rep", &rep.to_string()]);
+        if let Some(dir) = data_dir {
+            command.arg("--data-dir").arg(dir);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap_or_else(|_| {
+            let mut why = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
+            panic!("not ready: {line:?} {why}")
+        });
+        Self { child, _stdout: stdout, ready }
+    }
+
+    fn manager(&self) -> &str {
+        self.ready["manager"].as_str().unwrap()
+    }
+
+    fn nodes(&self) -> &[serde_json::Value] {
+        self.ready["nodes"].as_array().unwrap()
+    }
+
+    fn node_addr(&self, at: usize) -> &str {
+        self.nodes()[at]["addr"].as_str().unwrap()
+    }
+
+    fn pids(&self) -> Vec<u64> {
+        self.nodes().iter().map(|node| node["pid"].as_u64().unwrap()).collect()
+    }
+
+    /// Runs a command by way of the manager.
+    fn run(&self, args: &[&str]) -> Output {
+        run(self.manager(), args, b"")
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        kill(name, u64::from(self.child.id()));
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        self.signal("TERM");
+        let _ = self.child.wait();
+    }
+}
+
+fn kill(signal: &str, pid: u64) {
+    let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status();
+}
+
+fn run(manager: &str, args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(GTSTORE)
+        .args(args)
+        .env("GTSTORE_MANAGER", manager)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a process runs; one that nobody waited for does not.
+fn is_running(pid: u64) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+}
+
+#[test]
+fn the_assignments_forms_print_what_it_says() {
+    let dev = Dev::start(1, 1, None);
+    assert_eq!(dev.ok(&["--put", "key1", "--val", "value1"]), "OK, server1\n");
+    assert_eq!(dev.ok(&["--get", "key1"]), "key1, value1, server1\n");
+    assert_eq!(dev.ok(&["--put", "key1", "--val", "value2"]), "OK, server1\n");
+    assert_eq!(dev.ok(&["--get", "key1"]), "key1, value2, server1\n");
+}
+
+#[test]
+fn each_ending_has_its_exit_code_and_says_what_to_do() {
+    let dev = Dev::start(3, 3, None);
+    let ends = |args: &[&str], expected: i32, said: &str| {
+        let output = dev.run(args);
+        assert_eq!(code(&output), expected, "{args:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(said), "{args:?}: {}", text(&output.stderr));
+    };
+    ends(&["put", "k", "v"], 0, "");
+    ends(&["get", "k"], 0, "");
+    ends(&["get", "nothing"], 3, "not found");
+    ends(&["del", "nothing"], 3, "not found");
+    ends(&["mget", "k", "nothing"], 3, "1 of 2 keys not found");
+    ends(&["frobnicate"], 2, "gtstore help");
+    ends(&["put", "", "v"], 2, "at least 1 byte");
+    ends(&["put", &"k".repeat(1025), "v"], 2, "1024 bytes");
+    ends(&["get", "k", "-k", "nowhere"], 2, "keyspace list");
+    ends(&["keyspace", "create", "x", "--n", "9"], 2, "3 copies");
+    ends(&["get", "k", "--manager", "127.0.0.1:1"], 4, "check that it runs");
+    // A node answers for everything but what needs the manager.
+    ends(&["get", "k", "--manager", dev.node_addr(2)], 0, "");
+    ends(&["status", "--manager", dev.node_addr(2)], 0, "");
+    ends(&["keyspace", "create", "x", "--manager", dev.node_addr(2)], 4, "manager");
+}
+
+#[test]
+fn with_too_few_nodes_left_it_says_how_many_answered_and_that_nothing_was_applied() {
+    let dev = Dev::start(3, 3, None);
+    dev.ok(&["put", "k", "v"]);
+    for &pid in &dev.pids()[..2] {
+        kill("KILL", pid);
+    }
+    let output = dev.run(&["put", "k", "v2", "--timeout-ms", "10000"]);
+    let said = text(&output.stderr);
+    assert!(matches!(code(&output), 4 | 5), "{said}");
+    wait_until("the survivor knows that it is alone", || {
+        let output = dev.run(&["put", "k", "v2"]);
+        code(&output) == 4 && text(&output.stderr).contains("of 3 replicas answered, 2 needed")
+    });
+    assert_eq!(dev.ok(&["get", "k", "-r", "1", "--manager", dev.node_addr(2)]).lines().count(), 1);
+}
+
+#[test]
+fn concurrent_values_are_all_shown_and_settled_with_their_context() {
+    let dev = Dev::start(3, 3, None);
+    dev.ok(&["keyspace", "create", "carts", "--n", "3", "--r", "2", "--w", "2", "--conflict", "siblings"]);
+    assert!(dev.ok(&["keyspace", "list", "-o", "plain"]).contains("carts\t3\t2\t2\tsiblings\tsync\n"));
+    wait_until("the nodes know the keyspace", || {
+        code(&dev.run(&["-k", "carts", "put", "ann", "apples"])) == 0
+    });
+    dev.ok(&["-k", "carts", "put", "ann", "pears"]);
+    let output = dev.run(&["-k", "carts", "get", "ann"]);
+    assert_eq!((code(&output), text(&output.stdout).as_str()), (0, "apples\npears\n"));
+    assert!(text(&output.stderr).contains("2 concurrent values"));
+    let json: serde_json::Value =
+        serde_json::from_str(&dev.ok(&["-k", "carts", "get", "ann", "-o", "json"])).unwrap();
+    assert_eq!(json["values"].as_array().unwrap().len(), 2);
+    let context = json["context"].as_str().unwrap();
+    dev.ok(&["-k", "carts", "put", "ann", "both", "--context", context]);
+    assert_eq!(dev.ok(&["-k", "carts", "get", "ann", "-o", "plain"]), "both\n");
+}
+
+#[test]
+fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let exported = dir.path().join("out.jsonl");
+    let mut lines = BTreeMap::new();
+    for at in 0..2000 {
+        lines.insert(format!("key{at}"), format!("value\\t{at}\\x00\\xff"));
+    }
+    let input: String = lines.iter().map(|(key, value)| format!("{key}\t{value}\n")).collect();
+    let dev = Dev::start(5, 3, Some(&data));
+    let output = run(dev.manager(), &["import", "-"], format!("{input}no tab here\n").as_bytes());
+    assert_eq!(code(&output), 2, "the bad line is told");
+    assert!(text(&output.stdout).starts_with("imported 2000 keys, 1 failed"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("line 2001 not imported: no tab"), "{}", text(&output.stderr));
+    for pid in dev.pids() {
+        kill("KILL", pid);
+    }
+    kill("KILL", u64::from(dev.child.id()));
+    wait_until("no process is left", || {
+        !dev.pids().into_iter().any(is_running) && TcpStream::connect(dev.manager()).is_err()
+    });
+    drop(dev);
+
+    let dev = Dev::start(5, 3, Some(&data));
+    assert_eq!(dev.nodes().len(), 5);
+    let output = run(dev.node_addr(3), &["export", exported.to_str().unwrap()], b"");
+    assert!(text(&output.stderr).contains("exported 2000 keys, 0 failed"), "{}", text(&output.stderr));
+    let mut found = BTreeMap::new();
+    for line in std::fs::read_to_string(&exported).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        found.insert(line["key"].as_str().unwrap().to_owned(), line["value_base64"].clone());
+    }
+    assert!(found.keys().eq(lines.keys()));
+    let output = run(dev.node_addr(0), &["mget", "key7", "key1999", "-o", "plain"], b"");
+    assert_eq!(text(&output.stdout), "key7\tvalue\\t7\\x00\\xff\nkey1999\tvalue\\t1999\\x00\\xff\n");
+}
+
+#[test]
+fn a_killed_dev_leaves_no_process_and_no_temporary_directory() {
+    let dev = Dev::start(2, 2, None);
+    let dir = dev.ready["data_dir"].as_str().unwrap().to_owned();
+    let pids = dev.pids();
+    kill("KILL", u64::from(dev.child.id()));
+    wait_until("the servers are stopped", || !pids.iter().copied().any(is_running));
+    wait_until("the directory is removed", || !Path::new(&dir).exists());
+}
+
+#[test]
+fn the_shell_runs_a_script_and_commands_the_processes() {
+    let script = "put a 1\nkill 2\nget a\nrestart 2\nget a\nget nothing\n# done\nexit\n";
+    let output = {
+        let mut child = Command::new(GTSTORE)
+            .arg("dev")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let said = text(&output.stdout);
+    assert_eq!(code(&output), 3, "a script's first failure is its end: {}", text(&output.stderr));
+    assert!(said.contains("export GTSTORE_MANAGER=127.0.0.1:"), "{said}");
+    assert_eq!(said.lines().filter(|line| *line == "1").count(), 2, "{said}");
+    assert!(said.contains("node 2 is there again"), "{said}");
+}

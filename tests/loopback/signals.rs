@@ -1,0 +1,95 @@
+//! SIGTERM, SIGSTOP and SIGCONT.
+
+use crate::common::client::{Client, terms, worth};
+use crate::common::cluster::{Cluster, status_of};
+use crate::common::until;
+use gtstore::client::{Reason, Store};
+use gtstore::limits::REQUEST_TTL_MS;
+use gtstore::wire::client::{ClientReply, DataRequest, DataResult};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+#[test]
+fn sigterm_finishes_what_is_in_hand_and_what_was_acknowledged_is_there_later() {
+    const WRITES: usize = 2000;
+    let mut cluster = Cluster::new(1, 1);
+    let mut client = Client::of(&cluster.nodes[0].addr());
+    client.put("before", "value");
+    let asked: BTreeMap<_, _> = (0..WRITES)
+        .map(|at| {
+            let write = client.write(&format!("value{at}"), None);
+            let put = DataRequest::Put { terms: terms("", &format!("key{at}")), write };
+            (client.begin(&worth(put)), at)
+        })
+        .collect();
+    let mut stored = Vec::new();
+    let node = cluster.nodes[0].process();
+    // From the first answer on there is something in hand.
+    let (request, _) = client.next().unwrap();
+    stored.push(asked[&request]);
+    node.signal("TERM");
+    while let Ok((request, reply)) = client.next() {
+        match reply {
+            ClientReply::Data(reply) => match reply.result {
+                DataResult::Stored { .. } => stored.push(asked[&request]),
+                DataResult::Refused(reason) => assert_eq!(reason, Reason::Stopping),
+                other @ (DataResult::Found { .. } | DataResult::Missing { .. }) => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(node.wait().code(), Some(0));
+
+    cluster.nodes[0].kill();
+    cluster.start_node(0);
+    cluster.settle();
+    let mut store = cluster.store();
+    for (at, entry) in stored.iter().zip(store.get_many(stored.iter().map(|at| format!("key{at}")))) {
+        assert_eq!(entry.unwrap().value().unwrap(), format!("value{at}").as_bytes());
+    }
+}
+
+#[test]
+fn an_idle_cluster_ends_at_once_when_told_to() {
+    let mut cluster = Cluster::new(3, 3);
+    cluster.store().put("key", "value").unwrap();
+    let start = Instant::now();
+    for server in cluster.nodes.iter_mut().chain([&mut cluster.manager]) {
+        server.process().signal("TERM");
+    }
+    for server in cluster.nodes.iter_mut().chain([&mut cluster.manager]) {
+        assert_eq!(server.process().wait().code(), Some(0));
+    }
+    assert!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
+}
+
+fn rounds(store: &mut Store, name: &str, count: usize) {
+    for round in 0..count {
+        let (key, value) = (format!("key{round}"), format!("{name}{round}"));
+        let start = Instant::now();
+        store.put(key.clone(), value.clone()).unwrap();
+        assert_eq!(store.get(key).unwrap().value().unwrap(), value.as_bytes());
+        let deadline = 2 * Duration::from_millis(u64::from(REQUEST_TTL_MS));
+        assert!(start.elapsed() < deadline, "a put and a get took {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn a_stopped_node_stops_nobody_else_and_is_one_of_them_again_when_it_goes_on() {
+    let mut cluster = Cluster::new(3, 3);
+    let mut store = cluster.store();
+    rounds(&mut store, "before", 20);
+    cluster.nodes[2].process().signal("STOP");
+    rounds(&mut store, "stopped", 40);
+    rounds(&mut cluster.store_from(1), "stopped too", 40);
+    // Whose contact is the stopped one finds another.
+    rounds(&mut cluster.store_from(2), "contact stopped", 5);
+    cluster.nodes[2].process().signal("CONT");
+    until("an answer of the one that was stopped", || status_of(&cluster.nodes[2].addr()));
+    cluster.settle();
+    let mut client = Client::of(&cluster.nodes[2].addr());
+    assert_eq!(client.get("key0").as_deref(), Some("contact stopped0"));
+    assert_eq!(client.get("key30").as_deref(), Some("stopped too30"));
+    client.put("key0", "through it");
+    assert_eq!(store.get("key0").unwrap().value().unwrap(), "through it");
+}
