@@ -137,9 +137,7 @@ impl Node {
     ) -> Result<(), Reason> {
         let me = self.me();
         let slots = checked.table.slots(checked.sector, checked.settings.n);
-        let reaches = |node| node == me || self.peers.is_up(node, Lane::Foreground);
-        let reachable = slots.iter().filter(|slot| slot.nodes().all(reaches)).count();
-        if reachable < usize::from(checked.quorum) {
+        if self.reachable(checked) < checked.quorum {
             return Err(Reason::NoQuorum);
         }
         let place = (checked.keyspace, checked.sector);

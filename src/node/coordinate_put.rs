@@ -13,7 +13,7 @@
 use super::io::{Lane, Output};
 use super::pending::RowId;
 use super::request::Checked;
-use super::{Ack, Node, ReplyTo, Row, Taken};
+use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
 use crate::engine::Ticket;
 use crate::limits::{SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX, STAMP_AHEAD_MS_MAX};
 use crate::mutant::Mutant;
@@ -129,12 +129,10 @@ impl Node {
         checked: &Checked,
         out: &mut Vec<Output>,
     ) -> Result<(), Reason> {
-        if let Some(taken) = self.taken_before(write) {
+        if let Some(taken) = self.taken_before(WriteName::new(write.op, checked.keyspace, &terms.key)) {
             return self.put_again(now, to, terms, write, checked, taken, out);
         }
-        let slots = checked.table.slots(checked.sector, checked.settings.n);
-        let reachable = slots.iter().filter(|slot| slot.nodes().all(|node| self.reaches(node))).count();
-        if reachable < usize::from(checked.quorum) {
+        if self.reachable(checked) < checked.quorum {
             return Err(Reason::NoQuorum);
         }
         let place = (checked.keyspace, checked.sector);
@@ -160,11 +158,11 @@ impl Node {
     }
 
     /// The dot this very write was given before, unless it is a request never seen.
-    fn taken_before(&self, write: &Write) -> Option<Taken> {
+    fn taken_before(&self, name: WriteName) -> Option<Taken> {
         if self.options.planted.is(Mutant::BlindRetry) {
             return None;
         }
-        self.ops.get(&write.op).copied()
+        self.ops.get(&name).copied()
     }
 
     /// A repeated request: its first dot stands. If it is still being stored the answer goes to
@@ -256,10 +254,6 @@ impl Node {
         Sibling { dot: self.next_dot(), stamp, expiry: None, content: write.content.clone() }
     }
 
-    fn reaches(&self, node: NodeId) -> bool {
-        node == self.me() || self.peers.is_up(node, Lane::Foreground)
-    }
-
     /// Merges the row's object here and sends it to the other owners at once, before our own sync.
     fn store(&mut self, now: Now, mut row: Put, out: &mut Vec<Output>) {
         let place = (row.place.keyspace, row.place.sector);
@@ -269,7 +263,8 @@ impl Node {
             row.object = held.clone();
         }
         let id = self.pending.reserve();
-        self.ops.insert(row.op, Taken { dot: row.dot, row: Some(id) });
+        let name = WriteName::new(row.op, row.place.keyspace, &row.key);
+        self.ops.insert(name, Taken { dot: row.dot, row: Some(id) });
         let mut verdict = self.send_stores(now, id, &mut row, out);
         if self.own_is_durable(id, merged.ticket, row.durability) {
             verdict = verdict.or(self.accept_own(now, &mut row));

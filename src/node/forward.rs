@@ -52,6 +52,7 @@ impl Forward {
         to: ReplyTo,
         request: DataRequest,
         checked: &Checked,
+        by: Provenance,
         tried: Vec<NodeId>,
     ) -> Self {
         Self {
@@ -61,7 +62,7 @@ impl Forward {
             n: checked.n(),
             started: now.mono,
             deadline: checked.deadline,
-            by: checked.provenance(NodeId(0)),
+            by,
             sends: 0,
             tried,
             phase: Phase::Waiting { until: now.mono },

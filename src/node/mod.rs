@@ -32,7 +32,7 @@ use crate::lookup::Lookup;
 use crate::machine::Machine;
 use crate::mutant::{Mutant, Planted};
 use crate::ring::Table;
-use crate::types::{ConnId, DiskUuid, Dot, Instant, NodeId, Now, OpId, RequestId};
+use crate::types::{ConnId, DiskUuid, Dot, Instant, KeyspaceId, NodeId, Now, OpId, RequestId};
 use crate::wire::client::DataReply;
 use crate::wire::hello;
 use crate::wire::peer::PeerReply;
@@ -49,6 +49,7 @@ use pending::{Pending, RowId};
 use std::sync::Arc;
 use sync_gate::SyncGate;
 use transfer::{Chunk, Transfers};
+use twox_hash::XxHash3_64;
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -90,7 +91,7 @@ pub struct Node {
     /// Bytes of keys and values that forwarded rows hold.
     forwarded_bytes: usize,
     /// Writes lately taken in, so that a repeated one gets its first answer.
-    ops: Lookup<OpId, Taken>,
+    ops: Lookup<WriteName, Taken>,
     peers: Peers,
     freshness: Freshness,
     manager_up: bool,
@@ -114,6 +115,20 @@ struct View {
     ticket: Ticket,
     /// Whether it is.
     durable: bool,
+}
+
+/// A client's write, and a hash of its keyspace and key: a client that gives one name to the
+/// writes of two keys must not lose the second.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct WriteName {
+    op: OpId,
+    place_hash: u64,
+}
+
+impl WriteName {
+    fn new(op: OpId, keyspace: KeyspaceId, key: &[u8]) -> Self {
+        Self { op, place_hash: XxHash3_64::oneshot_with_seed(u64::from(keyspace.0), key) }
+    }
 }
 
 /// A write that was given a dot.

@@ -4,7 +4,7 @@
 
 use super::io::Output;
 use super::peers::Load;
-use super::{Ack, Node, ReplyTo, Row, Taken};
+use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
 use crate::mutant::Mutant;
 use crate::ring::{Durability, KeyspaceSettings};
 use crate::types::{ConnId, Dot, Epoch, Key, NodeId, Now, OpId, RequestId};
@@ -103,7 +103,8 @@ impl Node {
             return Some(PeerReply::Stored { standing: Standing::Highest });
         }
         self.clock.observe(object.highest_stamp(), now.wall);
-        let repeated = write.is_some_and(|(op, dot)| !self.remember(op, dot));
+        let name = |op| WriteName::new(op, place.keyspace, key);
+        let repeated = write.is_some_and(|(op, dot)| !self.remember(name(op), dot));
         let at = (place.keyspace, place.sector);
         let merged = self.engine.merge(at, key, object, settings.durability);
         let standing = match (repeated, write, self.engine.object(at, key)) {
@@ -115,8 +116,8 @@ impl Node {
     }
 
     /// Remembers a write's dot. False if it is known under another, by another attempt elsewhere.
-    fn remember(&mut self, op: OpId, dot: Dot) -> bool {
-        match self.ops.get(&op).copied() {
+    fn remember(&mut self, name: WriteName, dot: Dot) -> bool {
+        match self.ops.get(&name).copied() {
             // Of one coordinator: the same, or written once more above what it was below.
             Some(taken) if taken.dot.actor != dot.actor => {
                 if let Some(Row::Put(row)) = taken.row.and_then(|id| self.pending.get_mut(id)) {
@@ -125,7 +126,7 @@ impl Node {
                 false
             }
             Some(_) | None => {
-                self.ops.insert(op, Taken { dot, row: None });
+                self.ops.insert(name, Taken { dot, row: None });
                 true
             }
         }

@@ -2,7 +2,7 @@
 //! with it, and who is to coordinate it.
 
 use super::forward::Forward;
-use super::io::Output;
+use super::io::{Lane, Output};
 use super::{Node, ReplyTo};
 use crate::limits::PENDING_BYTES_MAX;
 use crate::ring::{KeyspaceSettings, Sector, Table};
@@ -87,8 +87,20 @@ impl Node {
 
     fn refuse(&self, to: ReplyTo, reason: Reason, checked: &Checked, out: &mut Vec<Output>) {
         use crate::wire::client::DataResult;
-        let by = checked.provenance(self.me());
+        let by = Provenance { answered: self.reachable(checked), ..checked.provenance(self.me()) };
         self.reply(to, DataReply { by, result: DataResult::Refused(reason) }, out);
+    }
+
+    /// Slots of a key all of whose nodes this node can reach, itself included.
+    pub(super) fn reachable(&self, checked: &Checked) -> u8 {
+        let slots = checked.table.slots(checked.sector, checked.settings.n);
+        let reached = slots.iter().filter(|slot| slot.nodes().all(|node| self.reaches(node)));
+        u8::try_from(reached.count()).unwrap_or(u8::MAX)
+    }
+
+    /// Whether a request can be sent to a node, or is for this one.
+    pub(super) fn reaches(&self, node: NodeId) -> bool {
+        node == self.me() || self.peers.is_up(node, Lane::Foreground)
     }
 
     /// Coordinates a request here, or says why nothing was begun.
@@ -170,7 +182,8 @@ impl Node {
         request.detach();
         self.forwarded_bytes += request.payload_bytes();
         let id = self.pending.reserve();
-        self.forward_next(now, id, Forward::new(now, to, request, checked, tried), out);
+        let by = Provenance { answered: self.reachable(checked), ..checked.provenance(NodeId(0)) };
+        self.forward_next(now, id, Forward::new(now, to, request, checked, by, tried), out);
     }
 }
 

@@ -50,7 +50,8 @@ impl Files {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(format!(
-                    "the data directory {} is in use by another process: stop that one, or give this one a directory of its own with --data-dir",
+                    "the data directory {} is in use by another process: \
+                     stop that one, or give this one a directory of its own with --data-dir",
                     path.display()
                 ));
             }

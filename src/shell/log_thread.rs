@@ -77,7 +77,8 @@ impl LogThread {
 
 fn fatal(error: &io::Error) -> String {
     format!(
-        "the disk has failed: {error}. Nothing more is acknowledged. Check the disk and its free space, then start again: everything acknowledged so far is recovered from the log"
+        "the disk has failed: {error}. Nothing more is acknowledged. Check the disk and its \
+         free space, then start again: everything acknowledged so far is recovered from the log"
     )
 }
 

@@ -88,7 +88,8 @@ fn program() -> Program {
         );
     Program {
         name: NAME,
-        summary: "keeps the membership and the table of a GTStore cluster.\nReads and writes of keys go on while it is down.",
+        summary: "keeps the membership and the table of a GTStore cluster.\n\
+                  Reads and writes of keys go on while it is down.",
         examples: &[
             ("gtstore-manager", "a manager on 127.0.0.1:7400; then start storage nodes"),
             (

@@ -159,7 +159,10 @@ impl Meter {
 pub(super) fn listen(addr: SocketAddr) -> Result<(Net, SocketAddr), String> {
     let mut net = Net::new().map_err(|error| format!("cannot poll sockets: {error}"))?;
     let bound = net.listen(addr).map_err(|error| {
-        format!("cannot listen on {addr}: {error}. Choose another address with --listen HOST:PORT; port 0 picks a free one")
+        format!(
+            "cannot listen on {addr}: {error}. \
+             Choose another address with --listen HOST:PORT; port 0 picks a free one"
+        )
     })?;
     Ok((net, bound))
 }

@@ -47,7 +47,8 @@ const ALONE_MS_MAX: u64 = 10_000;
 const TABLE_GAP_MS: u64 = 200;
 /// The request id of that question; no worker has it.
 const TABLE: RequestId = RequestId(u64::MAX);
-const SECOND_US: u64 = 1_000_000;
+/// How often the live line is told.
+const LINE_MS: u64 = 1000;
 
 /// How a load came to its end.
 #[derive(Debug)]
@@ -85,7 +86,9 @@ pub struct Load {
     tick_at: Instant,
     /// When there last was a connection.
     connected: Instant,
+    /// When the next live line is due, and when the last one was told.
     line_at: Instant,
+    line_told: Instant,
     stats: Stats,
 }
 
@@ -156,6 +159,7 @@ impl Load {
             tick_at: now,
             connected: now,
             line_at: now,
+            line_told: now,
             stats: Stats::new(now)?,
         })
     }
@@ -226,7 +230,7 @@ impl Load {
             Phase::Opening { .. } if self.stop.load(Ordering::Relaxed) => Phase::Draining,
             Phase::Opening { since } if up == all || (up > 0 && now >= since.after_ms(OPEN_WITHIN_MS)) => {
                 self.stats.begin(now);
-                self.line_at = now.after_ms(1000);
+                (self.line_at, self.line_told) = (now.after_ms(LINE_MS), now);
                 Phase::Loading { since: now }
             }
             Phase::Loading { since } if self.is_enough(now, since) => Phase::Draining,
@@ -241,10 +245,12 @@ impl Load {
     fn tell(&mut self, now: Instant, up: usize) {
         let is_begun = !matches!(self.phase, Phase::Opening { .. });
         if is_begun && now >= self.line_at {
-            let since_us = SECOND_US + now.micros_since(self.line_at);
+            let since_us = now.micros_since(self.line_told);
             eprintln!("{}", report::line(&self.stats, now, since_us, (up, self.fleet.up().1)));
             self.stats.lately.reset();
-            self.line_at = now.after_ms(1000);
+            self.line_told = now;
+            // On the second, unless the machine stood still for that long.
+            self.line_at = self.line_at.after_ms(LINE_MS).max(now);
         }
     }
 

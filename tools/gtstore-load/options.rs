@@ -214,7 +214,10 @@ fn program() -> Program {
                   ends the load early.",
         examples: &[
             ("gtstore-load", "10 seconds of half gets, half puts over 50 connections"),
-            ("gtstore-load --ops 100000 --ratio 0", "fills the keys"),
+            (
+                "gtstore-load --ops 1000000 --ratio 0",
+                "puts alone; of the usual 100000 keys hardly one is left out",
+            ),
             ("gtstore-load --conns 8 --pipeline 64 --routing direct --ratio 0.95", "a busy cache's mix"),
         ],
         options,

@@ -67,7 +67,8 @@ impl Settings {
         }
         if self.listen.ip().is_unspecified() && self.advertise.is_none() {
             return Err(format!(
-                "--listen {} is every address of this machine: say with --advertise HOST:PORT where the others reach it",
+                "--listen {} is every address of this machine: \
+                 say with --advertise HOST:PORT where the others reach it",
                 self.listen
             ));
         }
