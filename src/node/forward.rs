@@ -135,11 +135,24 @@ impl Node {
         owners().find(trusted).or_else(|| owners().next())
     }
 
-    /// The table has changed and this node has become an owner.
-    fn forward_to_self(&mut self, now: Now, id: RowId, row: Forward, out: &mut Vec<Output>) {
-        let (to, deadline) = (row.to, row.deadline);
-        self.forward_end(id, &row);
-        self.begin(now, to, row.request, Some(deadline), out);
+    /// This node is the owner whose turn it is: it was the first to be asked and has no quorum
+    /// itself, or it has become an owner since.
+    fn forward_to_self(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
+        row.sends += 1;
+        row.tried.push(self.me());
+        let begun = match self.check(&row.request, row.deadline) {
+            Ok(checked) => self.coordinate(now, row.to, &row.request, &checked, out),
+            Err(reason) => Err(reason),
+        };
+        match begun {
+            Ok(()) => self.forward_end(id, &row),
+            Err(reason) if reason.may_pass() => self.forward_next(now, id, row, out),
+            Err(_) if row.was_attempted() => self.forward_fail(id, &row, out),
+            Err(reason) => {
+                let reply = DataReply { by: row.by.clone(), result: DataResult::Refused(reason) };
+                self.forward_relay(now, id, &row, reply, out);
+            }
+        }
     }
 
     pub(super) fn forward_reply(
@@ -254,3 +267,6 @@ impl Node {
         self.pending.end(id);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -118,7 +118,8 @@ impl Node {
         }
     }
 
-    fn check(&self, request: &DataRequest, deadline: Instant) -> Result<Checked, Reason> {
+    /// What is wrong with a request now, if anything.
+    pub(super) fn check(&self, request: &DataRequest, deadline: Instant) -> Result<Checked, Reason> {
         if self.stopping {
             return Err(Reason::Stopping);
         }

@@ -1,6 +1,6 @@
 //! A client of one server that speaks the wire protocol itself: no routing, no retries.
 
-use super::{PATIENCE, until};
+use super::{PATIENCE, wait_until};
 use bytes::Bytes;
 use gtstore::limits::REQUEST_TTL_MS;
 use gtstore::shell::net::{Net, NetEvent};
@@ -32,15 +32,15 @@ pub struct Client {
 impl Client {
     /// A client of the server at this address.
     pub fn of(addr: &str) -> Self {
-        Self::saying(addr, |hello| hello)
+        let id = ClientId(random::id().unwrap());
+        Self { id, ..Self::saying(addr, Hello::new(Role::Client(id), ClusterId(0), Incarnation(0))) }
     }
 
     /// One that says Hello in its own way.
-    pub fn saying(addr: &str, change: impl FnOnce(Hello) -> Hello) -> Self {
-        let id = ClientId(random::id().unwrap());
+    pub fn saying(addr: &str, hello: Hello) -> Self {
         let mut net = Net::new().unwrap();
-        let conn = net.dial(addr, change(Hello::new(Role::Client(id), ClusterId(0), Incarnation(0))));
-        Self { id, net, conn, asked: 0, writes: 0, came: VecDeque::new(), closed: None }
+        let conn = net.dial(addr, hello);
+        Self { id: ClientId(0), net, conn, asked: 0, writes: 0, came: VecDeque::new(), closed: None }
     }
 
     /// Asks something without waiting for the answer.
@@ -108,7 +108,7 @@ impl Client {
 
     /// Asks again until the answer is no refusal: a cluster may take a moment to settle.
     fn insist(&mut self, request: &DataRequest) -> DataResult {
-        until("an answer that is no refusal", || match self.data(request.clone()).result {
+        wait_until("an answer that is no refusal", || match self.data(request.clone()).result {
             DataResult::Refused(_) => None,
             result @ (DataResult::Stored { .. } | DataResult::Found { .. } | DataResult::Missing { .. }) => {
                 Some(result)

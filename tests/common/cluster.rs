@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::process::Server;
-use super::until;
+use super::wait_until;
 use gtstore::client::{Store, StoreOptions, Target};
 use gtstore::ring::{Conflict, Durability, KeyspaceSettings, MemberState};
 use gtstore::wire::client::{ClientReply, ClientRequest, ClusterStatus};
@@ -80,7 +80,7 @@ impl Cluster {
     /// those that run up, enough of them to serve, nothing moving.
     pub fn settle(&self) -> ClusterStatus {
         let servers = self.nodes.iter().chain([&self.manager]).filter(|server| server.is_started());
-        let views = until("a settled cluster", || {
+        let views = wait_until("a settled cluster", || {
             let views: Option<Vec<_>> = servers.clone().map(|server| status_of(&server.addr())).collect();
             views
                 .filter(|views| views.iter().all(|view| self.is_settled(view)))

@@ -4,7 +4,6 @@
 //! ended by its own handle when its test is done with it.
 
 #![allow(dead_code)] // Each test crate uses its own part of this.
-#![allow(clippy::unwrap_used, clippy::panic)] // A helper that fails fails its test.
 
 pub mod client;
 pub mod cluster;
@@ -22,7 +21,7 @@ pub const STORAGE: &str = env!("CARGO_BIN_EXE_gtstore-storage");
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Looks again and again until there is something, and fails after [`PATIENCE`].
-pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = found() {

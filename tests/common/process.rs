@@ -2,7 +2,7 @@
 
 #![allow(clippy::print_stderr)] // What a process logged is shown when its test fails.
 
-use super::{MANAGER, STORAGE, until};
+use super::{MANAGER, STORAGE, wait_until};
 use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -64,7 +64,7 @@ impl Lines {
 
     /// What follows this text in the first line that has it; waits for that line.
     pub fn after(&self, text: &str) -> String {
-        let line = until(&format!("a line with {text:?}"), || self.with(text).into_iter().next());
+        let line = wait_until(&format!("a line with {text:?}"), || self.with(text).into_iter().next());
         line.split_once(text).unwrap().1.to_owned()
     }
 }
@@ -98,7 +98,7 @@ impl Process {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        until("the end of a process", || self.child.try_wait().unwrap())
+        wait_until("the end of a process", || self.child.try_wait().unwrap())
     }
 
     /// Whether it still runs.

@@ -3,7 +3,7 @@
 use crate::common::client::{Client, terms};
 use crate::common::cluster::Cluster;
 use crate::common::process::Server;
-use crate::common::{PATIENCE, until};
+use crate::common::{PATIENCE, wait_until};
 use bytes::Bytes;
 use gtstore::client::{ErrorKind, Reason, Routing, Store, StoreOptions, Target};
 use gtstore::ring::KeyspaceSettings;
@@ -135,16 +135,18 @@ fn another_protocol_version_or_cluster_is_refused_in_words() {
     for (server, member) in [(node, Role::Peer(NodeId(9))), (&mut cluster.manager, Role::Member(NodeId(9)))] {
         let versions = "protocol versions 7..9 are asked for, 1..1 are spoken here";
         let of_another = format!(", not {stranger}");
-        let mut hellos: Vec<(Box<dyn FnOnce(Hello) -> Hello>, &str)> = Vec::new();
-        hellos.push((Box::new(|hello| Hello { versions: (7, 9), ..hello }), versions));
-        hellos.push((Box::new(|hello| Hello { cluster_id: stranger, ..hello }), &of_another));
-        hellos.push((Box::new(|hello| Hello { cluster_id: stranger, role: member, ..hello }), &of_another));
-        for (hello, why) in hellos {
+        let client = Role::Client(ClientId(random::id().unwrap()));
+        for (version, cluster_id, role, why) in [
+            ((7, 9), ClusterId(0), client, versions),
+            ((1, 1), stranger, client, &of_another),
+            ((1, 1), stranger, member, &of_another),
+        ] {
+            let hello = Hello { versions: version, ..Hello::new(role, cluster_id, Incarnation(0)) };
             let told = Client::saying(&server.addr(), hello).ask(&ClientRequest::Status).unwrap_err();
             assert!(told.contains(why), "{told}");
         }
         let logged = &server.process().logged;
-        until("one log line each", || {
+        wait_until("one log line each", || {
             (logged.with(versions).len() == 1 && logged.with(&of_another).len() == 2).then_some(())
         });
         assert!(server.process().runs());

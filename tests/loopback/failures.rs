@@ -1,7 +1,7 @@
 //! One of three nodes dies under load.
 
 use crate::common::cluster::{Cluster, status_of};
-use crate::common::{Stop, until};
+use crate::common::{Stop, wait_until};
 use gtstore::client::{ErrorKind, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -81,13 +81,13 @@ fn one_of_three_killed_under_load_costs_no_answer_and_no_more_than_two_seconds()
         let running = stop.guard();
         let rounds = |count: usize, of: &str| {
             let from = done.load(Ordering::Relaxed);
-            until(of, || (done.load(Ordering::Relaxed) >= from + count).then_some(()));
+            wait_until(of, || (done.load(Ordering::Relaxed) >= from + count).then_some(()));
         };
         rounds(100, "rounds before the kill");
         cluster.nodes[0].kill();
         let killed = Instant::now();
         rounds(50, "rounds right after the kill");
-        until("the time allowed to be over", || (killed.elapsed() > RECOVERED_WITHIN).then_some(()));
+        wait_until("the time allowed to be over", || (killed.elapsed() > RECOVERED_WITHIN).then_some(()));
         rounds(100, "rounds in calm");
         drop(running);
         for load in loads {

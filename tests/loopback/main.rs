@@ -4,6 +4,8 @@
 //! condition. What a simulated cluster can show, `gtstore::sim` shows over many more seeds: here
 //! are sockets, files, signals and the binaries themselves.
 
+#![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
+
 mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;

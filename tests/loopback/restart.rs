@@ -2,7 +2,7 @@
 
 use crate::common::cluster::Cluster;
 use crate::common::process::Server;
-use crate::common::{Stop, until};
+use crate::common::{Stop, wait_until};
 use gtstore::client::Store;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -37,7 +37,7 @@ fn kill_under_writes(cluster: &mut Cluster, life: &str, acknowledged: &Mutex<BTr
             scope.spawn(move || write(store, &prefix, stop, acknowledged));
         }
         let enough = || acknowledged.lock().unwrap().len() >= before + ACKNOWLEDGED_MIN;
-        until("enough acknowledged writes", || enough().then_some(()));
+        wait_until("enough acknowledged writes", || enough().then_some(()));
         cluster.kill_all();
     });
 }

@@ -2,7 +2,7 @@
 //! back, all at once and while a node dies.
 
 use crate::common::cluster::Cluster;
-use crate::common::until;
+use crate::common::wait_until;
 use gtstore::client::{Entry, Error, Store};
 use gtstore::ring::{Conflict, Durability};
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ fn add_once(store: &mut Store, key: &str, item: &str) -> Result<Cart, Error> {
 
 /// Adds an item for sure: after an error it looks again at what is there.
 fn add(store: &mut Store, key: &str, item: &str) -> Cart {
-    until("a cart being stored", || add_once(store, key, item).ok())
+    wait_until("a cart being stored", || add_once(store, key, item).ok())
 }
 
 /// All shop at once; a node is killed when a quarter is done. Gives back each one's last cart.
@@ -51,7 +51,7 @@ fn shop(cluster: &mut Cluster, keyspace: &str, key_of: impl Fn(usize) -> String 
             })
             .collect();
         let quarter = SHOPPERS * ITEMS_EACH / 4;
-        until("a quarter of the shopping", || (stored.load(Ordering::Relaxed) >= quarter).then_some(()));
+        wait_until("a quarter of the shopping", || (stored.load(Ordering::Relaxed) >= quarter).then_some(()));
         cluster.nodes[1].kill();
         shoppers.into_iter().map(|shopper| shopper.join().unwrap()).collect()
     })

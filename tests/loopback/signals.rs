@@ -2,7 +2,7 @@
 
 use crate::common::client::{Client, terms, worth};
 use crate::common::cluster::{Cluster, status_of};
-use crate::common::until;
+use crate::common::wait_until;
 use gtstore::client::{Reason, Store};
 use gtstore::limits::REQUEST_TTL_MS;
 use gtstore::wire::client::{ClientReply, DataRequest, DataResult};
@@ -85,7 +85,7 @@ fn a_stopped_node_stops_nobody_else_and_is_one_of_them_again_when_it_goes_on() {
     // Whose contact is the stopped one finds another.
     rounds(&mut cluster.store_from(2), "contact stopped", 5);
     cluster.nodes[2].process().signal("CONT");
-    until("an answer of the one that was stopped", || status_of(&cluster.nodes[2].addr()));
+    wait_until("an answer of the one that was stopped", || status_of(&cluster.nodes[2].addr()));
     cluster.settle();
     let mut client = Client::of(&cluster.nodes[2].addr());
     assert_eq!(client.get("key0").as_deref(), Some("contact stopped0"));
