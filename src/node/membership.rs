@@ -52,7 +52,8 @@ impl Node {
 
     fn joined(&mut self, now: Now, node: NodeId, cluster_id: ClusterId, out: &mut Vec<Output>) {
         if self.identity.node == node && self.identity.cluster_id == cluster_id {
-            return;
+            // The manager has just met this life of ours, and shows what it last heard.
+            return self.report(now, out);
         }
         if self.identity.node != NodeId(0) {
             let text = format!(
