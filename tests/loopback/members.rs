@@ -78,9 +78,9 @@ fn a_node_that_joins_a_cluster_with_data_gets_its_share_and_no_key_is_missed() {
         let moving = stop.guard();
         // Every sixteenth key, and the next ones in the next round.
         let reads = || {
-            (0..)
-                .take_while(|_| !stop.is_set())
-                .for_each(|round| check(&mut reader, (round % 16..KEYS).step_by(16)))
+            for round in (0..).take_while(|_| !stop.is_set()) {
+                check(&mut reader, (round % 16..KEYS).step_by(16));
+            }
         };
         scope.spawn(reads);
         let writes = || {
