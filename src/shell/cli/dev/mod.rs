@@ -11,12 +11,12 @@ mod watch;
 pub(crate) use cluster::DevCluster;
 pub(crate) use watch::{WATCH_NAME, watch};
 
-use super::cluster::ask_status;
+use super::cluster::{ask_status, ask_status_of};
 use super::exit::{CommandResult, Exit, Failure};
 use super::options::{DevOptions, Format, Globals};
 use super::output::{object, print_json, print_rows};
 use super::shell;
-use crate::client::{Store, StoreOptions};
+use crate::client::{Store, StoreOptions, Target};
 use crate::ring::MemberState;
 use crate::wire::client::ClusterStatus;
 use cluster::Server;
@@ -66,12 +66,9 @@ fn start_and_serve(
         out.flush()?;
     }
     lock(cluster).start(options.nodes)?;
-    let (manager, nodes) = {
-        let cluster = lock(cluster);
-        (cluster.manager.addr.clone(), cluster.nodes.len())
-    };
+    let manager = lock(cluster).manager.addr.clone();
     let mut store = Store::open(StoreOptions { addrs: vec![manager.clone()], ..globals.store.clone() })?;
-    wait_ready(&mut store, cluster, nodes)?;
+    wait_ready(&mut store, cluster)?;
     match globals.format {
         Format::Json => {
             print_json(out, json_ready(&mut lock(cluster)))?;
@@ -134,12 +131,18 @@ fn restore_terminal() {
     }
 }
 
-/// Waits until every node is up and normal and all sectors have settled.
-fn wait_ready(store: &mut Store, cluster: &SharedCluster, nodes: usize) -> CommandResult {
+/// Waits until everybody sees every node up and normal, and all sectors settled.
+fn wait_ready(store: &mut Store, cluster: &SharedCluster) -> CommandResult {
     let deadline = Instant::now() + READY_PATIENCE;
-    let stopping = Arc::clone(&lock(cluster).stopping);
+    let (stopping, addrs) = {
+        let cluster = lock(cluster);
+        let servers = std::iter::once(&cluster.manager).chain(&cluster.nodes);
+        let addrs: Vec<String> = servers.map(|server| server.addr.clone()).collect();
+        (Arc::clone(&cluster.stopping), addrs)
+    };
+    let nodes = addrs.len() - 1;
     loop {
-        let seen = ask_status(store);
+        let seen = least_ready(store, &addrs);
         if seen.as_ref().is_ok_and(|status| is_ready(status, nodes)) {
             return Ok(());
         }
@@ -186,6 +189,21 @@ fn wait_seen(shared: &SharedCluster) -> CommandResult {
         std::thread::sleep(READY_POLL);
     }
     Ok(())
+}
+
+/// The cluster as the first of these servers that does not see it ready yet, or as the last one.
+///
+/// The manager alone is not enough: it hears from nodes that have no links to each other yet, and
+/// a request would find too few owners.
+fn least_ready(store: &mut Store, addrs: &[String]) -> Result<ClusterStatus, Failure> {
+    let mut seen = ClusterStatus::default();
+    for addr in addrs {
+        seen = ask_status_of(store, Target::Addr(addr.clone()))?;
+        if !is_ready(&seen, addrs.len() - 1) {
+            break;
+        }
+    }
+    Ok(seen)
 }
 
 fn is_ready(status: &ClusterStatus, nodes: usize) -> bool {
