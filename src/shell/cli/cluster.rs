@@ -17,12 +17,7 @@ use std::io::Write;
 
 /// Asks for the cluster's status.
 pub(crate) fn ask_status(store: &mut Store) -> Result<ClusterStatus, Failure> {
-    ask_status_of(store, Target::Any)
-}
-
-/// Asks one server how it sees the cluster.
-pub(crate) fn ask_status_of(store: &mut Store, server: Target) -> Result<ClusterStatus, Failure> {
-    match store.ask(server, ClientRequest::Status)? {
+    match store.ask(Target::Any, ClientRequest::Status)? {
         ClientReply::Status(status) => Ok(status),
         other => Err(unexpected(&other).into()),
     }

@@ -11,14 +11,14 @@ mod watch;
 pub(crate) use cluster::DevCluster;
 pub(crate) use watch::{WATCH_NAME, watch};
 
-use super::cluster::{ask_status, ask_status_of};
+use super::cluster::ask_status;
 use super::exit::{CommandResult, Exit, Failure};
 use super::options::{DevOptions, Format, Globals};
 use super::output::{object, print_json, print_rows};
 use super::shell;
 use crate::client::{Store, StoreOptions, Target};
 use crate::ring::MemberState;
-use crate::wire::client::ClusterStatus;
+use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus};
 use cluster::Server;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -66,9 +66,12 @@ fn start_and_serve(
         out.flush()?;
     }
     lock(cluster).start(options.nodes)?;
-    let manager = lock(cluster).manager.addr.clone();
+    let (manager, nodes) = {
+        let cluster = lock(cluster);
+        (cluster.manager.addr.clone(), cluster.nodes.len())
+    };
     let mut store = Store::open(StoreOptions { addrs: vec![manager.clone()], ..globals.store.clone() })?;
-    wait_ready(&mut store, cluster)?;
+    wait_ready(&mut store, cluster, nodes)?;
     match globals.format {
         Format::Json => {
             print_json(out, json_ready(&mut lock(cluster)))?;
@@ -131,19 +134,13 @@ fn restore_terminal() {
     }
 }
 
-/// Waits until everybody sees every node up and normal, and all sectors settled.
-fn wait_ready(store: &mut Store, cluster: &SharedCluster) -> CommandResult {
+/// Waits until every node is up and normal and all sectors have settled.
+fn wait_ready(store: &mut Store, cluster: &SharedCluster, nodes: usize) -> CommandResult {
     let deadline = Instant::now() + READY_PATIENCE;
-    let (stopping, addrs) = {
-        let cluster = lock(cluster);
-        let servers = std::iter::once(&cluster.manager).chain(&cluster.nodes);
-        let addrs: Vec<String> = servers.map(|server| server.addr.clone()).collect();
-        (Arc::clone(&cluster.stopping), addrs)
-    };
-    let nodes = addrs.len() - 1;
+    let stopping = Arc::clone(&lock(cluster).stopping);
     loop {
-        let seen = least_ready(store, &addrs);
-        if seen.as_ref().is_ok_and(|status| is_ready(status, nodes)) {
+        let seen = ask_status(store);
+        if seen.as_ref().is_ok_and(|status| is_ready(status, nodes) && see_each_other(store, status)) {
             return Ok(());
         }
         if stopping.load(Ordering::Relaxed) {
@@ -191,24 +188,18 @@ fn wait_seen(shared: &SharedCluster) -> CommandResult {
     Ok(())
 }
 
-/// The cluster as the first of these servers that does not see it ready yet, or as the last one.
-///
-/// The manager alone is not enough: it hears from nodes that have no links to each other yet, and
-/// a request would find too few owners.
-fn least_ready(store: &mut Store, addrs: &[String]) -> Result<ClusterStatus, Failure> {
-    let mut seen = ClusterStatus::default();
-    for addr in addrs {
-        seen = ask_status_of(store, Target::Addr(addr.clone()))?;
-        if !is_ready(&seen, addrs.len() - 1) {
-            break;
-        }
-    }
-    Ok(seen)
-}
-
 fn is_ready(status: &ClusterStatus, nodes: usize) -> bool {
     let well = |node: &&crate::wire::client::NodeStatus| node.up && node.state == MemberState::Normal;
     status.serving && status.moving == 0 && status.nodes.iter().filter(well).count() >= nodes
+}
+
+/// Whether every node says that it reaches all the others: the manager, which is connected to all
+/// of them, cannot know. Before that a first write may find too few owners.
+fn see_each_other(store: &mut Store, status: &ClusterStatus) -> bool {
+    status.nodes.iter().all(|node| match store.ask(Target::Addr(node.addr.clone()), ClientRequest::Status) {
+        Ok(ClientReply::Status(own)) => is_ready(&own, status.nodes.len()) && own.epoch == status.epoch,
+        Ok(_) | Err(_) => false,
+    })
 }
 
 fn json_ready(cluster: &mut DevCluster) -> serde_json::Map<String, Value> {
