@@ -51,3 +51,8 @@ pub mod sim;
 pub mod types;
 pub mod version;
 pub mod wire;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
