@@ -141,7 +141,8 @@ gtstore export FILE|-  [--format jsonl|tsv]
 
 Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
 of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
-Concurrent values are written as several lines. The count goes to standard error.
+Concurrent values are written as several lines. The count goes to standard error. If so many
+nodes are down that keys may be missing, it says so, and the exit code is 4.
 ",
     ),
     (
