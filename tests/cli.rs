@@ -5,16 +5,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
 
+mod common;
+
+use common::cluster::status_of;
+use common::wait_until;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const GTSTORE: &str = env!("CARGO_BIN_EXE_gtstore");
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A `gtstore dev --no-shell -o json` that is ready.
 struct Dev {
@@ -41,7 +43,18 @@ impl Dev {
             child.stderr.take().unwrap().read_to_string(&mut why).unwrap();
             panic!("not ready: {line:?} {why}")
         });
-        Self { child, _stdout: stdout, ready }
+        let dev = Self { child, _stdout: stdout, ready };
+        dev.assert_whole();
+        dev
+    }
+
+    /// Whoever is told that it is ready may ask any node at once.
+    fn assert_whole(&self) {
+        for at in 0..self.nodes().len() {
+            let seen = status_of(self.node_addr(at)).unwrap();
+            let up = seen.nodes.iter().filter(|node| node.up).count();
+            assert_eq!((seen.serving, up), (true, self.nodes().len()), "as node {at} sees it: {seen:?}");
+        }
     }
 
     fn manager(&self) -> &str {
@@ -109,14 +122,6 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Whether a process runs; one that nobody waited for does not.
 fn is_running(pid: u64) -> bool {
     std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
@@ -168,7 +173,8 @@ fn with_too_few_nodes_left_it_says_how_many_answered_and_that_nothing_was_applie
     assert!(matches!(code(&output), 4 | 5), "{said}");
     wait_until("the survivor knows that it is alone", || {
         let output = dev.run(&["put", "k", "v2"]);
-        code(&output) == 4 && text(&output.stderr).contains("of 3 replicas answered, 2 needed")
+        let said = text(&output.stderr);
+        (code(&output) == 4 && said.contains("of 3 replicas answered, 2 needed")).then_some(())
     });
     assert_eq!(dev.ok(&["get", "k", "-r", "1", "--manager", dev.node_addr(2)]).lines().count(), 1);
 }
@@ -179,7 +185,7 @@ fn concurrent_values_are_all_shown_and_settled_with_their_context() {
     dev.ok(&["keyspace", "create", "carts", "--n", "3", "--r", "2", "--w", "2", "--conflict", "siblings"]);
     assert!(dev.ok(&["keyspace", "list", "-o", "plain"]).contains("carts\t3\t2\t2\tsiblings\tsync\n"));
     wait_until("the nodes know the keyspace", || {
-        code(&dev.run(&["-k", "carts", "put", "ann", "apples"])) == 0
+        (code(&dev.run(&["-k", "carts", "put", "ann", "apples"])) == 0).then_some(())
     });
     dev.ok(&["-k", "carts", "put", "ann", "pears"]);
     let output = dev.run(&["-k", "carts", "get", "ann"]);
@@ -213,7 +219,8 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     }
     kill("KILL", u64::from(dev.child.id()));
     wait_until("no process is left", || {
-        !dev.pids().into_iter().any(is_running) && TcpStream::connect(dev.manager()).is_err()
+        let is_left = dev.pids().into_iter().any(is_running) || TcpStream::connect(dev.manager()).is_ok();
+        (!is_left).then_some(())
     });
     drop(dev);
 
@@ -260,8 +267,8 @@ fn a_killed_dev_leaves_no_process_and_no_temporary_directory() {
     let dir = dev.ready["data_dir"].as_str().unwrap().to_owned();
     let pids = dev.pids();
     kill("KILL", u64::from(dev.child.id()));
-    wait_until("the servers are stopped", || !pids.iter().copied().any(is_running));
-    wait_until("the directory is removed", || !Path::new(&dir).exists());
+    wait_until("the servers are stopped", || (!pids.iter().copied().any(is_running)).then_some(()));
+    wait_until("the directory is removed", || (!Path::new(&dir).exists()).then_some(()));
 }
 
 #[test]

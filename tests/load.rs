@@ -4,124 +4,36 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test's helpers fail the test")]
 
-use bytes::Bytes;
-use gtstore::shell::net::{Net, NetEvent};
-use gtstore::types::{ClientId, ClusterId, Incarnation, OpId, RequestId};
-use gtstore::version::Content;
-use gtstore::wire::client::{ClientRequest, DataRequest, Terms, Write};
-use gtstore::wire::hello::{Hello, Role};
-use gtstore::wire::peer::Worth;
+mod common;
+
+use common::client::Client;
+use common::cluster::Cluster;
+use common::process::Process;
+use common::wait_until;
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use std::process::{Command, ExitStatus};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const LOAD: &str = env!("CARGO_BIN_EXE_gtstore-load");
 
-/// A process that is killed when the test is done with it.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Ended already, or ended now.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A load's command line.
+fn command<'a>(manager: &'a str, args: &[&'a str]) -> Vec<&'a str> {
+    [&["--manager", manager, "-o", "json"], args].concat()
 }
 
-/// A manager and three storage nodes that serve.
-struct Cluster {
-    nodes: Vec<Process>,
-    node_addr: String,
-    manager_addr: String,
-    _manager: Process,
-    _dir: TempDir,
-}
-
-/// Starts a server and gives the address in its line about listening.
-fn server(program: &str, dir: &Path, manager: &str) -> (Process, String) {
-    let mut child = Command::new(program)
-        .args(["--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(dir)
-        .args(["--manager", manager].iter().filter(|_| !manager.is_empty()))
-        .env("RUST_LOG", "off")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = lines.next().unwrap().unwrap();
-    let addr = line.split_once("listening on ").unwrap().1.to_owned();
-    // Further lines are read, so that the process never waits for us.
-    std::thread::spawn(move || lines.for_each(drop));
-    (Process(child), addr)
-}
-
-impl Cluster {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let (manager, manager_addr) =
-            server(env!("CARGO_BIN_EXE_gtstore-manager"), &dir.path().join("manager"), "");
-        let start = |at| {
-            let dir = dir.path().join(format!("node-{at}"));
-            server(env!("CARGO_BIN_EXE_gtstore-storage"), &dir, &manager_addr)
-        };
-        let (nodes, mut addrs): (Vec<_>, Vec<_>) = (0..3).map(start).unzip();
-        let cluster =
-            Self { nodes, node_addr: addrs.swap_remove(0), manager_addr, _manager: manager, _dir: dir };
-        let began = Instant::now();
-        while !cluster.load(&["--ops", "64", "--keys", "64", "--key-prefix", "warm:"]).0.success() {
-            assert!(began.elapsed() < PATIENCE, "the cluster does not serve");
-        }
-        cluster
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gtstore-load"));
-        command.args(["--manager", &self.manager_addr, "-o", "json"]).args(args);
-        command
-    }
-
-    /// Runs a load to its end: how it exits, and what it tells.
-    fn load(&self, args: &[&str]) -> (ExitStatus, Value) {
-        let output = self.command(args).output().unwrap();
-        let told = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-        (output.status, told)
-    }
-
-    /// Writes a value that no load would.
-    fn put(&self, key: &str, value: &str) {
-        let mut net = Net::new().unwrap();
-        let client = ClientId(1);
-        let conn = net.dial(&self.node_addr, Hello::new(Role::Client(client), ClusterId(0), Incarnation(0)));
-        let write = Write {
-            content: Content::Value(Bytes::from(value.to_owned())),
-            context: None,
-            op: OpId { client, seq: 1 },
-            attempt: 0,
-            stamp: Default::default(),
-        };
-        let terms = Terms { key: Bytes::from(key.to_owned()), ..Terms::default() };
-        let request = DataRequest::Put { terms, write };
-        let request = ClientRequest::Data { worth: Worth { ttl_ms: 5000, sent_us: 0 }, request };
-        net.send(conn, RequestId(1), &request);
-        let (began, mut events) = (Instant::now(), Vec::new());
-        while !events.iter().any(|event| matches!(event, NetEvent::Frame { .. })) {
-            net.flush();
-            net.poll(Some(Duration::from_millis(20)), &mut events).unwrap();
-            assert!(began.elapsed() < PATIENCE, "no answer");
-        }
-    }
+/// Runs a load to its end: how it exits, and what it tells.
+fn load(cluster: &Cluster, args: &[&str]) -> (ExitStatus, Value) {
+    let output = Command::new(LOAD).args(command(&cluster.manager.addr(), args)).output().unwrap();
+    let told = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status, told)
 }
 
 #[test]
 fn a_load_asks_as_often_as_it_was_told_and_finds_no_fault_with_a_healthy_cluster() {
-    let cluster = Cluster::start();
+    let cluster = Cluster::new(3, 3);
     for routing in ["forwarder", "direct"] {
         let args =
             ["--ops", "3000", "--conns", "7", "--pipeline", "5", "--keys", "500", "--routing", routing];
-        let (status, told) = cluster.load(&args);
+        let (status, told) = load(&cluster, &args);
         assert!(status.success(), "{told}");
         assert_eq!((&told["operations"], &told["error_count"]), (&3000.into(), &0.into()));
         assert_eq!(told["get"]["count"].as_u64().unwrap() + told["put"]["count"].as_u64().unwrap(), 3000);
@@ -131,30 +43,40 @@ fn a_load_asks_as_often_as_it_was_told_and_finds_no_fault_with_a_healthy_cluster
 
 #[test]
 fn a_value_that_no_load_can_have_written_is_a_wrong_answer() {
-    let cluster = Cluster::start();
-    cluster.put("load:0", "somebody else's");
-    let (status, told) = cluster.load(&["--ops", "10", "--keys", "1", "--ratio", "1"]);
+    let cluster = Cluster::new(3, 3);
+    Client::of(&cluster.nodes[0].addr()).put("load:0", "somebody else's");
+    let (status, told) = load(&cluster, &["--ops", "10", "--keys", "1", "--ratio", "1"]);
     assert_eq!(status.code(), Some(1));
     assert_eq!((&told["errors"]["wrong"]["get"], &told["operations"]), (&10.into(), &0.into()), "{told}");
 }
 
 #[test]
 fn a_node_killed_under_load_is_seen_and_the_errors_end_within_two_seconds() {
-    let mut cluster = Cluster::start();
+    let mut cluster = Cluster::new(3, 3);
     let args = ["--duration", "60", "--conns", "12", "--pipeline", "4", "--ratio", "0.5"];
-    let child = cluster.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut load = Process(child.unwrap());
-    let mut live = BufReader::new(load.0.stderr.take().unwrap()).lines().map(|line| line.unwrap());
-    assert!(live.any(|line| line.contains("connected 12/12")));
-    cluster.nodes[0].0.kill().unwrap();
-    assert!(live.any(|line| !line.contains("errors 0 ")));
-    assert!(live.any(|line| line.contains("connected 12/12")), "lost connections are dialed elsewhere");
+    let mut load = Process::start(LOAD, &command(&cluster.manager.addr(), &args));
+    // Its live line, once a second.
+    let mut seen = 0;
+    let mut live = |what: &str, is_it: fn(&str) -> bool| {
+        wait_until(what, || {
+            let lines = load.logged.with("");
+            let at = lines.iter().skip(seen).position(|line| is_it(line))?;
+            seen += at + 1;
+            Some(())
+        });
+    };
+    live("all connections", |line| line.contains("connected 12/12"));
+    cluster.nodes[0].kill();
+    live("errors", |line| !line.contains("errors 0 "));
+    live("lost connections dialed elsewhere", |line| line.contains("connected 12/12"));
     // Time for an error that should not be.
-    assert!(live.nth(2).is_some());
-    let interrupt = Command::new("kill").args(["-s", "INT", &load.0.id().to_string()]).status().unwrap();
-    assert!(interrupt.success());
-    let told: Value = serde_json::from_reader(load.0.stdout.take().unwrap()).unwrap();
-    assert_eq!(load.0.wait().unwrap().code(), Some(1), "there were errors");
+    for _ in 0..3 {
+        live("another line", |_| true);
+    }
+    load.signal("INT");
+    assert_eq!(load.wait().code(), Some(1), "there were errors");
+    let told: Value =
+        wait_until("what it tells", || serde_json::from_str(&load.said.with("").join("\n")).ok());
 
     let errors: Vec<_> = told["errors"].as_object().unwrap().values().collect();
     let at = |error: &Value, which: &str| error[which].as_u64().unwrap();
@@ -168,7 +90,7 @@ fn a_node_killed_under_load_is_seen_and_the_errors_end_within_two_seconds() {
 #[test]
 fn a_wrong_command_line_exits_2_and_a_cluster_that_is_not_there_1() {
     let load = |args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_gtstore-load")).args(args).output().unwrap();
+        let output = Command::new(LOAD).args(args).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, text) = load(&["--ratio", "2"]);

@@ -14,6 +14,8 @@
 pub mod io;
 mod members;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::HybridClock;
 use crate::engine::{DiskEvent, DiskRequest, FileName, Storage, Ticket, replace};
@@ -54,6 +56,8 @@ pub struct Manager {
     planted: Planted,
     table: Table,
     bytes: Bytes,
+    /// The latest durable table, as its epoch and bytes: what is told to whoever asks.
+    durable: (Epoch, Bytes),
     /// The disk request that makes the table durable, until it has.
     storing: Option<Ticket>,
     next_ticket: Ticket,
@@ -110,6 +114,7 @@ impl Manager {
             .map_err(|error| format!("the table file cannot be written: {error}"))?;
         Ok(Self {
             planted: options.planted,
+            durable: (table.epoch, bytes.clone()),
             table,
             bytes,
             storing: None,
@@ -204,6 +209,7 @@ impl Manager {
         let DiskEvent::Synced(done) = event else { return };
         if self.storing.is_some_and(|ticket| ticket <= done) {
             self.storing = None;
+            self.durable = (self.table.epoch, self.bytes.clone());
             self.tell(out);
             self.work(now, out);
         }

@@ -20,9 +20,9 @@ impl Manager {
         let message = match message {
             ClientRequest::Data { .. } => ClientReply::Data(DataReply::refused(Reason::NotOnDataPath)),
             ClientRequest::Contact => self.contact(now),
-            // Only a durable table is told.
-            ClientRequest::Table { known } if self.table.epoch > known && self.storing.is_none() => {
-                ClientReply::Table(self.bytes.clone())
+            // Only a durable table is told: while the next one is stored, the one before it.
+            ClientRequest::Table { known } if self.durable.0 > known => {
+                ClientReply::Table(self.durable.1.clone())
             }
             ClientRequest::Table { known } => ClientReply::TableIsCurrent(known),
             ClientRequest::Status => ClientReply::Status(self.status(now)),

@@ -212,7 +212,11 @@ impl Run {
             let options = client::Options {
                 id: ClientId(proc.0 as u128),
                 seeds: vec!["manager".to_owned()],
-                routing: Routing::default(),
+                routing: match seed % 4 {
+                    0 => Routing::Direct,
+                    1 => Routing::Fastest,
+                    _ => Routing::Forwarder,
+                },
                 ttl_ms: 0,
                 seed,
             };

@@ -2,14 +2,15 @@
 
 use crate::common::cluster::{Cluster, status_of};
 use crate::common::{Stop, wait_until};
-use gtstore::client::{ErrorKind, Store};
+use gtstore::client::{Error, ErrorKind, Routing, Store, StoreOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Errors must have stopped this long after a node was killed.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(2);
-const CLIENTS: usize = 4;
+/// Of each client. The first two talk to the node that dies, and to another.
+const ROUTINGS: [Routing; 4] = [Routing::Forwarder, Routing::Forwarder, Routing::Direct, Routing::Fastest];
 const KEYS_EACH: u64 = 10;
 
 /// What reads of one client's own keys may say.
@@ -36,18 +37,13 @@ impl Model {
     }
 }
 
-fn read(store: &mut Store, key: &str) -> Result<String, gtstore::client::Error> {
+fn read(store: &mut Store, key: &str) -> Result<String, Error> {
     let entry = store.get(key.to_owned())?;
     Ok(entry.value().map(|value| String::from_utf8(value.to_vec()).unwrap()).unwrap_or_default())
 }
 
 /// Writes and reads its own keys until told to stop; gives back its errors and when they came.
-fn load(
-    mut store: Store,
-    client: usize,
-    stop: &Stop,
-    done: &AtomicUsize,
-) -> Vec<(Instant, gtstore::client::Error)> {
+fn load(mut store: Store, client: usize, stop: &Stop, done: &AtomicUsize) -> Vec<(Instant, Error)> {
     let (mut model, mut errors) = (Model::default(), Vec::new());
     for round in 0.. {
         if stop.is_set() {
@@ -73,11 +69,12 @@ fn one_of_three_killed_under_load_costs_no_answer_and_no_more_than_two_seconds()
     let mut cluster = Cluster::new(3, 3);
     let (stop, done) = (Stop::default(), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        let load_from = |client| {
-            let (store, stop, done) = (cluster.store_from(client), &stop, &done);
+        let load_from = |(client, routing): (usize, Routing)| {
+            let options = StoreOptions { routing, ..cluster.store_from(client).options().clone() };
+            let (store, stop, done) = (Store::open(options).unwrap(), &stop, &done);
             scope.spawn(move || load(store, client, stop, done))
         };
-        let loads: Vec<_> = (0..CLIENTS).map(load_from).collect();
+        let loads: Vec<_> = ROUTINGS.into_iter().enumerate().map(load_from).collect();
         let running = stop.guard();
         let rounds = |count: usize, of: &str| {
             let from = done.load(Ordering::Relaxed);

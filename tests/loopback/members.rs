@@ -47,42 +47,63 @@ fn all_goes_on_without_the_manager_and_is_one_cluster_when_it_is_back() {
     assert_eq!(ids(&after), ids(&before));
 }
 
-#[test]
-fn a_node_that_joins_a_cluster_with_data_gets_its_share_and_no_key_is_missed() {
-    const KEYS: usize = 3000;
-    let mut cluster = Cluster::of(3, 3, 256, &[]);
-    cluster.create_keyspace("os", Conflict::Lww, Durability::Os);
-    let key = |at: usize| format!("key{at}");
-    let mut store = cluster.store_in("os", 0);
-    for result in store.put_many((0..KEYS).map(|at| (key(at), format!("value{at}")))) {
+const KEYS: usize = 3000;
+
+fn key(at: usize) -> String {
+    format!("key{at}")
+}
+
+/// Reads keys that must have their values.
+fn check(store: &mut Store, keys: impl Iterator<Item = usize> + Clone) {
+    for (at, entry) in keys.clone().zip(store.get_many(keys.map(key))) {
+        assert_eq!(entry.unwrap().value().unwrap(), format!("value{at}").as_bytes());
+    }
+}
+
+/// Writes these keys with their values, all of which must be acknowledged.
+fn write(store: &mut Store, keys: std::ops::Range<usize>) {
+    for result in store.put_many(keys.map(|at| (key(at), format!("value{at}")))) {
         result.unwrap();
     }
-    let check = |store: &mut Store, keys: &mut dyn Iterator<Item = usize>| {
-        let keys: Vec<_> = keys.collect();
-        for (at, entry) in keys.iter().zip(store.get_many(keys.iter().map(|&at| key(at)))) {
-            assert_eq!(entry.unwrap().value().unwrap(), format!("value{at}").as_bytes());
-        }
-    };
+}
+
+#[test]
+fn a_node_that_joins_a_cluster_with_data_gets_its_share_and_no_key_is_missed() {
+    let mut cluster = Cluster::of(3, 3, 256, &[]);
+    cluster.create_keyspace("os", Conflict::Lww, Durability::Os);
+    let (mut reader, mut writer) = (cluster.store_in("os", 0), cluster.store_in("os", 1));
+    write(&mut writer, 0..KEYS);
     let stop = Stop::default();
-    std::thread::scope(|scope| {
-        let _reading = stop.guard();
-        scope.spawn(|| {
-            for round in 0.. {
-                check(&mut store, &mut (0..KEYS).skip(round % 16).step_by(16));
-                if stop.is_set() {
-                    break;
-                }
+    let written = std::thread::scope(|scope| {
+        let moving = stop.guard();
+        // Every sixteenth key, and the next ones in the next round.
+        let reads = || {
+            for round in (0..).take_while(|_| !stop.is_set()) {
+                check(&mut reader, (round % 16..KEYS).step_by(16));
             }
-        });
+        };
+        scope.spawn(reads);
+        let writes = || {
+            let mut end = KEYS;
+            while !stop.is_set() {
+                write(&mut writer, end..end + 20);
+                end += 20;
+            }
+            end
+        };
+        let writes = scope.spawn(writes);
         cluster.add_node(&[]);
         cluster.settle();
+        drop(moving);
+        writes.join().unwrap()
     });
     let status = cluster.settle();
     assert_eq!((status.nodes.len(), status.moving), (4, 0));
-    let held = status.nodes.iter().map(|node| node.sectors.0);
-    assert_eq!(held.clone().sum::<u16>(), 256 * 3);
-    assert!(held.clone().max().unwrap() - held.clone().min().unwrap() <= 1, "{:?}", held.collect::<Vec<_>>());
-    check(&mut cluster.store_in("os", 3), &mut (0..KEYS));
+    let held: Vec<_> = status.nodes.iter().map(|node| node.sectors.0).collect();
+    assert_eq!(held.iter().sum::<u16>(), 256 * 3);
+    assert!(held.iter().max().unwrap() - held.iter().min().unwrap() <= 1, "{held:?}");
+    assert!(written > KEYS);
+    check(&mut cluster.store_in("os", 3), 0..written);
 }
 
 #[test]

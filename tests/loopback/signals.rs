@@ -82,12 +82,19 @@ fn a_stopped_node_stops_nobody_else_and_is_one_of_them_again_when_it_goes_on() {
     cluster.nodes[2].process().signal("STOP");
     rounds(&mut store, "stopped", 40);
     rounds(&mut cluster.store_from(1), "stopped too", 40);
+    let pairs: Vec<_> = (0..500).map(|at| (format!("many{at}"), format!("value{at}"))).collect();
+    for result in store.put_many(pairs.clone()) {
+        result.unwrap();
+    }
     // Whose contact is the stopped one finds another.
     rounds(&mut cluster.store_from(2), "contact stopped", 5);
     cluster.nodes[2].process().signal("CONT");
     wait_until("an answer of the one that was stopped", || status_of(&cluster.nodes[2].addr()));
     cluster.settle();
     let mut client = Client::of(&cluster.nodes[2].addr());
+    for (key, value) in pairs {
+        assert_eq!(client.get(&key), Some(value));
+    }
     assert_eq!(client.get("key0").as_deref(), Some("contact stopped0"));
     assert_eq!(client.get("key30").as_deref(), Some("stopped too30"));
     client.put("key0", "through it");

@@ -16,9 +16,9 @@ use super::exit::{CommandResult, Exit, Failure};
 use super::options::{DevOptions, Format, Globals};
 use super::output::{object, print_json, print_rows};
 use super::shell;
-use crate::client::{Store, StoreOptions};
+use crate::client::{Store, StoreOptions, Target};
 use crate::ring::MemberState;
-use crate::wire::client::ClusterStatus;
+use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus};
 use cluster::Server;
 use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -140,7 +140,7 @@ fn wait_ready(store: &mut Store, cluster: &SharedCluster, nodes: usize) -> Comma
     let stopping = Arc::clone(&lock(cluster).stopping);
     loop {
         let seen = ask_status(store);
-        if seen.as_ref().is_ok_and(|status| is_ready(status, nodes)) {
+        if seen.as_ref().is_ok_and(|status| is_ready(status, nodes) && see_each_other(store, status)) {
             return Ok(());
         }
         if stopping.load(Ordering::Relaxed) {
@@ -191,6 +191,15 @@ fn wait_seen(shared: &SharedCluster) -> CommandResult {
 fn is_ready(status: &ClusterStatus, nodes: usize) -> bool {
     let well = |node: &&crate::wire::client::NodeStatus| node.up && node.state == MemberState::Normal;
     status.serving && status.moving == 0 && status.nodes.iter().filter(well).count() >= nodes
+}
+
+/// Whether every node says that it reaches all the others: the manager, which is connected to all
+/// of them, cannot know. Before that a first write may find too few owners.
+fn see_each_other(store: &mut Store, status: &ClusterStatus) -> bool {
+    status.nodes.iter().all(|node| match store.ask(Target::Addr(node.addr.clone()), ClientRequest::Status) {
+        Ok(ClientReply::Status(own)) => is_ready(&own, status.nodes.len()) && own.epoch == status.epoch,
+        Ok(_) | Err(_) => false,
+    })
 }
 
 fn json_ready(cluster: &mut DevCluster) -> serde_json::Map<String, Value> {

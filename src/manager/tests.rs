@@ -1,0 +1,44 @@
+//! The manager, input by input.
+
+use super::*;
+use crate::sim::SimDisk;
+use crate::types::{DiskUuid, WallMs};
+use crate::wire::client::ClientRequest;
+use crate::wire::manager::NodeToManager;
+
+fn told_epoch(manager: &mut Manager, known: Epoch) -> Option<Epoch> {
+    let mut out = Vec::new();
+    let message = ClientRequest::Table { known };
+    manager.handle(NOW, Input::Client { conn: ConnId(9), request: RequestId(1), message }, &mut out);
+    out.into_iter().find_map(|output| {
+        let Output::Reply { message: ClientReply::Table(bytes), .. } = output else { return None };
+        Some(decode_table(bytes).unwrap().epoch)
+    })
+}
+
+const NOW: Now = Now { mono: Instant(0), wall: WallMs(0) };
+
+#[test]
+fn while_a_table_is_being_stored_the_one_before_it_is_told() {
+    let options = Options { n: 1, sectors: 1, fresh_cluster: ClusterId(7), planted: Planted::default() };
+    let mut manager = Manager::open(&mut SimDisk::default(), options).unwrap();
+    assert_eq!(told_epoch(&mut manager, Epoch(0)), Some(Epoch(1)));
+
+    let join = Join {
+        node: NodeId(0),
+        disk_uuid: DiskUuid(1),
+        incarnation: Incarnation(1),
+        addr: "a:1".to_owned(),
+        zone: String::new(),
+        weight: 100,
+        epoch: Epoch(0),
+    };
+    let mut out = Vec::new();
+    manager.handle(NOW, Input::Node { conn: ConnId(1), message: NodeToManager::Join(join) }, &mut out);
+    assert!(matches!(out[..], [Output::Disk(DiskRequest::Replace { .. })]), "{out:?}");
+    assert_eq!(told_epoch(&mut manager, Epoch(0)), Some(Epoch(1)));
+    assert_eq!(told_epoch(&mut manager, Epoch(1)), None);
+
+    manager.handle(NOW, Input::Disk(DiskEvent::Synced(Ticket(1))), &mut Vec::new());
+    assert_eq!(told_epoch(&mut manager, Epoch(1)), Some(Epoch(2)));
+}
