@@ -239,6 +239,29 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
 }
 
 #[test]
+fn an_export_that_may_lack_keys_never_ends_as_if_it_were_whole() {
+    let dev = Dev::start(3, 3, None);
+    dev.ok(&["keyspace", "create", "single", "--n", "1"]);
+    let lines: String = (0..300).map(|at| format!("key{at}\tvalue\n")).collect();
+    for keyspace in ["single", "default"] {
+        let output = run(dev.manager(), &["-k", keyspace, "import", "-"], lines.as_bytes());
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    }
+    let export = |keyspace| dev.run(&["-k", keyspace, "export", "-"]);
+    assert_eq!(export("nowhere").status.code(), Some(2), "not an empty file and success");
+    let lines_of = |output: &Output| text(&output.stdout).lines().count();
+    assert_eq!(lines_of(&export("single")), 300);
+    kill("KILL", dev.pids()[2]);
+    wait_until("the manager sees that a node is down", || dev.ok(&["status", "-o", "plain"]).contains("DN"));
+    let output = export("single");
+    assert_eq!(code(&output), 4, "what only the dead node holds is missing: {}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("keys may be missing"), "{}", text(&output.stderr));
+    let output = export("default");
+    assert_eq!(code(&output), 0, "two of three copies are enough: {}", text(&output.stderr));
+    assert_eq!(lines_of(&output), 300);
+}
+
+#[test]
 fn a_killed_dev_leaves_no_process_and_no_temporary_directory() {
     let dev = Dev::start(2, 2, None);
     let dir = dev.ready["data_dir"].as_str().unwrap().to_owned();

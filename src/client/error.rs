@@ -96,6 +96,10 @@ impl Error {
             ),
         };
         let text = match last {
+            // That time is up is said by the kind.
+            Some(last) if intent == Intent::Read => {
+                format!("{last}; see `gtstore status`, or allow more time")
+            }
             Some(last) => format!("{what}: {last}; see `gtstore status`"),
             None => format!("{what}; see `gtstore status`, or allow more time"),
         };

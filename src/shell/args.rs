@@ -114,7 +114,7 @@ pub fn addr_list(text: &str) -> Result<Vec<String>, String> {
 pub fn check_addr(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
     if host.is_empty() || port.parse::<u16>().is_err() || text.len() > crate::limits::ADDR_BYTES_MAX {
-        return Err(format!("'{text}' is not HOST:PORT"));
+        return Err(format!("'{text}' is not HOST:PORT, as in 127.0.0.1:7400"));
     }
     Ok(text.to_owned())
 }

@@ -1,6 +1,6 @@
 //! `import` and `export`: many keys, pipelined, with a count at the end.
 
-use super::cluster::{ask_status, dump_page};
+use super::cluster::{ask_status, ask_table, dump_page};
 use super::exit::{CommandResult, Exit, Failure, exit_of};
 use super::lines::{parse_line, sniff, write_line};
 use super::options::FileFormat;
@@ -8,11 +8,12 @@ use super::progress::Progress;
 use super::text::quoted;
 use crate::client::{Call, CallId, Error, Store};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::ring::{KeyspaceSettings, Slot, Table};
 use crate::shell::blocking::{IN_FLIGHT, IN_FLIGHT_BYTES, written};
-use crate::types::SectorId;
+use crate::types::{NodeId, SectorId};
 use crate::wire::client::DumpEntry;
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -28,6 +29,14 @@ const EXPORT_BATCH: usize = 1000;
 /// The format a file's name gives away.
 fn format_of_name(file: &str) -> Option<FileFormat> {
     Path::new(file).extension()?.to_str()?.parse().ok()
+}
+
+/// The settings of the store's keyspace. One that is not there is told once, not for every key.
+fn settings_in(table: &Table, store: &Store) -> Result<KeyspaceSettings, Failure> {
+    let name = &store.options().keyspace;
+    let found = table.keyspace(name).map(|(_, keyspace)| keyspace.settings);
+    let text = || format!("there is no keyspace {name:?}; see `gtstore keyspace list`");
+    found.ok_or_else(|| Failure::new(Exit::Usage, text()))
 }
 
 /// An import under way.
@@ -56,6 +65,7 @@ pub(crate) fn import(
         let total = opened.metadata().ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
         (Box::new(BufReader::with_capacity(1 << 16, opened)), total)
     };
+    settings_in(&ask_table(store)?, store)?;
     let mut format = format.or_else(|| format_of_name(file));
     let mut progress = Progress::new("importing", total);
     let mut import =
@@ -63,7 +73,8 @@ pub(crate) fn import(
     let (mut line, mut number, mut at) = (Vec::new(), 0u64, 0u64);
     loop {
         line.clear();
-        let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+        let read = read.map_err(|error| Failure::new(Exit::Error, format!("cannot read {file}: {error}")))?;
         if read == 0 {
             break;
         }
@@ -169,32 +180,55 @@ impl Import {
 
 /// One node's keys, in sector and key order, a page at a time.
 struct Source {
+    node: NodeId,
     addr: String,
     page: VecDeque<DumpEntry>,
-    next: Option<(SectorId, Bytes)>,
-    ended: bool,
+    listing: Listing,
+}
+
+/// How far a node's keys have been listed.
+enum Listing {
+    /// There is more, after this place.
+    After(Option<(SectorId, Bytes)>),
+    /// To the end.
+    Whole,
+    /// The node has failed: what was listed before that is used, the rest is not known.
+    Broken,
 }
 
 impl Source {
+    fn new(node: NodeId, addr: String) -> Self {
+        Self { node, addr, page: VecDeque::new(), listing: Listing::After(None) }
+    }
+
     /// The next entry, left where it is. A node that fails is left out from there on: its keys
     /// are on other nodes too, as far as they have copies.
     fn peek(&mut self, store: &mut Store) -> Option<(SectorId, &Bytes)> {
-        while self.page.is_empty() && !self.ended {
-            match dump_page(store, &self.addr, self.next.take()) {
+        while self.page.is_empty()
+            && let Listing::After(place) = &mut self.listing
+        {
+            match dump_page(store, &self.addr, place.take()) {
                 Ok((entries, next)) => {
                     self.page = entries.into();
-                    self.ended = next.is_none();
-                    self.next = next;
+                    self.listing = next.map_or(Listing::Whole, |next| Listing::After(Some(next)));
                 }
                 Err(failure) => {
-                    let text = "keys that no other node holds are not exported";
-                    let _ = writeln!(io::stderr(), "gtstore: {}: {failure}; {text}", self.addr);
-                    self.ended = true;
+                    let _ = writeln!(io::stderr(), "gtstore: keys of node {}: {failure}", self.node);
+                    self.listing = Listing::Broken;
                 }
             }
         }
         self.page.front().map(|entry| (entry.sector, &entry.key))
     }
+}
+
+/// Sectors of which so few owners have listed their keys that some acknowledged write may be
+/// known to none of them: fewer than N - W + 1 slots.
+fn uncertain_sectors(table: &Table, settings: KeyspaceSettings, listed: &BTreeSet<NodeId>) -> usize {
+    let needed = usize::from(settings.n.saturating_sub(settings.w)) + 1;
+    let is_listed = |slot: &&Slot| slot.nodes().all(|node| listed.contains(&node));
+    let owners = table.sectors.iter().map(|sector| sector.slots.iter().take(settings.n.into()));
+    owners.filter(|slots| slots.clone().filter(is_listed).count() < needed).count()
 }
 
 /// The next key of all nodes together, each once. Only those that some node holds a value of.
@@ -230,21 +264,14 @@ pub(crate) fn export(
     format: Option<FileFormat>,
 ) -> CommandResult {
     let format = format.or_else(|| format_of_name(file)).unwrap_or(FileFormat::JsonLines);
+    // The table first: what was acknowledged before this is on the owners that it names.
+    let table = ask_table(store)?;
+    let settings = settings_in(&table, store)?;
     let status = ask_status(store)?;
     let copies: u64 = status.nodes.iter().map(|node| node.keys).sum();
     let expected = copies / u64::from(status.n.max(1));
-    let (up, down): (Vec<_>, Vec<_>) = status.nodes.into_iter().partition(|node| node.up);
-    if down.len() >= usize::from(status.n) {
-        writeln!(
-            io::stderr(),
-            "gtstore: {} nodes are down: keys held by them alone are not exported",
-            down.len()
-        )?;
-    }
-    let mut sources: Vec<Source> = up
-        .into_iter()
-        .map(|node| Source { addr: node.addr, page: VecDeque::new(), next: None, ended: false })
-        .collect();
+    let up = status.nodes.into_iter().filter(|node| node.up);
+    let mut sources: Vec<Source> = up.map(|node| Source::new(node.node, node.addr)).collect();
     let to_stdout = file == "-";
     let mut target: Box<dyn Write> = if to_stdout {
         Box::new(out)
@@ -284,6 +311,16 @@ pub(crate) fn export(
     progress.clear();
     // On standard output the count would be taken for a key.
     writeln!(io::stderr(), "exported {done} keys, {failed} failed ({})", progress.rate(done))?;
+    let whole = sources.iter().filter(|source| matches!(source.listing, Listing::Whole));
+    let uncertain = uncertain_sectors(&table, settings, &whole.map(|source| source.node).collect());
+    if uncertain > 0 {
+        let text = format!(
+            "keys may be missing: in {uncertain} of {} sectors too few owners could be asked for \
+             their keys; see `gtstore status`",
+            table.sectors.len()
+        );
+        return Err(Failure::new(Exit::Unavailable, text));
+    }
     if exit == Exit::Ok { Ok(()) } else { Err(Failure::new(exit, "")) }
 }
 

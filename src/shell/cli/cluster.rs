@@ -69,7 +69,7 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                 "Epoch",
                 "Life",
             ];
-            let rows = status.nodes.iter().map(|node| status_row(node, human_bytes(node.bytes))).collect();
+            let rows = status.nodes.iter().map(|node| status_cells(node, status.observer)).collect();
             print_rows(out, Format::Table, &headings, &[1, 4, 5, 6, 7, 8, 9, 10], rows)?;
             if let Some(advice) = status_advice(&status) {
                 writeln!(out, "\n{advice}")?;
@@ -123,6 +123,10 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
     })
 }
 
+/// Columns of a status that a node knows of itself alone.
+const WORKING_ON: usize = 8;
+const LIFE: usize = 10;
+
 fn status_row(node: &NodeStatus, bytes: String) -> Vec<String> {
     let zone = if node.zone.is_empty() { "-".to_owned() } else { node.zone.clone() };
     vec![
@@ -138,6 +142,17 @@ fn status_row(node: &NodeStatus, bytes: String) -> Vec<String> {
         node.epoch.to_string(),
         node.incarnation.0.to_string(),
     ]
+}
+
+/// A row for people: what the observer does not know of another node is no number.
+fn status_cells(node: &NodeStatus, observer: NodeId) -> Vec<String> {
+    let mut row = status_row(node, human_bytes(node.bytes));
+    if observer != NodeId(0) && observer != node.node {
+        for cell in [WORKING_ON, LIFE] {
+            row[cell] = "-".to_owned();
+        }
+    }
+    row
 }
 
 fn json_status(status: &ClusterStatus) -> Map<String, Value> {

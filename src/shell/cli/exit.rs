@@ -47,6 +47,11 @@ impl Failure {
         Self::new(Exit::Usage, format!("{}\nTry 'gtstore help'.", text.into()))
     }
 
+    /// Arguments that a command cannot be given.
+    pub(crate) fn usage_of(command: &str, text: &str) -> Self {
+        Self::new(Exit::Usage, format!("{text}\nTry 'gtstore help {command}'."))
+    }
+
     /// A failed call, with what it was about.
     pub(crate) fn of(what: &str, error: &Error) -> Self {
         Self::new(exit_of(error), format!("{what}: {error}"))

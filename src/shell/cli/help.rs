@@ -39,7 +39,7 @@ Options, before or after the command
                       instead of the keyspace's numbers
   --context HEX       for put, del and trace put: this replaces what was read with that
                       context; what came between is kept beside it
-  --timeout-ms MS     how long a request is worth waiting for; 2000 if not given
+  --timeout-ms MS     how long a request is worth waiting for, up to 60000; 2000 if not given
   --routing MODE      forwarder (one contact node relays), direct (ask an owner),
                       fastest (ask the owner that lately answered soonest)
   -h, --help   -V, --version   -- (what follows is no option)
@@ -141,7 +141,8 @@ gtstore export FILE|-  [--format jsonl|tsv]
 
 Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
 of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
-Concurrent values are written as several lines. The count goes to standard error.
+Concurrent values are written as several lines. The count goes to standard error. If so many
+nodes are down that keys may be missing, it says so, and the exit code is 4.
 ",
     ),
     (
@@ -163,8 +164,10 @@ gtstore status
 
 One row per node. The first letter says whether it answers (U up, D down), the second its
 standing (N normal, J joining, L leaving). 'First in' counts the sectors whose preferred
-coordinator it is. Whoever is asked tells what it sees: name a node with --manager to see the
-cluster from there.
+coordinator it is. Keys and data are as each node last reported them, up to half a second ago;
+a node keeps, and counts, its old copies of sectors that have moved away. 'Life' counts starts.
+Whoever is asked tells what it sees: name a node with --manager to see the cluster from there.
+What that one does not know of the others is shown as '-'.
 ",
     ),
     ("ring", "gtstore ring\n\nA bar per node with its share of sectors, and its keys (copies counted).\n"),

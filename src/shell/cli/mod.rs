@@ -31,9 +31,9 @@ mod shell;
 mod text;
 mod trace;
 
-use crate::client::Store;
+use crate::client::{ErrorKind, Store};
 use crate::shell::args;
-use exit::{CommandResult, Exit, Failure};
+use exit::{CommandResult, Exit, Failure, exit_of};
 use options::{Command, Globals, MANAGER_VARIABLE, Parsed, parse};
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -96,16 +96,29 @@ fn run(args: &[String], inherited: &Globals, out: &mut dyn Write) -> CommandResu
             Command::Shell => {
                 let mut store = Store::open(globals.store.clone())?;
                 // Better to hear now that nobody is there.
-                store.contact()?;
+                meet(&mut store)?;
                 shell::run(store, &globals, out, None)
             }
             command => {
                 let mut store = Store::open(globals.store.clone())?;
-                store.contact()?;
+                meet(&mut store)?;
                 execute(&mut store, &globals, out, &command)?;
                 Ok(store.close()?)
             }
         },
+    }
+}
+
+/// Finds the cluster. When there is none to be found, whoever types is told how to get one.
+fn meet(store: &mut Store) -> CommandResult {
+    match store.contact() {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == ErrorKind::Failed => {
+            let advice =
+                "Name another address with --manager HOST:PORT, or start a cluster with 'gtstore dev'.";
+            Err(Failure::new(exit_of(&error), format!("{error}\n{advice}")))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

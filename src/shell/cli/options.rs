@@ -5,7 +5,7 @@ use super::text::context_from_hex;
 use crate::client::{Context, Routing, StoreOptions};
 use crate::ring::{Conflict, Durability};
 use crate::shell::args;
-use getopts::{Matches, Options};
+use getopts::{Fail, Matches, Options};
 use std::str::FromStr;
 
 /// Where a manager listens unless told otherwise.
@@ -163,7 +163,7 @@ fn all_options() -> Options {
 /// # Errors
 /// What cannot be understood, in words.
 pub(crate) fn parse(args: &[String], inherited: &Globals) -> Result<Parsed, Failure> {
-    let matches = all_options().parse(lengthened(args)).map_err(|error| Failure::usage(error.to_string()))?;
+    let matches = all_options().parse(lengthened(args)).map_err(|fail| not_understood(&fail))?;
     let mut words = matches.free.iter().cloned();
     let name = words.next();
     let words: Vec<String> = words.collect();
@@ -178,6 +178,9 @@ pub(crate) fn parse(args: &[String], inherited: &Globals) -> Result<Parsed, Fail
         (Some(name), false, false) => name,
         (None, true, false) => "--put".to_owned(),
         (None, false, true) => "--get".to_owned(),
+        (None, false, false) if matches.opt_present("val") => {
+            return Err(Failure::usage("--val VALUE goes with --put KEY"));
+        }
         (None, false, false) => return Ok(Parsed::Nothing),
         (Some(word), ..) => return Err(Failure::usage(format!("unexpected '{word}' beside --put or --get"))),
         (None, true, true) => return Err(Failure::usage("--put and --get are two commands")),
@@ -195,6 +198,19 @@ pub(crate) fn parse(args: &[String], inherited: &Globals) -> Result<Parsed, Fail
         (globals.store.r, globals.store.w) = (inherited.store.r, inherited.store.w);
     }
     Ok(Parsed::Run(globals, Box::new(command)))
+}
+
+/// What the option reader does not take.
+fn not_understood(fail: &Fail) -> Failure {
+    match fail {
+        Fail::UnrecognizedOption(name) => Failure::usage(format!(
+            "there is no option '{name}'; keys and values that begin with '-' go after '--'"
+        )),
+        Fail::ArgumentMissing(_)
+        | Fail::OptionMissing(_)
+        | Fail::OptionDuplicated(_)
+        | Fail::UnexpectedArgument(_) => Failure::usage(fail.to_string()),
+    }
 }
 
 /// `--n 3` as well as `-n 3`, and so for r and w: the option reader knows one-letter names with
@@ -227,7 +243,8 @@ fn value<T: FromStr>(matches: &Matches, option: &str, what: &str) -> Result<Opti
 fn globals(matches: &Matches, inherited: &Globals) -> Result<Globals, Failure> {
     let mut globals = Globals { context: None, ..inherited.clone() };
     if let Some(text) = matches.opt_str("manager") {
-        globals.store.addrs = args::addr_list(&text).map_err(Failure::usage)?;
+        globals.store.addrs =
+            args::addr_list(&text).map_err(|why| Failure::usage(format!("--manager: {why}")))?;
     }
     if let Some(name) = matches.opt_str("keyspace") {
         globals.store.keyspace = name;
@@ -253,11 +270,13 @@ fn globals(matches: &Matches, inherited: &Globals) -> Result<Globals, Failure> {
 }
 
 fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command, Failure> {
-    let expects = |what: &str| Failure::usage(format!("usage: gtstore {name} {what}"));
+    let expects = |what: &str| Failure::usage_of(name, &format!("usage: gtstore {name} {what}"));
     let one = |what: &str, words: Vec<String>| <[String; 1]>::try_from(words).map_err(|_| expects(what));
     let two = |what: &str, words: Vec<String>| <[String; 2]>::try_from(words).map_err(|_| expects(what));
-    let none =
-        |words: Vec<String>| if words.is_empty() { Ok(()) } else { Err(expects("takes no arguments")) };
+    let none = |words: Vec<String>| match words.first() {
+        None => Ok(()),
+        Some(word) => Err(Failure::usage_of(name, &format!("'{name}' takes no arguments, but got '{word}'"))),
+    };
     Ok(match name {
         "put" => {
             let [key, value] = two("KEY VALUE", words)?;
@@ -280,7 +299,7 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         }
         "--get" => Command::AssignedGet { key: matches.opt_str("get").unwrap_or_default() },
         "import" | "export" => {
-            let [file] = one("FILE (or - for standard input or output)", words)?;
+            let [file] = one("FILE|-", words)?;
             let format = value(matches, "format", "jsonl or tsv")?;
             if name == "import" { Command::Import { file, format } } else { Command::Export { file, format } }
         }
@@ -327,7 +346,8 @@ fn keyspace(words: &[String], matches: &Matches) -> Result<Command, Failure> {
             conflict: value(matches, "conflict", "lww or siblings")?.unwrap_or(Conflict::Lww),
             durability: value(matches, "durability", "sync, os or memory")?.unwrap_or(Durability::Sync),
         })),
-        _ => Err(Failure::usage(
+        _ => Err(Failure::usage_of(
+            "keyspace",
             "usage: gtstore keyspace create NAME [--n N --r R --w W --conflict lww|siblings \
              --durability sync|os|memory], or: gtstore keyspace list",
         )),

@@ -296,7 +296,10 @@ pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dy
             cluster.find(name)?.process.set_paused(false);
             writeln!(out, "{} goes on", label(name))?;
         }
-        _ => return Err(Failure::usage(format!("usage: {}", COMMANDS.join(", ")))),
+        _ => {
+            let form = COMMANDS.iter().find(|form| form.split(' ').next() == words.first().copied());
+            return Err(Failure::usage_of("dev", &format!("usage: {}", form.unwrap_or(&""))));
+        }
     }
     Ok(())
 }
