@@ -135,10 +135,25 @@ impl Node {
     }
 
     /// The table has changed and this node has become an owner.
-    fn forward_to_self(&mut self, now: Now, id: RowId, row: Forward, out: &mut Vec<Output>) {
-        let (to, deadline) = (row.to, row.deadline);
-        self.forward_end(id, &row);
-        self.begin(now, to, row.request, Some(deadline), out);
+    fn forward_to_self(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
+        let begun = self
+            .check(&row.request, row.deadline)
+            .and_then(|checked| self.coordinate(now, row.to, &row.request, &checked, out));
+        match begun {
+            Ok(()) => self.forward_end(id, &row),
+            Err(reason) if reason.may_pass() => {
+                row.sends += 1;
+                row.tried.push(self.me());
+                self.forward_next(now, id, row, out);
+            }
+            // This attempt was refused, but an earlier one may have been applied.
+            Err(_) if row.was_attempted() => self.forward_fail(id, &row, out),
+            Err(reason) => {
+                let reply = DataReply { by: row.by.clone(), result: DataResult::Refused(reason) };
+                self.reply(row.to, reply, out);
+                self.forward_end(id, &row);
+            }
+        }
     }
 
     pub(super) fn forward_reply(

@@ -23,6 +23,8 @@ mod replica;
 mod request;
 mod status;
 pub mod sync_gate;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use crate::clock::HybridClock;

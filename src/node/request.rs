@@ -106,7 +106,7 @@ impl Node {
         }
     }
 
-    fn check(&self, request: &DataRequest, deadline: Instant) -> Result<Checked, Reason> {
+    pub(super) fn check(&self, request: &DataRequest, deadline: Instant) -> Result<Checked, Reason> {
         if self.stopping {
             return Err(Reason::Stopping);
         }
