@@ -5,7 +5,7 @@
 //! Asking --R slots answered, something held--> answered, settling
 //! Asking --all R say "nothing"--> asks on, until N-W+1 slots say so--> "not found"
 //! Asking --too slow--> asks one owner more      --out of reach, deadline--> "unavailable"
-//! settling --everyone asked has answered, or deadline--> row ends
+//! settling --everyone asked has answered, or half a second--> row ends
 //! ```
 //! Whoever answered with less than the merged object is sent it: read repair, by merge alone.
 //! Absence is never a version: a replica that has nothing adds nothing.
@@ -374,7 +374,7 @@ impl Node {
             return self.pending.end(id);
         }
         if row.to.is_none() {
-            return self.put_row_back(id, Row::Get(row));
+            return self.pending.end(id);
         }
         // Slow is not down: others are asked first for a while, nothing more.
         for &node in row.asked.iter().filter(|&&node| !row.held.iter().any(|held| held.0 == node)) {
@@ -385,7 +385,11 @@ impl Node {
         self.put_row_back(id, Row::Get(row));
     }
 
-    /// The table has changed: the answers of nodes that are still owners stand, the rest are asked.
+    /// The table has changed: the owners that it now names are asked afresh, in a row of its own.
+    ///
+    /// What was said under the old configuration counts for nothing. A node that was still being
+    /// filled then, and is an owner of its own now, may have said "nothing here" before everything
+    /// had arrived.
     pub(super) fn get_retarget(
         &mut self,
         now: Now,
@@ -395,16 +399,24 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let owners = table.sector(row.place.sector);
-        if owners.conf_epoch == row.place.conf_epoch {
+        if owners.conf_epoch == row.place.conf_epoch || row.to.is_none() {
             return self.put_row_back(id, Row::Get(row));
         }
+        self.pending.end(id);
+        let id = self.pending.reserve();
         row.place.conf_epoch = owners.conf_epoch;
         let slots = table.slots(row.place.sector, row.n);
-        row.answers.retarget(slots);
-        row.absences.retarget(slots);
-        // Whoever has not answered may have refused the old configuration.
-        let answered: Vec<NodeId> = row.held.iter().map(|held| held.0).collect();
-        row.asked.retain(|node| answered.contains(node));
+        row.answers = Tally::new(slots, row.answers.needed(), self.options.planted);
+        row.absences = Tally::new(slots, row.absences.needed(), self.options.planted);
+        row.held.clear();
+        row.asked.clear();
+        let me = self.me();
+        if owners.holders(usize::from(row.n)).any(|node| node == me) {
+            row.own = self.engine.object((row.place.keyspace, row.place.sector), &row.key).cloned();
+            row.asked.push(me);
+            let (own, vouched) = (row.own.clone(), self.vouches(row.durability));
+            self.take_answer(now, &mut row, me, own, vouched);
+        }
         for _ in 0..row.answers.needed().saturating_sub(row.answers.accepted()) {
             self.ask_one_more(now, id, &mut row, out);
         }

@@ -185,3 +185,28 @@ fn a_write_that_may_have_been_applied_is_never_told_as_failed_by_a_forwarder_tha
     }
     assert_eq!(stage.told(), Some(DataResult::Refused(Reason::Unconfirmed)));
 }
+
+#[test]
+fn what_a_node_said_while_it_was_being_filled_is_asked_again_once_it_owns_alone() {
+    let mut moving = settled(&[1, 2]);
+    moving.push(Slot::Moving { old: NodeId(3), new: NodeId(4) });
+    let mut stage = Stage::with(&table(1, moving));
+    // Nodes 2 and 3 hold an acknowledged write; node 4 is still empty. Node 2 is slow to answer.
+    stage.ask(DataRequest::Get { terms: terms() });
+    stage.now_us += 40_000;
+    stage.tell(Input::Tick);
+    let early = stage.asked(4);
+    assert!(!early.is_empty(), "the moving slot was not asked: {:?}", stage.out);
+    stage.answer(4, early[0].0, PeerReply::Absent { vouched: true });
+    assert_eq!(stage.told(), None);
+    // Everything has arrived at node 4, and the slot is its own.
+    stage.adopt(&table(2, settled(&[1, 2, 4])));
+    assert_eq!(stage.told(), None, "an absence from before everything had arrived was counted");
+    // Nor does a late copy of that answer count.
+    stage.answer(4, early[0].0, PeerReply::Absent { vouched: true });
+    assert_eq!(stage.told(), None);
+    let again = stage.asked(4);
+    assert_eq!(again.len(), 1, "it was not asked again");
+    stage.answer(4, again[0].0, PeerReply::Held(object_of(3, Stamp::at(WallMs(900)))));
+    assert!(matches!(stage.told(), Some(DataResult::Found { .. })));
+}
