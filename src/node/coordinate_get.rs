@@ -14,7 +14,7 @@ use super::io::{Lane, Output};
 use super::pending::RowId;
 use super::request::Checked;
 use super::{Node, ReplyTo, Row};
-use crate::limits::READ_HEDGE_MS;
+use crate::limits::{READ_HEDGE_MS, SETTLE_MS};
 use crate::mutant::Mutant;
 use crate::quorum::Tally;
 use crate::ring::{Conflict, Durability, Slot, Table};
@@ -30,6 +30,8 @@ pub(super) struct Get {
     to: Option<ReplyTo>,
     started: Instant,
     deadline: Instant,
+    /// After the answer: until when stragglers are waited for.
+    settle_until: Instant,
     /// When a further owner is asked, if the answer is still owed.
     hedge_at: Instant,
     place: Place,
@@ -54,7 +56,11 @@ pub(super) struct Get {
 
 impl Get {
     pub(super) fn wake(&self) -> Instant {
-        if self.to.is_some() { self.hedge_at.min(self.deadline) } else { self.deadline }
+        if self.to.is_some() {
+            self.hedge_at.min(self.deadline)
+        } else {
+            self.settle_until.min(self.deadline)
+        }
     }
 
     pub(super) fn owes_answer(&self) -> bool {
@@ -157,6 +163,7 @@ impl Node {
             to: Some(to),
             started: now.mono,
             deadline: checked.deadline,
+            settle_until: checked.deadline,
             hedge_at: now.mono.after_ms(READ_HEDGE_MS),
             place: Place {
                 keyspace: checked.keyspace,
@@ -285,13 +292,13 @@ impl Node {
             match row.merge_held() {
                 Some(merged) => self.get_answer_held(now, &mut row, merged, out),
                 None if self.may_say_missing(&row) => {
-                    self.get_answer(&mut row, DataResult::Missing { context: Default::default() }, out);
+                    self.get_answer(now, &mut row, DataResult::Missing { context: Default::default() }, out);
                 }
                 None => while self.ask_one_more(now, id, &mut row, out) {},
             }
         }
         if row.to.is_some() && row.is_settled() && !self.ask_one_more(now, id, &mut row, out) {
-            self.get_answer(&mut row, DataResult::Refused(Reason::NoQuorum), out);
+            self.get_answer(now, &mut row, DataResult::Refused(Reason::NoQuorum), out);
         }
         self.read_repair(now, id, &mut row, out);
         if row.to.is_none() && row.is_settled() {
@@ -313,11 +320,12 @@ impl Node {
         let told = if blind { row.own.clone().unwrap_or_else(|| merged.clone()) } else { merged.clone() };
         let result = row.result(&told, now.wall);
         row.merged = Some(merged);
-        self.get_answer(row, result, out);
+        self.get_answer(now, row, result, out);
     }
 
-    fn get_answer(&self, row: &mut Get, result: DataResult, out: &mut Vec<Output>) {
+    fn get_answer(&self, now: Now, row: &mut Get, result: DataResult, out: &mut Vec<Output>) {
         if let Some(to) = row.to.take() {
+            row.settle_until = now.mono.after_ms(SETTLE_MS);
             self.reply(to, DataReply { by: row.provenance(), result }, out);
         }
     }
@@ -367,10 +375,10 @@ impl Node {
         self.get_progress(now, id, row, out);
     }
 
-    /// The hedge, or the deadline.
+    /// The hedge, the deadline, or the end of settling.
     pub(super) fn get_wake(&mut self, now: Now, id: RowId, mut row: Get, out: &mut Vec<Output>) {
         if now.mono >= row.deadline {
-            self.get_answer(&mut row, DataResult::Refused(Reason::NoQuorum), out);
+            self.get_answer(now, &mut row, DataResult::Refused(Reason::NoQuorum), out);
             return self.pending.end(id);
         }
         if row.to.is_none() {
