@@ -186,7 +186,8 @@ impl Node {
 fn standing_of(held: &Object, object: &Object, dot: Dot) -> Standing {
     let unknown = held.siblings().iter().filter(|sibling| !object.context().covers(sibling.dot));
     match unknown.map(|sibling| sibling.stamp).max() {
-        Some(stamp) if held.has(dot) && stamp > object.highest_stamp() => Standing::Below(stamp),
+        // An equal stamp wins too, if its actor is higher.
+        Some(stamp) if held.has(dot) && stamp >= object.highest_stamp() => Standing::Below(stamp),
         Some(_) | None => Standing::Highest,
     }
 }

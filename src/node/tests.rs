@@ -210,3 +210,33 @@ fn what_a_node_said_while_it_was_being_filled_is_asked_again_once_it_owns_alone(
     stage.answer(4, again[0].0, PeerReply::Held(object_of(3, Stamp::at(WallMs(900)))));
     assert!(matches!(stage.told(), Some(DataResult::Found { .. })));
 }
+
+#[test]
+fn a_later_write_beats_one_of_equal_stamp_by_a_higher_actor() {
+    let stamp = Stamp::at(WallMs(900));
+    let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
+    // Node 3's write was acknowledged before node 2's began, in the same millisecond.
+    let place = crate::wire::peer::Place {
+        keyspace: crate::types::KeyspaceId(0),
+        sector: crate::types::SectorId(0),
+        conf_epoch: Epoch(1),
+    };
+    let worth = Worth { ttl_ms: 2000, sent_us: stage.now_us };
+    for (from, object) in [(3u32, object_of(3, stamp)), (2, object_of(2, stamp))] {
+        let dot = object.siblings()[0].dot;
+        let write = Some((OpId { client: ClientId(u128::from(from)), seq: 1 }, dot));
+        let message =
+            PeerRequest::Store { worth, place, key: Key::from_static(b"k"), object: object.clone(), write };
+        stage.tell(Input::Peer { conn: ConnId(50), from: NodeId(from), request: RequestId(3), message });
+        stage.sync();
+    }
+    let standings: Vec<_> = stage
+        .out
+        .iter()
+        .filter_map(|output| match output {
+            Output::PeerReply { message: PeerReply::Stored { standing }, .. } => Some(*standing),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(standings, [Standing::Highest, Standing::Below(stamp)]);
+}
