@@ -240,3 +240,22 @@ fn a_later_write_beats_one_of_equal_stamp_by_a_higher_actor() {
         .collect();
     assert_eq!(standings, [Standing::Highest, Standing::Below(stamp)]);
 }
+
+#[test]
+fn a_write_raised_above_an_older_one_does_not_come_back_over_what_replaced_it() {
+    let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
+    let place = (crate::types::KeyspaceId(0), crate::types::SectorId(0));
+    stage.ask(put(5, None, "first"));
+    let sent = stage.asked(2);
+    // Somebody reads it before it is acknowledged, and replaces what was read.
+    let seen = stage.node.engine().object(place, b"k").unwrap().client_context();
+    stage.ask(put(6, Some(seen), "second"));
+    // An owner holds an older, higher write: the first is written once more, above that.
+    let standing = Standing::Below(Stamp::at(WallMs(950)));
+    stage.answer(2, sent[0].0, PeerReply::Stored { standing });
+    stage.sync();
+    let held = stage.node.engine().object(place, b"k").unwrap();
+    let winner = held.winner().unwrap();
+    assert!(winner.stamp > Stamp::at(WallMs(950)), "it was not raised: {held:?}");
+    assert_eq!(winner.content, Content::Value(Bytes::from_static(b"second")));
+}
