@@ -170,13 +170,13 @@ impl Node {
             Err(refusal) => return Some(refusal),
         };
         let at = (place.keyspace, place.sector);
-        let mut ticket = crate::engine::Ticket::default();
-        for (key, object) in entries {
-            ticket = ticket.max(self.engine.merge(at, key, object, settings.durability).ticket);
-        }
         // A moved copy is synced whatever the keyspace's own durability: the old one will be given up.
         let durability =
             if settings.durability == Durability::Memory { Durability::Memory } else { Durability::Sync };
+        let mut ticket = crate::engine::Ticket::default();
+        for (key, object) in entries {
+            ticket = ticket.max(self.engine.merge(at, key, object, durability).ticket);
+        }
         self.hold_reply(to, ticket, durability, PeerReply::Stored { standing: Standing::Highest })
     }
 }
