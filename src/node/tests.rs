@@ -169,24 +169,6 @@ fn object_of(node: u32, stamp: Stamp) -> Object {
 }
 
 #[test]
-fn a_write_that_may_have_been_applied_is_never_told_as_failed_by_a_forwarder_that_became_an_owner() {
-    let mut stage = Stage::with(&table(1, settled(&[2, 3, 4])));
-    stage.ask(put(5, None, "mine"));
-    assert_eq!(stage.asked(2).len(), 1);
-    // Node 2 may have applied it; nobody else can be asked just now.
-    for peer in [3, 4, 2] {
-        stage.tell(Input::LinkDown { peer: NodeId(peer), lane: Lane::Foreground });
-    }
-    stage.adopt(&table(2, settled(&[1, 3, 4])));
-    stage.tell(Input::Stop);
-    for _ in 0..40 {
-        stage.now_us += 100_000;
-        stage.tell(Input::Tick);
-    }
-    assert_eq!(stage.told(), Some(DataResult::Refused(Reason::Unconfirmed)));
-}
-
-#[test]
 fn what_a_node_said_while_it_was_being_filled_is_asked_again_once_it_owns_alone() {
     let mut moving = settled(&[1, 2]);
     moving.push(Slot::Moving { old: NodeId(3), new: NodeId(4) });
@@ -209,6 +191,24 @@ fn what_a_node_said_while_it_was_being_filled_is_asked_again_once_it_owns_alone(
     assert_eq!(again.len(), 1, "it was not asked again");
     stage.answer(4, again[0].0, PeerReply::Held(object_of(3, Stamp::at(WallMs(900)))));
     assert!(matches!(stage.told(), Some(DataResult::Found { .. })));
+}
+
+#[test]
+fn a_write_that_may_have_been_applied_is_never_told_as_failed_by_a_forwarder_that_became_an_owner() {
+    let mut stage = Stage::with(&table(1, settled(&[2, 3, 4])));
+    stage.ask(put(5, None, "mine"));
+    assert_eq!(stage.asked(2).len(), 1);
+    // Node 2 may have applied it; nobody else can be asked just now.
+    for peer in [3, 4, 2] {
+        stage.tell(Input::LinkDown { peer: NodeId(peer), lane: Lane::Foreground });
+    }
+    stage.adopt(&table(2, settled(&[1, 3, 4])));
+    stage.tell(Input::Stop);
+    for _ in 0..40 {
+        stage.now_us += 100_000;
+        stage.tell(Input::Tick);
+    }
+    assert_eq!(stage.told(), Some(DataResult::Refused(Reason::Unconfirmed)));
 }
 
 #[test]
