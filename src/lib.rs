@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`types`], [`limits`], [`clock`] | newtypes and units; every cap with its reason; the hybrid logical clock |
 //! | [`machine`] | the trait that node, manager and client implement |
+//! | [`lookup`] | the one hash map of the core: it can be asked, never walked |
 //! | [`wire`] | frames, Hello, and the client, peer and manager messages as bytes |
 //! | [`version`] | dots, version vectors, objects and their merge |
 //! | [`quorum`] | counting acknowledgements over replica slots |
@@ -20,14 +21,16 @@
 //! | [`engine`] | the index, the commit log and its recovery, behind a small storage trait |
 //! | [`node`] | the storage node: forwarder, coordinator, replica |
 //! | [`manager`] | members, ids and the table |
-//! | [`client`] | the sans-IO client and, on top of it, the blocking one |
+//! | [`client`] | the sans-IO client; [`client::Store`], the blocking one on top, lives in `shell` |
 //! | [`sim`] | a cluster on a virtual clock, its faults and its checkers |
-//! | [`shell`] | the `mio` reactor, files, signals: the only impure part |
+//! | [`mutant`] | bugs that can be planted, to see the simulator catch them |
+//! | [`shell`] | the `mio` loop, files, signals, the command line: the only impure part |
 //!
 //! # One PUT, in reading order
-//! `shell::net` (bytes) -> `wire` (message) -> `node` (dispatch) -> `node::forward` ->
-//! `node::coordinate_put` -> `engine` (merge, record) -> `node::replica` on the other owners ->
-//! back through `node::coordinate_put` -> `shell::net`.
+//! `shell::net` (bytes) -> `wire` (message) -> `shell::storage` (the loop) -> `node` (dispatch) ->
+//! `node::request` (checks) -> `node::forward` -> `node::coordinate_put` -> `engine` (merge,
+//! record) -> `node::replica` on the other owners, `node::sync_gate` -> back through
+//! `node::coordinate_put` -> `shell::net`.
 //!
 //! # Vocabulary
 //! *Sector*: one of Q equal slices of the hash space. *Table*: the map from sectors to replica
@@ -52,7 +55,7 @@ pub mod types;
 pub mod version;
 pub mod wire;
 
-/// The README's example compiles.
+/// The README's examples, compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

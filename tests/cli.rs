@@ -252,8 +252,9 @@ fn an_export_that_may_lack_keys_never_ends_as_if_it_were_whole() {
     let lines_of = |output: &Output| text(&output.stdout).lines().count();
     assert_eq!(lines_of(&export("single")), 300);
     kill("KILL", dev.pids()[2]);
-    let is_down = || dev.ok(&["status", "-o", "plain"]).contains("DN").then_some(());
-    wait_until("the manager sees that a node is down", is_down);
+    wait_until("the manager sees that a node is down", || {
+        dev.ok(&["status", "-o", "plain"]).contains("DN").then_some(())
+    });
     let output = export("single");
     assert_eq!(code(&output), 4, "what only the dead node holds is missing: {}", text(&output.stderr));
     assert!(text(&output.stderr).contains("keys may be missing"), "{}", text(&output.stderr));

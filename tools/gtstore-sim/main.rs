@@ -18,6 +18,7 @@ struct Asked {
     seeds: Range<u64>,
     ops: usize,
     planted: Planted,
+    mutant: Option<String>,
     threads: usize,
     verbose: bool,
     keep_going: bool,
@@ -85,6 +86,7 @@ fn parse(args: &[String]) -> Result<Option<Asked>, String> {
         seeds,
         ops: usize::try_from(number("ops", OPS as u64)?).map_err(|_| "too many --ops")?,
         planted: planted(matches.opt_str("mutant"))?,
+        mutant: matches.opt_str("mutant"),
         threads: usize::try_from(threads.clamp(1, 256)).unwrap_or(1),
         verbose,
         keep_going: matches.opt_present("keep-going"),
@@ -211,5 +213,6 @@ fn print_failure(report: &Report, asked: &Asked) {
     if report.broken.len() > 8 {
         println!("  and {} more", report.broken.len() - 8);
     }
-    println!("replay: gtstore-sim --seed {} --ops {}", report.seed, asked.ops);
+    let mutant = asked.mutant.as_ref().map_or(String::new(), |name| format!(" --mutant {name}"));
+    println!("replay: gtstore-sim --seed {} --ops {}{mutant}", report.seed, asked.ops);
 }
