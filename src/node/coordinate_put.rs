@@ -139,11 +139,12 @@ impl Node {
         let mut object = self.engine.object(place, &terms.key).cloned().unwrap_or_default();
         let lww = checked.settings.conflict == Conflict::Lww;
         let first = write.attempt == 0 || self.options.planted.is(Mutant::BlindRetry);
-        let sibling = self.new_sibling(now, write, first, &object);
         let seen =
             write.context.as_ref().map_or_else(VersionVector::default, |context| context.vector.clone());
+        let dot = self.next_dot(object.context(), &seen);
+        let sibling = self.new_sibling(now, write, first, &object, dot);
         let replaces = if lww && first { Replaces::All } else { Replaces::Seen(&seen) };
-        let (dot, stamp) = (sibling.dot, sibling.stamp);
+        let stamp = sibling.stamp;
         object.put(replaces, &seen, sibling);
         if object.siblings().len() > SIBLINGS_MAX
             || (object.siblings().len() > 1 && object.value_bytes() > SIBLING_BYTES_MAX)
@@ -245,13 +246,13 @@ impl Node {
     /// The new write. Its stamp is the client's, the same in every attempt, but never below what
     /// it replaces. (A ceiling that coordinators' clocks could disagree on would give attempts at
     /// one write different stamps, and a later one could beat what replaced the first.)
-    fn new_sibling(&mut self, now: Now, write: &Write, first: bool, local: &Object) -> Sibling {
+    fn new_sibling(&mut self, now: Now, write: &Write, first: bool, local: &Object, dot: Dot) -> Sibling {
         let ceiling = Stamp::at(WallMs(now.wall.0.saturating_add(STAMP_AHEAD_MS_MAX)));
         let seen = write.context.as_ref().map_or(Stamp::default(), |context| context.stamp);
         let floor = if first { seen.max(local.highest_stamp()) } else { seen };
         let stamp = write.stamp.min(ceiling).max(floor.next());
         self.clock.observe(stamp, now.wall);
-        Sibling { dot: self.next_dot(), stamp, expiry: None, content: write.content.clone() }
+        Sibling { dot, stamp, expiry: None, content: write.content.clone() }
     }
 
     /// Merges the row's object here and sends it to the other owners at once, before our own sync.
@@ -399,7 +400,7 @@ impl Node {
         let present = if held.is_some_and(|held| held.has(row.dot)) { first } else { later.or(first) };
         let content = present.map_or(Content::Tombstone, |sibling| sibling.content.clone());
         let stamp = self.clock.stamp(now.wall, higher);
-        let dot = self.next_dot();
+        let dot = self.next_dot(row.object.context(), &row.context.vector);
         let mut object = row.object;
         let sibling = Sibling { dot, stamp, expiry: None, content };
         object.put(Replaces::All, &VersionVector::default(), sibling);

@@ -35,6 +35,7 @@ use crate::machine::Machine;
 use crate::mutant::{Mutant, Planted};
 use crate::ring::Table;
 use crate::types::{ConnId, DiskUuid, Dot, Instant, KeyspaceId, NodeId, Now, OpId, RequestId};
+use crate::version::VersionVector;
 use crate::wire::client::DataReply;
 use crate::wire::hello;
 use crate::wire::peer::PeerReply;
@@ -261,10 +262,13 @@ impl Node {
         self.identity.node
     }
 
-    /// A new dot: never made before, whatever a disk lost.
-    fn next_dot(&mut self) -> Dot {
-        self.seq += 1;
-        Dot { actor: self.identity.actor(), seq: self.seq }
+    /// A new dot: never made before, whatever a disk lost, and above whatever the object or the
+    /// client's context claim of this actor: a context that came from outside could otherwise
+    /// cover writes not yet made.
+    fn next_dot(&mut self, held: &VersionVector, seen: &VersionVector) -> Dot {
+        let actor = self.identity.actor();
+        self.seq = self.seq.max(held.seq_of(actor)).max(seen.seq_of(actor)) + 1;
+        Dot { actor, seq: self.seq }
     }
 
     fn reply(&self, to: ReplyTo, reply: DataReply, out: &mut Vec<Output>) {

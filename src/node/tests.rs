@@ -259,3 +259,16 @@ fn a_write_raised_above_an_older_one_does_not_come_back_over_what_replaced_it() 
     assert!(winner.stamp > Stamp::at(WallMs(950)), "it was not raised: {held:?}");
     assert_eq!(winner.content, Content::Value(Bytes::from_static(b"second")));
 }
+
+#[test]
+fn a_context_that_claims_writes_not_yet_made_covers_none_of_them() {
+    let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
+    let actor = Actor { node: NodeId(1), incarnation: Incarnation(1) };
+    let claimed = Context { vector: VersionVector::from_entries([(actor, 1_000_000)]), stamp: Stamp(5) };
+    let mut request = put(1, Some(claimed), "first");
+    request.terms_mut().quorum = 1;
+    stage.ask(request);
+    stage.sync();
+    let Some(DataResult::Stored { context }) = stage.told() else { panic!("not stored") };
+    assert!(context.vector.seq_of(actor) > 1_000_000, "{context:?}");
+}

@@ -44,6 +44,13 @@ impl VersionVector {
             .is_ok_and(|at| self.entries[at].1 >= dot.seq)
     }
 
+    /// The highest sequence of an actor that is accounted for; 0 for none.
+    #[must_use]
+    pub fn seq_of(&self, actor: Actor) -> u64 {
+        let found = self.entries.binary_search_by_key(&actor, |entry| entry.0);
+        found.ok().and_then(|at| self.entries.get(at)).map_or(0, |entry| entry.1)
+    }
+
     /// Whether everything `other` accounts for is accounted for here.
     #[must_use]
     pub fn descends(&self, other: &Self) -> bool {

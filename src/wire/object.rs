@@ -8,6 +8,9 @@ use crate::version::{Content, Context, Object, Sibling, VersionVector};
 const ENTRY_BYTES: usize = 16;
 const SIBLING_BYTES_MIN: usize = 16 + 8 + 1;
 
+/// Highest sequence taken from outside: a dot above any claimed one can still be made.
+const SEQ_MAX: u64 = u64::MAX / 2;
+
 const HAS_VALUE: u8 = 1;
 const HAS_EXPIRY: u8 = 2;
 
@@ -37,7 +40,7 @@ pub(crate) fn decode_vector(reader: &mut Reader) -> Result<VersionVector, Decode
     for _ in 0..count {
         let dot = decode_dot(reader)?;
         // Sequences begin at 1: a digest sets context and siblings apart by a dot of 0.
-        if dot.seq == 0 {
+        if !(1..=SEQ_MAX).contains(&dot.seq) {
             return Err(DecodeError::Invalid("version vector entry"));
         }
         entries.push((dot.actor, dot.seq));
@@ -83,7 +86,7 @@ pub(crate) fn encode_sibling(sibling: &Sibling, out: &mut Writer) {
 
 pub(crate) fn decode_sibling(reader: &mut Reader) -> Result<Sibling, DecodeError> {
     let dot = decode_dot(reader)?;
-    if dot.seq == 0 {
+    if !(1..=SEQ_MAX).contains(&dot.seq) {
         return Err(DecodeError::Invalid("dot"));
     }
     let stamp = Stamp(reader.u64()?);
