@@ -82,8 +82,8 @@ pub const REQUEST_TTL_MS: u32 = 2000;
 pub const REQUEST_TTL_MS_MAX: u32 = 60_000;
 /// How long a coordinator waits for a replica before a read asks a further one, in milliseconds.
 pub const READ_HEDGE_MS: u64 = 30;
-/// How long an answered write goes on collecting stragglers, in milliseconds. Bounds the rows that
-/// one stalled owner can tie up: at 16384 rows, over 32,000 writes a second go on beside it.
+/// How long an answered request goes on collecting stragglers, in milliseconds. Bounds the rows that
+/// one stalled owner can tie up: at 16384 rows, over 32,000 requests a second go on beside it.
 pub const SETTLE_MS: u64 = 500;
 /// How long a forwarder waits for a coordinator before it tries the next, in milliseconds.
 pub const FORWARD_HOP_MS: u64 = 400;

@@ -61,7 +61,7 @@ impl Manager {
                         join.epoch,
                         self.table.epoch
                     );
-                    self.behind = Some(join.epoch);
+                    self.behind = Some((conn, join.epoch));
                     out.push(Output::Node { conn, message: ManagerToNode::OfferTable });
                 }
                 self.wishes.joins.retain(|waiting| waiting.0 != conn);
@@ -104,7 +104,7 @@ impl Manager {
             return;
         }
         log::warn!("adopting the members' table of epoch {}", table.epoch);
-        if self.behind.is_some_and(|epoch| epoch <= table.epoch) {
+        if self.behind.is_some_and(|(_, epoch)| epoch <= table.epoch) {
             self.behind = None;
         }
         self.plan_at = Some(now.mono.after_ms(PLAN_SETTLE_MS));
@@ -120,8 +120,8 @@ impl Manager {
             seen.conn = None;
             log::info!("node {node} is no longer connected");
         }
-        if self.members.by_conn.is_empty() {
-            // Whoever offered a newer table may be gone for good.
+        if self.behind.is_some_and(|(holder, _)| holder == conn) {
+            // It may be gone for good; if it is not, it says so again.
             self.behind = None;
         }
     }

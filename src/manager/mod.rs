@@ -68,7 +68,7 @@ pub struct Manager {
     /// When members and sectors are next planned for, if something changed.
     plan_at: Option<Instant>,
     /// A member holds a newer table: nothing is authored before it is seen.
-    behind: Option<Epoch>,
+    behind: Option<(ConnId, Epoch)>,
     created: Vec<CreatedWait>,
     clock: HybridClock,
     /// Contacts given out, and clients told apart for display.

@@ -5,7 +5,7 @@
 //! Asking --R slots answered, something held--> answered, settling
 //! Asking --all R say "nothing"--> asks on, until N-W+1 slots say so--> "not found"
 //! Asking --too slow--> asks one owner more      --out of reach, deadline--> "unavailable"
-//! settling --everyone asked has answered, or deadline--> row ends
+//! settling --everyone asked has answered, or half a second--> row ends
 //! ```
 //! Whoever answered with less than the merged object is sent it: read repair, by merge alone.
 //! Absence is never a version: a replica that has nothing adds nothing.
@@ -14,7 +14,7 @@ use super::io::{Lane, Output};
 use super::pending::RowId;
 use super::request::Checked;
 use super::{Node, ReplyTo, Row};
-use crate::limits::READ_HEDGE_MS;
+use crate::limits::{READ_HEDGE_MS, SETTLE_MS};
 use crate::mutant::Mutant;
 use crate::quorum::Tally;
 use crate::ring::{Conflict, Durability, Slot, Table};
@@ -30,6 +30,8 @@ pub(super) struct Get {
     to: Option<ReplyTo>,
     started: Instant,
     deadline: Instant,
+    /// After the answer: until when stragglers are waited for.
+    settle_until: Instant,
     /// When a further owner is asked, if the answer is still owed.
     hedge_at: Instant,
     place: Place,
@@ -54,7 +56,11 @@ pub(super) struct Get {
 
 impl Get {
     pub(super) fn wake(&self) -> Instant {
-        if self.to.is_some() { self.hedge_at.min(self.deadline) } else { self.deadline }
+        if self.to.is_some() {
+            self.hedge_at.min(self.deadline)
+        } else {
+            self.settle_until.min(self.deadline)
+        }
     }
 
     pub(super) fn owes_answer(&self) -> bool {
@@ -155,6 +161,7 @@ impl Node {
             to: Some(to),
             started: now.mono,
             deadline: checked.deadline,
+            settle_until: checked.deadline,
             hedge_at: now.mono.after_ms(READ_HEDGE_MS),
             place: Place {
                 keyspace: checked.keyspace,
@@ -283,13 +290,13 @@ impl Node {
             match row.merge_held() {
                 Some(merged) => self.get_answer_held(now, &mut row, merged, out),
                 None if self.may_say_missing(&row) => {
-                    self.get_answer(&mut row, DataResult::Missing { context: Default::default() }, out);
+                    self.get_answer(now, &mut row, DataResult::Missing { context: Default::default() }, out);
                 }
                 None => while self.ask_one_more(now, id, &mut row, out) {},
             }
         }
         if row.to.is_some() && row.is_settled() && !self.ask_one_more(now, id, &mut row, out) {
-            self.get_answer(&mut row, DataResult::Refused(Reason::NoQuorum), out);
+            self.get_answer(now, &mut row, DataResult::Refused(Reason::NoQuorum), out);
         }
         self.read_repair(now, id, &mut row, out);
         if row.to.is_none() && row.is_settled() {
@@ -311,11 +318,12 @@ impl Node {
         let told = if blind { row.own.clone().unwrap_or_else(|| merged.clone()) } else { merged.clone() };
         let result = row.result(&told, now.wall);
         row.merged = Some(merged);
-        self.get_answer(row, result, out);
+        self.get_answer(now, row, result, out);
     }
 
-    fn get_answer(&self, row: &mut Get, result: DataResult, out: &mut Vec<Output>) {
+    fn get_answer(&self, now: Now, row: &mut Get, result: DataResult, out: &mut Vec<Output>) {
         if let Some(to) = row.to.take() {
+            row.settle_until = now.mono.after_ms(SETTLE_MS);
             self.reply(to, DataReply { by: row.provenance(), result }, out);
         }
     }
@@ -365,14 +373,14 @@ impl Node {
         self.get_progress(now, id, row, out);
     }
 
-    /// The hedge, or the deadline.
+    /// The hedge, the deadline, or the end of settling.
     pub(super) fn get_wake(&mut self, now: Now, id: RowId, mut row: Get, out: &mut Vec<Output>) {
         if now.mono >= row.deadline {
-            self.get_answer(&mut row, DataResult::Refused(Reason::NoQuorum), out);
+            self.get_answer(now, &mut row, DataResult::Refused(Reason::NoQuorum), out);
             return self.pending.end(id);
         }
         if row.to.is_none() {
-            return self.put_row_back(id, Row::Get(row));
+            return self.pending.end(id);
         }
         // Slow is not down: others are asked first for a while, nothing more.
         for &node in row.asked.iter().filter(|&&node| !row.held.iter().any(|held| held.0 == node)) {
@@ -383,7 +391,11 @@ impl Node {
         self.put_row_back(id, Row::Get(row));
     }
 
-    /// The table has changed: the answers of nodes that are still owners stand, the rest are asked.
+    /// The table has changed: the owners that it now names are asked afresh, in a row of its own.
+    ///
+    /// What was said under the old configuration counts for nothing. A node that was still being
+    /// filled then, and is an owner of its own now, may have said "nothing here" before everything
+    /// had arrived.
     pub(super) fn get_retarget(
         &mut self,
         now: Now,
@@ -393,16 +405,24 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let owners = table.sector(row.place.sector);
-        if owners.conf_epoch == row.place.conf_epoch {
+        if owners.conf_epoch == row.place.conf_epoch || row.to.is_none() {
             return self.put_row_back(id, Row::Get(row));
         }
+        self.pending.end(id);
+        let id = self.pending.reserve();
         row.place.conf_epoch = owners.conf_epoch;
         let slots = table.slots(row.place.sector, row.n);
-        row.answers.retarget(slots);
-        row.absences.retarget(slots);
-        // Whoever has not answered may have refused the old configuration.
-        let answered: Vec<NodeId> = row.held.iter().map(|held| held.0).collect();
-        row.asked.retain(|node| answered.contains(node));
+        row.answers = Tally::new(slots, row.answers.needed(), self.options.planted);
+        row.absences = Tally::new(slots, row.absences.needed(), self.options.planted);
+        row.held.clear();
+        row.asked.clear();
+        let me = self.me();
+        if owners.holders(usize::from(row.n)).any(|node| node == me) {
+            row.own = self.engine.object((row.place.keyspace, row.place.sector), &row.key).cloned();
+            row.asked.push(me);
+            let (own, vouched) = (row.own.clone(), self.vouches(row.durability));
+            self.take_answer(now, &mut row, me, own, vouched);
+        }
         for _ in 0..row.answers.needed().saturating_sub(row.answers.accepted()) {
             self.ask_one_more(now, id, &mut row, out);
         }

@@ -385,11 +385,19 @@ impl Node {
 
     /// An owner holds a concurrent write that would win over this one although this one came
     /// later: it is written once more, above that, under a new dot and in a row of its own, so
-    /// that late acknowledgements of the first dot count for nothing.
+    /// that late acknowledgements of the first dot count for nothing. If a later write here has
+    /// replaced it since, perhaps by somebody who had read it, that one's content goes above: the
+    /// new dot of the same actor accounts for both.
     fn raise(&mut self, now: Now, id: RowId, row: Put, higher: Stamp, out: &mut Vec<Output>) {
         self.pending.end(id);
         let first = row.object.siblings().iter().find(|sibling| sibling.dot == row.dot);
-        let content = first.map_or(Content::Tombstone, |sibling| sibling.content.clone());
+        let held = self.engine.object((row.place.keyspace, row.place.sector), &row.key);
+        let later = held
+            .into_iter()
+            .flat_map(Object::siblings)
+            .rfind(|sibling| sibling.dot.actor == row.dot.actor && sibling.dot.seq > row.dot.seq);
+        let present = if held.is_some_and(|held| held.has(row.dot)) { first } else { later.or(first) };
+        let content = present.map_or(Content::Tombstone, |sibling| sibling.content.clone());
         let stamp = self.clock.stamp(now.wall, higher);
         let dot = self.next_dot();
         let mut object = row.object;

@@ -22,7 +22,8 @@ pub struct Identity {
     pub disk_uuid: DiskUuid,
     /// Its present life.
     pub incarnation: Incarnation,
-    /// The machine's boot in which this life began.
+    /// The machine's boot in which the directory was made: as long as it lasts, nothing that was
+    /// written is lost, synced or not.
     pub boot_id: u128,
 }
 
@@ -112,7 +113,11 @@ impl Identity {
         if before.is_none() || !planted.is(Mutant::StableIncarnation) {
             identity.incarnation = Incarnation(identity.incarnation.0 + 1);
         }
-        identity.boot_id = boot_id;
+        // After another boot, the boot of the lost data stays: that it is lost must not be forgotten
+        // with the next start.
+        if before.is_none() {
+            identity.boot_id = boot_id;
+        }
         replace(storage, FileName::Identity, &identity.encode())
             .map_err(|error| format!("the identity file cannot be written: {error}"))?;
         Ok(Raised {
@@ -137,5 +142,15 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Identity::decode(&Bytes::from(flipped)).is_err());
         }
+    }
+
+    #[test]
+    fn what_a_power_loss_took_is_not_forgotten_with_the_next_start() {
+        let mut disk = crate::sim::SimDisk::default();
+        let mut lost = |boot_id| {
+            let raised = Identity::raise(&mut disk, DiskUuid(1), boot_id, Planted::NONE).unwrap();
+            raised.lost_unsynced
+        };
+        assert_eq!([lost(1), lost(1), lost(2), lost(2)], [false, false, true, true]);
     }
 }

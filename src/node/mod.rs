@@ -23,6 +23,8 @@ mod replica;
 mod request;
 mod status;
 pub mod sync_gate;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use crate::clock::HybridClock;
@@ -176,7 +178,7 @@ impl Node {
     /// # Errors
     /// Why the directory cannot be served from, and what the operator can do, in words.
     pub fn open(storage: &mut impl Storage, options: Options) -> Result<Self, String> {
-        let raised = Identity::raise(storage, options.fresh_uuid, options.boot_id, options.planted)?;
+        let mut raised = Identity::raise(storage, options.fresh_uuid, options.boot_id, options.planted)?;
         let (engine, found) = Engine::open(storage).map_err(|error| {
             format!(
                 "{error}; nothing is served from it; restore the file, or move the directory away \
@@ -185,6 +187,7 @@ impl Node {
         })?;
         if found.cut_bytes > 0 {
             log::warn!("cut {} bytes of a torn tail off the log; none was acknowledged", found.cut_bytes);
+            raised.lost_unsynced = true;
         }
         log::info!("read {} log records back", found.records);
         let view = stored_view(storage)?;

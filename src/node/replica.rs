@@ -171,13 +171,13 @@ impl Node {
             Err(refusal) => return Some(refusal),
         };
         let at = (place.keyspace, place.sector);
-        let mut ticket = crate::engine::Ticket::default();
-        for (key, object) in entries {
-            ticket = ticket.max(self.engine.merge(at, key, object, settings.durability).ticket);
-        }
         // A moved copy is synced whatever the keyspace's own durability: the old one will be given up.
         let durability =
             if settings.durability == Durability::Memory { Durability::Memory } else { Durability::Sync };
+        let mut ticket = crate::engine::Ticket::default();
+        for (key, object) in entries {
+            ticket = ticket.max(self.engine.merge(at, key, object, durability).ticket);
+        }
         self.hold_reply(to, ticket, durability, PeerReply::Stored { standing: Standing::Highest })
     }
 }
@@ -187,7 +187,8 @@ impl Node {
 fn standing_of(held: &Object, object: &Object, dot: Dot) -> Standing {
     let unknown = held.siblings().iter().filter(|sibling| !object.context().covers(sibling.dot));
     match unknown.map(|sibling| sibling.stamp).max() {
-        Some(stamp) if held.has(dot) && stamp > object.highest_stamp() => Standing::Below(stamp),
+        // An equal stamp wins too, if its actor is higher.
+        Some(stamp) if held.has(dot) && stamp >= object.highest_stamp() => Standing::Below(stamp),
         Some(_) | None => Standing::Highest,
     }
 }

@@ -109,8 +109,9 @@ impl Node {
     /// Sends as many chunks as may be out at once. Sectors with nothing to send are done at once.
     pub(super) fn stream(&mut self, now: Now, out: &mut Vec<Output>) {
         let sectors: Vec<SectorId> = self.transfers.streams.keys().copied().collect();
+        let mut sending = self.transfers.sending();
         for sector in sectors {
-            if self.transfers.sending() >= TRANSFERS_AT_ONCE {
+            if sending >= TRANSFERS_AT_ONCE {
                 return;
             }
             let Some(stream) = self.transfers.streams.get_mut(&sector) else { continue };
@@ -130,6 +131,7 @@ impl Node {
                     out.push(Output::Peer { to, lane: Lane::Bulk, request: id.into(), message });
                     let chunk = Chunk { sector, conf_epoch, to, from, next, retry_at };
                     self.set_phase(sector, Phase::Sending);
+                    sending += 1;
                     self.put_row_back(id, Row::Chunk(chunk));
                 }
                 Some(_) => {}

@@ -1,0 +1,261 @@
+//! One node among peers that are played by hand: interleavings too narrow to be met by chance.
+
+use super::io::{Input, Lane, Output};
+use super::{Node, Options};
+use crate::engine::{DiskEvent, LogWriter};
+use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::machine::Machine;
+use crate::mutant::Planted;
+use crate::ring::{Member, MemberState, Slot, Table};
+use crate::sim::SimDisk;
+use crate::types::{
+    Actor, ClientId, ClusterId, ConnId, DiskUuid, Dot, Epoch, Incarnation, Instant, Key, NodeId, Now, OpId,
+    RequestId, Stamp, WallMs,
+};
+use crate::version::{Content, Context, Object, Replaces, Sibling, VersionVector};
+use crate::wire::client::{
+    ClientReply, ClientRequest, DataReply, DataRequest, DataResult, Reason, Terms, Write,
+};
+use crate::wire::encode_table;
+use crate::wire::manager::ManagerToNode;
+use crate::wire::peer::{PeerReply, PeerRequest, Standing, Worth};
+use bytes::Bytes;
+
+const CLUSTER: ClusterId = ClusterId(7);
+const CLIENT: ConnId = ConnId(1);
+
+/// Node 1, and everything it asked for that was not looked at yet.
+struct Stage {
+    node: Node,
+    disk: SimDisk,
+    writer: LogWriter,
+    now_us: u64,
+    out: Vec<Output>,
+}
+
+impl Stage {
+    /// Node 1 with this table, linked to every other member.
+    fn with(table: &Table) -> Self {
+        let mut disk = SimDisk::default();
+        let options = Options {
+            addr: "node1".to_owned(),
+            zone: String::new(),
+            weight: 100,
+            key_bytes_max: KEY_BYTES_MAX,
+            value_bytes_max: VALUE_BYTES_MAX,
+            fresh_uuid: DiskUuid(1),
+            boot_id: 1,
+            planted: Planted::NONE,
+        };
+        let node = Node::open(&mut disk, options).unwrap();
+        let mut stage = Self { node, disk, writer: LogWriter::default(), now_us: 1_000_000, out: Vec::new() };
+        let joined = ManagerToNode::Joined { node: NodeId(1), cluster_id: CLUSTER };
+        stage.tell(Input::Manager(joined));
+        stage.adopt(table);
+        for peer in table.members.keys().copied().filter(|&peer| peer != NodeId(1)) {
+            stage.tell(Input::LinkUp { peer, lane: Lane::Foreground });
+        }
+        stage.sync();
+        stage.out.clear();
+        stage
+    }
+
+    fn tell(&mut self, input: Input) {
+        let now = Now { mono: Instant(self.now_us), wall: WallMs(1_000) };
+        self.node.handle(now, input, &mut self.out);
+    }
+
+    fn adopt(&mut self, table: &Table) {
+        self.tell(Input::Manager(ManagerToNode::Table(encode_table(table))));
+    }
+
+    /// The turn ends, and the disk does all that it was asked for.
+    fn sync(&mut self) {
+        self.tell(Input::TurnEnd);
+        let (disk, rest) =
+            std::mem::take(&mut self.out).into_iter().partition(|output| matches!(output, Output::Disk(_)));
+        self.out = rest;
+        for output in disk {
+            if let Output::Disk(request) = output {
+                self.writer.write(&mut self.disk, &request).unwrap();
+            }
+        }
+        self.writer.sync(&mut self.disk).unwrap();
+        let synced = self.writer.synced();
+        self.tell(Input::Disk(DiskEvent::Synced(synced)));
+    }
+
+    fn ask(&mut self, request: DataRequest) {
+        let worth = Worth { ttl_ms: 2000, sent_us: self.now_us };
+        let message = ClientRequest::Data { worth, request };
+        self.tell(Input::Client { conn: CLIENT, request: RequestId(9), message });
+    }
+
+    fn answer(&mut self, from: u32, request: RequestId, message: PeerReply) {
+        self.tell(Input::PeerReply { from: NodeId(from), request, message });
+    }
+
+    /// What node 1 asked this peer since this was last called for it, probes left out.
+    fn asked(&mut self, peer: u32) -> Vec<(RequestId, PeerRequest)> {
+        let mut asked = Vec::new();
+        self.out.retain(|output| match output {
+            Output::Peer { to, request, message, .. } if *to == NodeId(peer) => {
+                if !matches!(message, PeerRequest::Probe { .. }) {
+                    asked.push((*request, message.clone()));
+                }
+                false
+            }
+            _ => true,
+        });
+        asked
+    }
+
+    /// What the client was told, if it was.
+    fn told(&mut self) -> Option<DataResult> {
+        let at = self.out.iter().position(|output| matches!(output, Output::Reply { .. }))?;
+        match self.out.remove(at) {
+            Output::Reply { message: ClientReply::Data(DataReply { result, .. }), .. } => Some(result),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// One sector of these slots, at this epoch, of four members.
+fn table(epoch: u64, slots: Vec<Slot>) -> Table {
+    let mut table = Table::new(CLUSTER, 3, 1);
+    table.epoch = Epoch(epoch);
+    for id in 1..=4u32 {
+        let member = Member {
+            addr: format!("node{id}"),
+            disk_uuid: DiskUuid(u128::from(id)),
+            zone: String::new(),
+            weight: 100,
+            state: MemberState::Normal,
+        };
+        table.members.insert(NodeId(id), member);
+    }
+    table.next_node = NodeId(5);
+    table.sectors[0].conf_epoch = Epoch(epoch);
+    table.sectors[0].slots = slots;
+    table
+}
+
+fn settled(nodes: &[u32]) -> Vec<Slot> {
+    nodes.iter().map(|&node| Slot::Settled(NodeId(node))).collect()
+}
+
+fn terms() -> Terms {
+    Terms { keyspace: String::new(), key: Key::from_static(b"k"), quorum: 0, direct: false, trace: false }
+}
+
+fn put(client: u128, context: Option<Context>, value: &'static str) -> DataRequest {
+    let write = Write {
+        op: OpId { client: ClientId(client), seq: 1 },
+        attempt: 0,
+        stamp: Stamp::at(WallMs(900)),
+        context,
+        content: Content::Value(Bytes::from_static(value.as_bytes())),
+    };
+    DataRequest::Put { terms: terms(), write }
+}
+
+fn object_of(node: u32, stamp: Stamp) -> Object {
+    let actor = Actor { node: NodeId(node), incarnation: Incarnation(1) };
+    let content = Content::Value(Bytes::from_static(b"theirs"));
+    let mut object = Object::default();
+    let sibling = Sibling { dot: Dot { actor, seq: 1 }, stamp, expiry: None, content };
+    object.put(Replaces::All, &VersionVector::default(), sibling);
+    object
+}
+
+#[test]
+fn what_a_node_said_while_it_was_being_filled_is_asked_again_once_it_owns_alone() {
+    let mut moving = settled(&[1, 2]);
+    moving.push(Slot::Moving { old: NodeId(3), new: NodeId(4) });
+    let mut stage = Stage::with(&table(1, moving));
+    // Nodes 2 and 3 hold an acknowledged write; node 4 is still empty. Node 2 is slow to answer.
+    stage.ask(DataRequest::Get { terms: terms() });
+    stage.now_us += 40_000;
+    stage.tell(Input::Tick);
+    let early = stage.asked(4);
+    assert!(!early.is_empty(), "the moving slot was not asked: {:?}", stage.out);
+    stage.answer(4, early[0].0, PeerReply::Absent { vouched: true });
+    assert_eq!(stage.told(), None);
+    // Everything has arrived at node 4, and the slot is its own.
+    stage.adopt(&table(2, settled(&[1, 2, 4])));
+    assert_eq!(stage.told(), None, "an absence from before everything had arrived was counted");
+    // Nor does a late copy of that answer count.
+    stage.answer(4, early[0].0, PeerReply::Absent { vouched: true });
+    assert_eq!(stage.told(), None);
+    let again = stage.asked(4);
+    assert_eq!(again.len(), 1, "it was not asked again");
+    stage.answer(4, again[0].0, PeerReply::Held(object_of(3, Stamp::at(WallMs(900)))));
+    assert!(matches!(stage.told(), Some(DataResult::Found { .. })));
+}
+
+#[test]
+fn a_write_that_may_have_been_applied_is_never_told_as_failed_by_a_forwarder_that_became_an_owner() {
+    let mut stage = Stage::with(&table(1, settled(&[2, 3, 4])));
+    stage.ask(put(5, None, "mine"));
+    assert_eq!(stage.asked(2).len(), 1);
+    // Node 2 may have applied it; nobody else can be asked just now.
+    for peer in [3, 4, 2] {
+        stage.tell(Input::LinkDown { peer: NodeId(peer), lane: Lane::Foreground });
+    }
+    stage.adopt(&table(2, settled(&[1, 3, 4])));
+    stage.tell(Input::Stop);
+    for _ in 0..40 {
+        stage.now_us += 100_000;
+        stage.tell(Input::Tick);
+    }
+    assert_eq!(stage.told(), Some(DataResult::Refused(Reason::Unconfirmed)));
+}
+
+#[test]
+fn a_later_write_beats_one_of_equal_stamp_by_a_higher_actor() {
+    let stamp = Stamp::at(WallMs(900));
+    let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
+    // Node 3's write was acknowledged before node 2's began, in the same millisecond.
+    let place = crate::wire::peer::Place {
+        keyspace: crate::types::KeyspaceId(0),
+        sector: crate::types::SectorId(0),
+        conf_epoch: Epoch(1),
+    };
+    let worth = Worth { ttl_ms: 2000, sent_us: stage.now_us };
+    for (from, object) in [(3u32, object_of(3, stamp)), (2, object_of(2, stamp))] {
+        let dot = object.siblings()[0].dot;
+        let write = Some((OpId { client: ClientId(u128::from(from)), seq: 1 }, dot));
+        let message =
+            PeerRequest::Store { worth, place, key: Key::from_static(b"k"), object: object.clone(), write };
+        stage.tell(Input::Peer { conn: ConnId(50), from: NodeId(from), request: RequestId(3), message });
+        stage.sync();
+    }
+    let standings: Vec<_> = stage
+        .out
+        .iter()
+        .filter_map(|output| match output {
+            Output::PeerReply { message: PeerReply::Stored { standing }, .. } => Some(*standing),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(standings, [Standing::Highest, Standing::Below(stamp)]);
+}
+
+#[test]
+fn a_write_raised_above_an_older_one_does_not_come_back_over_what_replaced_it() {
+    let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
+    let place = (crate::types::KeyspaceId(0), crate::types::SectorId(0));
+    stage.ask(put(5, None, "first"));
+    let sent = stage.asked(2);
+    // Somebody reads it before it is acknowledged, and replaces what was read.
+    let seen = stage.node.engine().object(place, b"k").unwrap().client_context();
+    stage.ask(put(6, Some(seen), "second"));
+    // An owner holds an older, higher write: the first is written once more, above that.
+    let standing = Standing::Below(Stamp::at(WallMs(950)));
+    stage.answer(2, sent[0].0, PeerReply::Stored { standing });
+    stage.sync();
+    let held = stage.node.engine().object(place, b"k").unwrap();
+    let winner = held.winner().unwrap();
+    assert!(winner.stamp > Stamp::at(WallMs(950)), "it was not raised: {held:?}");
+    assert_eq!(winner.content, Content::Value(Bytes::from_static(b"second")));
+}
