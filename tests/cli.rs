@@ -293,3 +293,14 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     assert_eq!(said.lines().filter(|line| *line == "1").count(), 2, "{said}");
     assert!(said.contains("node 2 is there again"), "{said}");
 }
+
+#[test]
+fn an_argument_that_is_no_text_is_refused_and_not_replaced() {
+    use std::os::unix::ffi::OsStrExt;
+    let key = std::ffi::OsStr::from_bytes(b"c\xff");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_gtstore")).args(["put".as_ref(), key, "one".as_ref()]).output();
+    let output = output.unwrap();
+    assert_eq!(code(&output), 2);
+    assert!(text(&output.stderr).contains("not UTF-8"), "{}", text(&output.stderr));
+}
