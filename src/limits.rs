@@ -55,10 +55,12 @@ pub const MANAGER_BODY_BYTES_MAX: usize = 8 << 20;
 /// Requests a node works on at once, its own coordination and forwarding together. At 1 ms each
 /// this is a million requests a second; beyond it, answering `Overloaded` at once serves better.
 pub const PENDING_ROWS_MAX: usize = 16384;
-/// Bytes of keys and values that pending rows may hold at once.
+/// Bytes of keys and values that forwarded requests may hold at once. (What is coordinated here is
+/// in the engine already, and is not counted.)
 pub const PENDING_BYTES_MAX: usize = 256 << 20;
 /// Outcomes of finished writes that a node remembers, so that a repeated request gets its first
-/// answer. At 10,000 writes a second: over 6 seconds, longer than any request lives.
+/// answer. At 10,000 writes a second: over 6 seconds, three times the usual life of a request. One
+/// that is repeated later than that merges as concurrent: at worst a sibling, never an overwrite.
 pub const REPLY_TABLE_MAX: usize = 65536;
 
 /// Connections a process accepts. Each costs a descriptor and a buffer.
