@@ -149,7 +149,7 @@ impl Engine {
         let bytes = std::mem::take(&mut self.batch).into_bytes();
         let position = std::mem::replace(&mut self.batch_position, self.next_position);
         let sync = std::mem::take(&mut self.batch_sync);
-        Some(DiskRequest::Append { ticket: self.ticket(), position, bytes, sync })
+        Some(DiskRequest::Append { ticket: self.ticket(), segment: 0, position, bytes, sync })
     }
 
     /// A request to replace a small file whole, in order with the log.

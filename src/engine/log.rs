@@ -36,7 +36,7 @@ impl LogWriter {
     /// Whatever the disk says. The process must stop: nothing later may be acknowledged.
     pub fn write(&mut self, storage: &mut impl Storage, request: &DiskRequest) -> io::Result<()> {
         match request {
-            DiskRequest::Append { ticket, position, bytes, sync } => {
+            DiskRequest::Append { ticket, segment: _, position, bytes, sync } => {
                 self.append(storage, *position, bytes)?;
                 self.written = *ticket;
                 if *sync {
@@ -47,6 +47,14 @@ impl LogWriter {
                 replace(storage, *file, bytes)?;
                 self.written = *ticket;
                 self.awaited = *ticket;
+            }
+            DiskRequest::Remove { ticket, files } => {
+                self.sync(storage)?;
+                for file in files {
+                    storage.remove(*file)?;
+                }
+                storage.sync_directory()?;
+                self.written = *ticket;
             }
         }
         Ok(())
@@ -165,10 +173,14 @@ pub fn recover(
     for file in storage.list()? {
         match file {
             FileName::Segment(start) => starts.push(start),
-            FileName::SegmentDraft(_) | FileName::IdentityDraft | FileName::TableDraft => {
+            FileName::SegmentDraft(_)
+            | FileName::SegmentIndexDraft(_)
+            | FileName::ManifestDraft
+            | FileName::IdentityDraft
+            | FileName::TableDraft => {
                 storage.remove(file)?;
             }
-            FileName::Identity | FileName::Table => {}
+            FileName::SegmentIndex(_) | FileName::Manifest | FileName::Identity | FileName::Table => {}
         }
     }
     starts.sort_unstable();

@@ -9,11 +9,13 @@
 
 mod index;
 mod log;
+mod outline;
 mod record;
 mod storage;
 
 pub use index::{Engine, Merged};
 pub use log::{LogWriter, Recovered, RecoveryError, recover};
+pub use outline::{CacheSlot, Kind, Location, Outline, Stored};
 pub use storage::{FileName, Storage, replace};
 
 use bytes::Bytes;
@@ -22,13 +24,20 @@ use bytes::Bytes;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct Ticket(pub u64);
 
-/// What the log thread is asked to do.
+/// The number of a read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct ReadId(pub u64);
+
+/// What the disk is asked to write. Carried out in order, by one thread.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DiskRequest {
     /// Append these records to the log.
     Append {
         /// The batch's number.
         ticket: Ticket,
+        /// The segment they go to, by the log position at which it begins. When it is another
+        /// than that of the append before, the earlier one is sealed: synced, never written again.
+        segment: u64,
         /// Log position of the first byte.
         position: u64,
         /// Whole records.
@@ -45,13 +54,71 @@ pub enum DiskRequest {
         /// Its new content.
         bytes: Bytes,
     },
+    /// Remove files that nothing needs any more, once all before is synced.
+    Remove {
+        /// The request's number.
+        ticket: Ticket,
+        /// Which files; one that is not there is no error.
+        files: Vec<FileName>,
+    },
 }
 
-/// What the log thread has done. Events come in ticket order.
+/// What the disk has written. Events come in ticket order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskEvent {
     /// Everything up to and including this ticket is written: it survives the process.
     Written(Ticket),
     /// Everything up to and including this ticket is synced: it survives the machine.
     Synced(Ticket),
+}
+
+/// What is to be read from the disk. Carried out in any order, beside the writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadRequest {
+    /// Bytes that a request waits for.
+    Value(Stretch),
+    /// Bytes for work in the background: compaction, scrubbing.
+    Scan(Stretch),
+    /// Write the index file of a sealed segment, from what the segment holds.
+    Index {
+        /// The request's number.
+        id: ReadId,
+        /// The segment.
+        segment: u64,
+        /// The log position at which it ends.
+        end: u64,
+    },
+}
+
+/// Some bytes of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stretch {
+    /// The read's number.
+    pub id: ReadId,
+    /// The segment.
+    pub segment: u64,
+    /// The first byte, by its log position.
+    pub position: u64,
+    /// How many.
+    pub length: u32,
+}
+
+/// What came of a [`ReadRequest`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReadDone {
+    /// The read's number.
+    pub id: ReadId,
+    /// The bytes: fewer than asked for where the segment ends, none for an index file.
+    pub result: Result<Bytes, ReadFault>,
+}
+
+/// Why something could not be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadFault {
+    /// The disk gave an error.
+    Failed,
+    /// The file is not there.
+    Missing,
+    /// What is there is not what was written.
+    Damaged,
 }

@@ -10,6 +10,14 @@ pub enum FileName {
     Segment(u64),
     /// A segment being rewritten by recovery.
     SegmentDraft(u64),
+    /// What the index needs of a sealed segment, without its values.
+    SegmentIndex(u64),
+    /// An index file being written.
+    SegmentIndexDraft(u64),
+    /// Which segments there are.
+    Manifest,
+    /// A small file about to replace [`Manifest`](Self::Manifest).
+    ManifestDraft,
     /// Who this directory is: cluster, node, disk, incarnation.
     Identity,
     /// The latest table.
@@ -46,6 +54,19 @@ pub trait Storage {
     /// Whatever the disk says.
     fn read(&mut self, file: FileName) -> io::Result<Option<Bytes>>;
 
+    /// A stretch of a file: exactly `length` bytes, fewer only where the file ends; `None` if it
+    /// does not exist.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn read_at(&mut self, file: FileName, offset: u64, length: usize) -> io::Result<Option<Bytes>>;
+
+    /// Cuts a file to `length` bytes, as after an append that did not fit.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn truncate(&mut self, file: FileName, length: u64) -> io::Result<()>;
+
     /// Every file of the directory that has a [`FileName`], in order.
     ///
     /// # Errors
@@ -72,6 +93,10 @@ impl FileName {
         match self {
             FileName::Segment(position) => format!("log-{position:016x}"),
             FileName::SegmentDraft(position) => format!("log-{position:016x}.draft"),
+            FileName::SegmentIndex(position) => format!("index-{position:016x}"),
+            FileName::SegmentIndexDraft(position) => format!("index-{position:016x}.draft"),
+            FileName::Manifest => "manifest".to_owned(),
+            FileName::ManifestDraft => "manifest.draft".to_owned(),
             FileName::Identity => "identity".to_owned(),
             FileName::Table => "table".to_owned(),
             FileName::IdentityDraft => "identity.draft".to_owned(),
@@ -82,24 +107,21 @@ impl FileName {
     /// The file of this name, if it is one of ours.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
-        match text {
-            "identity" => Some(FileName::Identity),
-            "table" => Some(FileName::Table),
-            "identity.draft" => Some(FileName::IdentityDraft),
-            "table.draft" => Some(FileName::TableDraft),
-            other => {
-                let (digits, draft) = match other.strip_prefix("log-")?.strip_suffix(".draft") {
-                    Some(digits) => (digits, true),
-                    None => (other.strip_prefix("log-")?, false),
-                };
-                let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-                if digits.len() != 16 || !digits.bytes().all(is_hex) {
-                    return None;
-                }
-                let position = u64::from_str_radix(digits, 16).ok()?;
-                Some(if draft { FileName::SegmentDraft(position) } else { FileName::Segment(position) })
-            }
-        }
+        let (stem, draft) = match text.strip_suffix(".draft") {
+            Some(stem) => (stem, true),
+            None => (text, false),
+        };
+        let file = match stem {
+            "identity" => FileName::Identity,
+            "table" => FileName::Table,
+            "manifest" => FileName::Manifest,
+            other => match other.split_once('-')? {
+                ("log", digits) => FileName::Segment(position(digits)?),
+                ("index", digits) => FileName::SegmentIndex(position(digits)?),
+                _ => return None,
+            },
+        };
+        Some(if draft { file.draft() } else { file })
     }
 
     /// The draft that becomes this file, for the files that are replaced whole.
@@ -109,10 +131,21 @@ impl FileName {
             FileName::Segment(position) | FileName::SegmentDraft(position) => {
                 FileName::SegmentDraft(position)
             }
+            FileName::SegmentIndex(position) | FileName::SegmentIndexDraft(position) => {
+                FileName::SegmentIndexDraft(position)
+            }
+            FileName::Manifest | FileName::ManifestDraft => FileName::ManifestDraft,
             FileName::Identity | FileName::IdentityDraft => FileName::IdentityDraft,
             FileName::Table | FileName::TableDraft => FileName::TableDraft,
         }
     }
+}
+
+/// Sixteen lower-case hexadecimal digits, and nothing else.
+fn position(digits: &str) -> Option<u64> {
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let whole = digits.len() == 16 && digits.bytes().all(is_hex);
+    whole.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
 /// Writes a file whole, so that a crash leaves the old content or the new, never part of either.
@@ -138,6 +171,10 @@ mod tests {
             FileName::Segment(0),
             FileName::Segment(u64::MAX),
             FileName::SegmentDraft(77),
+            FileName::SegmentIndex(77),
+            FileName::SegmentIndexDraft(77),
+            FileName::Manifest,
+            FileName::ManifestDraft,
             FileName::Identity,
             FileName::Table,
             FileName::IdentityDraft,

@@ -7,7 +7,7 @@ use crate::engine::{FileName, Storage};
 use bytes::Bytes;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 const LOCK_FILE: &str = "lock";
@@ -100,6 +100,30 @@ impl Storage for Files {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn read_at(&mut self, file: FileName, offset: u64, length: usize) -> io::Result<Option<Bytes>> {
+        let open = match File::open(self.path_of(file)) {
+            Ok(open) => open,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        while filled < length {
+            match open.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(Some(bytes.into()))
+    }
+
+    fn truncate(&mut self, file: FileName, length: u64) -> io::Result<()> {
+        self.handle(file)?.set_len(length)
     }
 
     fn list(&mut self) -> io::Result<Vec<FileName>> {

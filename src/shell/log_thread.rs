@@ -211,6 +211,12 @@ mod tests {
         fn read(&mut self, _file: FileName) -> io::Result<Option<Bytes>> {
             Ok(None)
         }
+        fn read_at(&mut self, _: FileName, _: u64, _: usize) -> io::Result<Option<Bytes>> {
+            Ok(None)
+        }
+        fn truncate(&mut self, _: FileName, _: u64) -> io::Result<()> {
+            self.note("truncate")
+        }
         fn list(&mut self) -> io::Result<Vec<FileName>> {
             Ok(Vec::new())
         }
@@ -224,7 +230,7 @@ mod tests {
 
     fn append(ticket: u64, sync: bool) -> DiskRequest {
         let bytes = Bytes::from_static(b"record");
-        DiskRequest::Append { ticket: Ticket(ticket), position: 6 * (ticket - 1), bytes, sync }
+        DiskRequest::Append { ticket: Ticket(ticket), segment: 0, position: 6 * (ticket - 1), bytes, sync }
     }
 
     /// Waits in the poll, as the loop does, until the condition holds for the events so far.

@@ -79,6 +79,23 @@ impl Storage for SimDisk {
         Ok(Some(Bytes::copy_from_slice(&self.inode(file)?.bytes)))
     }
 
+    fn read_at(&mut self, file: FileName, offset: u64, length: usize) -> io::Result<Option<Bytes>> {
+        if !self.directory.contains_key(&file) {
+            return Ok(None);
+        }
+        let bytes = &self.inode(file)?.bytes;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+        let to = from.saturating_add(length).min(bytes.len());
+        Ok(Some(Bytes::copy_from_slice(&bytes[from..to])))
+    }
+
+    fn truncate(&mut self, file: FileName, length: u64) -> io::Result<()> {
+        let inode = self.inode(file)?;
+        inode.bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        inode.synced = inode.synced.min(inode.bytes.len());
+        Ok(())
+    }
+
     fn list(&mut self) -> io::Result<Vec<FileName>> {
         Ok(self.directory.keys().copied().collect())
     }

@@ -1,4 +1,8 @@
 //! A key's object: siblings under one context, and the three things done to it: put, merge, read.
+//!
+//! What a sibling carries is a parameter. Requests and messages carry [`Content`], the values
+//! themselves; the engine's index carries where each of them is stored. Merging never looks at
+//! it, which is why a merge never waits for a disk.
 
 use super::vector::{Context, VersionVector};
 use crate::types::{Actor, Dot, Stamp, WallMs};
@@ -17,7 +21,7 @@ pub enum Content {
 
 /// One write that no other known write replaces.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Sibling {
+pub struct Sibling<C = Content> {
     /// The write's name.
     pub dot: Dot,
     /// Breaks ties with concurrent siblings.
@@ -25,7 +29,7 @@ pub struct Sibling {
     /// When the value ceases to be visible, if ever.
     pub expiry: Option<WallMs>,
     /// The value or tombstone.
-    pub content: Content,
+    pub content: C,
 }
 
 /// What a new write replaces among the siblings its coordinator holds.
@@ -38,11 +42,17 @@ pub enum Replaces<'a> {
 }
 
 /// All that one copy of a key knows. "Nothing stored" is not an object: absence is no version.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Object {
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Object<C = Content> {
     context: VersionVector,
     /// Sorted by dot.
-    siblings: Vec<Sibling>,
+    siblings: Vec<Sibling<C>>,
+}
+
+impl<C> Default for Object<C> {
+    fn default() -> Self {
+        Self { context: VersionVector::default(), siblings: Vec::new() }
+    }
 }
 
 impl Sibling {
@@ -60,18 +70,20 @@ impl Sibling {
     pub fn is_live(&self, now: WallMs) -> bool {
         matches!(self.content, Content::Value(_)) && self.expiry.is_none_or(|at| now < at)
     }
+}
 
+impl<C> Sibling<C> {
     /// The order of last-writer-wins: highest stamp, then actor.
     fn rank(&self) -> (Stamp, Actor, u64) {
         (self.stamp, self.dot.actor, self.dot.seq)
     }
 }
 
-impl Object {
+impl<C: Clone> Object<C> {
     /// From parts as decoded: siblings are sorted, duplicates of a dot dropped, and the context
     /// is made to cover every sibling, so that no input can build an impossible object.
     #[must_use]
-    pub fn from_parts(mut context: VersionVector, mut siblings: Vec<Sibling>) -> Self {
+    pub fn from_parts(mut context: VersionVector, mut siblings: Vec<Sibling<C>>) -> Self {
         siblings.sort_by_key(|sibling| sibling.dot);
         siblings.dedup_by_key(|sibling| sibling.dot);
         for sibling in &siblings {
@@ -81,7 +93,7 @@ impl Object {
     }
 
     /// Adds a new write. `seen` joins the context whatever is replaced: the writer knew of it.
-    pub fn put(&mut self, replaces: Replaces<'_>, seen: &VersionVector, sibling: Sibling) {
+    pub fn put(&mut self, replaces: Replaces<'_>, seen: &VersionVector, sibling: Sibling<C>) {
         match replaces {
             Replaces::All => self.siblings.clear(),
             Replaces::Seen(vector) => self.siblings.retain(|held| !vector.covers(held.dot)),
@@ -126,13 +138,13 @@ impl Object {
 
     /// The siblings, in dot order.
     #[must_use]
-    pub fn siblings(&self) -> &[Sibling] {
+    pub fn siblings(&self) -> &[Sibling<C>] {
         &self.siblings
     }
 
     /// The sibling that last-writer-wins names: highest stamp, then actor.
     #[must_use]
-    pub fn winner(&self) -> Option<&Sibling> {
+    pub fn winner(&self) -> Option<&Sibling<C>> {
         self.siblings.iter().max_by_key(|sibling| sibling.rank())
     }
 
@@ -158,7 +170,7 @@ impl Object {
     #[must_use]
     pub fn context_after_put(&self, seen: Option<&Context>, dot: Dot, stamp: Stamp) -> Context {
         let mut context = seen.cloned().unwrap_or_default();
-        let unseen = |held: &Sibling| {
+        let unseen = |held: &Sibling<C>| {
             held.dot.actor == dot.actor && held.dot.seq < dot.seq && !context.vector.covers(held.dot)
         };
         if self.siblings.iter().any(unseen) {
@@ -167,12 +179,6 @@ impl Object {
             context.add(dot, stamp);
         }
         context
-    }
-
-    /// Bytes of all values held.
-    #[must_use]
-    pub fn value_bytes(&self) -> usize {
-        self.siblings.iter().map(Sibling::value_bytes).sum()
     }
 
     /// A hash that is equal exactly when (but for a 2^-64 chance) key, context and dots are.
@@ -202,6 +208,28 @@ impl Object {
             hasher.write_dot(Dot { actor, seq });
         }
         hasher.finish()
+    }
+
+    /// The same object with other contents, sibling by sibling.
+    #[must_use]
+    pub fn map<D>(&self, content: impl FnMut(&Sibling<C>) -> D) -> Object<D> {
+        let contents: Vec<D> = self.siblings.iter().map(content).collect();
+        let pairs = self.siblings.iter().zip(contents);
+        let siblings = pairs.map(|(sibling, content)| Sibling {
+            dot: sibling.dot,
+            stamp: sibling.stamp,
+            expiry: sibling.expiry,
+            content,
+        });
+        Object { context: self.context.clone(), siblings: siblings.collect() }
+    }
+}
+
+impl Object {
+    /// Bytes of all values held.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        self.siblings.iter().map(Sibling::value_bytes).sum()
     }
 
     /// Copies values into allocations of their own, of the siblings that `wanted` names.

@@ -1,0 +1,42 @@
+//! What the index knows of an object: everything but the values, and where those are.
+
+use crate::version::Object;
+
+/// An object whose siblings carry, instead of values, where they are stored.
+pub type Outline = Object<Stored>;
+
+/// What the index knows of a sibling's content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stored {
+    /// Value or tombstone.
+    pub kind: Kind,
+    /// The log record that carries it; `None` in a keyspace that lives in memory alone.
+    pub location: Option<Location>,
+    /// Where its value is in memory, if it is.
+    pub slot: Option<CacheSlot>,
+    /// The value on disk turned out to be unreadable: it is not served, and a copy from a peer
+    /// takes its place.
+    pub damaged: bool,
+}
+
+/// What a sibling is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A value of so many bytes.
+    Value(u32),
+    /// The key was deleted.
+    Tombstone,
+}
+
+/// A record of the log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Location {
+    /// Log position of its first byte.
+    pub position: u64,
+    /// Its whole length, header included.
+    pub bytes: u32,
+}
+
+/// A value's place in the cache: chunk in the high 24 bits of 48, byte offset in the low 24.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct CacheSlot(pub u64);
