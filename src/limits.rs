@@ -101,6 +101,19 @@ pub const CLOCK_DRAG_MS_MAX: u64 = 500;
 /// from using up the range of stamps.
 pub const STAMP_AHEAD_MS_MAX: u64 = 86_400_000;
 
+/// Size of the log, in percent of what is needed of it, above which garbage is collected. With the
+/// segments that are being written and rewritten it then stays below twice that.
+pub const SPACE_PERCENT_MAX: u64 = 170;
+/// Bytes read at once for compaction and scrubbing: about a thousand small records, whose handling
+/// takes a millisecond of the loop.
+pub const SCAN_BYTES: u32 = 128 << 10;
+/// Chunks of cached values that one turn may give up.
+pub const CACHE_CHUNKS_PER_TURN: usize = 4;
+/// Least time between two rounds of the scrub, in milliseconds: a day.
+pub const SCRUB_EVERY_MS: u64 = 86_400_000;
+/// Keys looked at in one turn when it must be found out what lay in a damaged stretch.
+pub const SWEEP_KEYS_PER_TURN: usize = 500;
+
 /// A segment of the commit log is sealed at this many bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 /// Largest body of a log record.

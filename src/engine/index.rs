@@ -1,215 +1,272 @@
-//! The index: every object of this node, by keyspace and sector and key, and the batch of log
-//! records that the present turn has made.
+//! The index: of every key this node holds, everything but the values, and where those are.
+//!
+//! Owns the [`Arena`] of entries, the [`Shelf`] of each keyspace's sector, and the [`Cache`] of
+//! values, and keeps them true to each other. It knows nothing of the log. Called by the engine.
 
-use super::record::{MergeRecord, Record, write_record};
-use super::{DiskEvent, DiskRequest, FileName, Recovered, RecoveryError, Storage, Ticket, recover};
-use crate::ring::Durability;
-use crate::types::{Key, KeyspaceId, SectorId};
-use crate::version::{Content, Object};
-use crate::wire::codec::Writer;
+use super::arena::{Arena, Handle};
+use super::cache::Cache;
+use super::entry::{self, Actors, Entry};
+use super::outline::{CacheSlot, Kind, Outline};
+use super::shelf::{Shelf, tag_of};
+use super::store::At;
+use crate::types::{Dot, Key, KeyspaceId, SectorId};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::collections::BTreeMap;
 
-/// What a merge came to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Merged {
-    /// The disk request that makes the key's present object durable.
-    pub ticket: Ticket,
-    /// Whether anything was new.
-    pub changed: bool,
-}
-
-/// The keys of one keyspace in one sector, in order.
-type Shelf = BTreeMap<Key, Object>;
-
-/// All objects of a node and the log records not yet handed to the disk.
-#[derive(Debug, Default)]
-pub struct Engine {
-    shelves: BTreeMap<(KeyspaceId, SectorId), Shelf>,
+/// The index of a node.
+#[derive(Debug)]
+pub(super) struct Index {
+    /// By keyspace, then sector.
+    shelves: BTreeMap<KeyspaceId, Vec<Shelf>>,
+    arena: Arena,
+    actors: Actors,
+    cache: Cache,
+    /// An entry being packed.
+    packed: Vec<u8>,
     keys: u64,
     bytes: u64,
-    /// Records of this turn.
-    batch: Writer,
-    /// Whether something in the batch waits to be synced.
-    batch_sync: bool,
-    /// Log position of the batch's first byte, and of the next record.
-    batch_position: u64,
-    next_position: u64,
-    /// The number of the next disk request.
-    next_ticket: Ticket,
-    /// Requests given out and not yet reported synced, with the log position after each.
-    unsynced: VecDeque<(Ticket, u64)>,
-    /// Log position up to which everything is known to be synced.
-    watermark: u64,
-    written: Ticket,
-    synced: Ticket,
+    /// Shelves that were given up and not yet taken apart.
+    dropped: Vec<Shelf>,
 }
 
-impl Engine {
-    /// Reads a data directory's log back into memory.
-    ///
-    /// # Errors
-    /// The log is damaged where it was once durable.
-    pub fn open(storage: &mut impl Storage) -> Result<(Self, Recovered), RecoveryError> {
-        let mut engine = Self { next_ticket: Ticket(1), ..Self::default() };
-        let found = recover(storage, |record| engine.replay(&record))?;
-        engine.next_position = found.next_position;
-        engine.batch_position = found.next_position;
-        engine.watermark = found.next_position;
-        Ok((engine, found))
-    }
-
-    fn replay(&mut self, record: &MergeRecord) {
-        let place = (record.keyspace, record.sector);
-        let before = self.shelves.get(&place).and_then(|shelf| shelf.get(&record.key));
-        let mut after = record.apply(before);
-        after.detach_if(|_| true);
-        self.install(place, &Key::copy_from_slice(&record.key), after);
-    }
-
-    /// Takes another copy of a key's object into ours. The one write there is.
-    ///
-    /// Memory changes at once; the write may be acknowledged when the disk has reported the
-    /// ticket. New values are copied out of the buffers they came in.
-    pub fn merge(
-        &mut self,
-        place: (KeyspaceId, SectorId),
-        key: &Key,
-        object: &Object,
-        durability: Durability,
-    ) -> Merged {
-        let before = self.shelves.get(&place).and_then(|shelf| shelf.get(key));
-        let mut after = before.cloned().unwrap_or_default();
-        if !after.merge(object) {
-            return Merged { ticket: self.last_ticket(), changed: false };
+impl Index {
+    /// An empty index that keeps about so many bytes of values in memory.
+    pub(super) fn new(cache_bytes: usize) -> Self {
+        Self {
+            shelves: BTreeMap::new(),
+            arena: Arena::default(),
+            actors: Actors::default(),
+            cache: Cache::new(cache_bytes),
+            packed: Vec::new(),
+            keys: 0,
+            bytes: 0,
+            dropped: Vec::new(),
         }
-        detach_new(&mut after, before);
-        match durability {
-            Durability::Memory => {}
-            Durability::Os | Durability::Sync => {
-                let record = Record::Merge(MergeRecord::between(place, key, before, &after));
-                self.append(&record, durability == Durability::Sync);
+    }
+
+    fn shelf(&self, place: At) -> Option<&Shelf> {
+        self.shelves.get(&place.0)?.get(usize::from(place.1.0))
+    }
+
+    fn handle(&self, place: At, key: &[u8]) -> Option<Handle> {
+        let arena = &self.arena;
+        self.shelf(place)?.find(tag_of(key), |handle| Entry::new(arena.get(handle)).key().cmp(key))
+    }
+
+    /// What is known of a key.
+    pub(super) fn outline(&self, place: At, key: &[u8]) -> Option<Outline> {
+        let handle = self.handle(place, key)?;
+        Some(Entry::new(self.arena.get(handle)).outline(&self.actors))
+    }
+
+    /// A value that is in memory.
+    pub(super) fn value(&mut self, slot: CacheSlot) -> Option<Bytes> {
+        self.cache.get(slot)
+    }
+
+    /// Makes `after` what is known of a key, in the place of `before`. Values of siblings that are
+    /// no longer there leave memory.
+    pub(super) fn install(&mut self, place: At, key: &[u8], before: Option<&Outline>, after: &Outline) {
+        let mut packed = std::mem::take(&mut self.packed);
+        packed.clear();
+        entry::encode(key, after, &mut self.actors, &mut packed);
+        match self.handle(place, key) {
+            Some(old) => self.replace(place, key, old, &packed, before, after),
+            None => {
+                let handle = self.arena.insert(&packed);
+                let arena = &self.arena;
+                let shelf = shelf_mut(&mut self.shelves, place);
+                shelf.insert(tag_of(key), handle, |other| Entry::new(arena.get(other)).key().cmp(key));
             }
         }
-        let key = Key::copy_from_slice(key);
-        self.install(place, &key, after);
-        Merged { ticket: self.last_ticket(), changed: true }
-    }
-
-    fn append(&mut self, record: &Record, sync: bool) {
-        if self.batch.is_empty() {
-            let mark = Record::Batch { watermark: self.watermark };
-            self.next_position += write_record(&mut self.batch, self.next_position, &mark);
-        }
-        self.next_position += write_record(&mut self.batch, self.next_position, record);
-        self.batch_sync |= sync;
-    }
-
-    /// The request that will carry, or carried, the latest record.
-    fn last_ticket(&self) -> Ticket {
-        if self.batch.is_empty() { self.last_request() } else { self.next_ticket }
-    }
-
-    fn install(&mut self, place: (KeyspaceId, SectorId), key: &Key, object: Object) {
-        let (keys, bytes) = weight(key, Some(&object));
-        let old = self.shelves.entry(place).or_default().insert(key.clone(), object);
-        let (old_keys, old_bytes) = weight(key, old.as_ref());
+        self.packed = packed;
+        let ((old_keys, old_bytes), (keys, bytes)) = (weight(key, before), weight(key, Some(after)));
         self.keys = self.keys + keys - old_keys;
         self.bytes = self.bytes + bytes - old_bytes;
     }
 
-    /// What is held of a key.
-    #[must_use]
-    pub fn object(&self, place: (KeyspaceId, SectorId), key: &[u8]) -> Option<&Object> {
-        self.shelves.get(&place)?.get(key)
-    }
-
-    /// The keys of a keyspace's sector after `after`, in order.
-    pub fn walk(
-        &self,
-        place: (KeyspaceId, SectorId),
-        after: Option<&Key>,
-    ) -> impl Iterator<Item = (&Key, &Object)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let shelf = self.shelves.get(&place);
-        shelf.into_iter().flat_map(move |shelf| shelf.range::<Key, _>((from, Bound::Unbounded)))
-    }
-
-    /// Keyspaces and sectors of which something is held, from `from` on, in order.
-    pub fn places(&self, from: (KeyspaceId, SectorId)) -> impl Iterator<Item = (KeyspaceId, SectorId)> {
-        self.shelves.range(from..).map(|(&place, _)| place)
-    }
-
-    /// The turn's records as one disk request, if there are any.
-    pub fn take_batch(&mut self) -> Option<DiskRequest> {
-        if self.batch.is_empty() {
-            return None;
+    fn replace(
+        &mut self,
+        place: At,
+        key: &[u8],
+        old: Handle,
+        packed: &[u8],
+        before: Option<&Outline>,
+        after: &Outline,
+    ) {
+        let handle = self.arena.replace(old, packed);
+        let slots = |outline: &Outline| -> Vec<CacheSlot> {
+            outline.siblings().iter().filter_map(|sibling| sibling.content.slot).collect()
+        };
+        let kept = slots(after);
+        for slot in before.map(slots).unwrap_or_default() {
+            if !kept.contains(&slot) {
+                self.cache.remove(slot);
+            }
         }
-        let bytes = std::mem::take(&mut self.batch).into_bytes();
-        let position = std::mem::replace(&mut self.batch_position, self.next_position);
-        let sync = std::mem::take(&mut self.batch_sync);
-        Some(DiskRequest::Append { ticket: self.ticket(), segment: 0, position, bytes, sync })
-    }
-
-    /// A request to replace a small file whole, in order with the log.
-    ///
-    /// Take the turn's batch first: a ticket covers everything before it.
-    pub fn replace(&mut self, file: FileName, bytes: Bytes) -> DiskRequest {
-        DiskRequest::Replace { ticket: self.ticket(), file, bytes }
-    }
-
-    fn ticket(&mut self) -> Ticket {
-        let ticket = self.next_ticket;
-        self.next_ticket = Ticket(ticket.0 + 1);
-        self.unsynced.push_back((ticket, self.batch_position));
-        ticket
-    }
-
-    /// The number of the request given out last.
-    #[must_use]
-    pub fn last_request(&self) -> Ticket {
-        Ticket(self.next_ticket.0.saturating_sub(1))
-    }
-
-    /// Takes note of how far the disk has got.
-    pub fn on_disk(&mut self, event: DiskEvent) {
-        match event {
-            DiskEvent::Written(ticket) => self.written = self.written.max(ticket),
-            DiskEvent::Synced(ticket) => {
-                self.written = self.written.max(ticket);
-                self.synced = self.synced.max(ticket);
-                while self.unsynced.front().is_some_and(|entry| entry.0 <= ticket) {
-                    self.watermark = self.unsynced.pop_front().map_or(self.watermark, |entry| entry.1);
-                }
+        if handle != old {
+            shelf_mut(&mut self.shelves, place).replace(tag_of(key), old, handle);
+            for slot in kept {
+                self.cache.set_owner(slot, handle);
             }
         }
     }
 
-    /// Whether what this ticket covers may be acknowledged.
-    #[must_use]
-    pub fn is_durable(&self, ticket: Ticket, durability: Durability) -> bool {
-        match durability {
-            Durability::Sync => self.synced >= ticket,
-            Durability::Os => self.written >= ticket,
-            Durability::Memory => true,
+    /// Keeps a value of a key in memory. `position`: where its record ends in the log, or none if
+    /// memory is the only place where it is.
+    pub(super) fn keep_value(&mut self, place: At, key: &[u8], dot: Dot, value: &Bytes, position: Option<u64>) {
+        let Some(handle) = self.handle(place, key) else { return };
+        let slot = self.cache.insert(handle, value, position);
+        let outline = Entry::new(self.arena.get(handle)).outline(&self.actors);
+        let at = outline.siblings().iter().position(|sibling| sibling.dot == dot);
+        if let Some(at) = at {
+            entry::set_slot(self.arena.get_mut(handle), at, Some(slot));
+        } else {
+            self.cache.remove(slot);
+        }
+    }
+
+    /// Gives up cached values while there are more than there may be, `chunks` of them at most.
+    /// What lies in the log beyond `written` cannot be read from there yet, and stays.
+    pub(super) fn evict(&mut self, written: u64, chunks: usize) {
+        let (arena, cache) = (&mut self.arena, &mut self.cache);
+        for _ in 0..chunks {
+            let more = cache.evict(written, &mut |owner, old, new| {
+                let packed = arena.get_mut(owner);
+                let found = Entry::new(packed).slots().find(|entry| entry.1 == Some(old));
+                if let Some((at, _)) = found {
+                    entry::set_slot_at(packed, at, new);
+                }
+            });
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// The keys of a keyspace's sector after `after`, in the shelf's order.
+    pub(super) fn walk(&self, place: At, after: Option<&Key>) -> impl Iterator<Item = (Key, Outline)> {
+        let arena = &self.arena;
+        let from = after.map(|key| tag_of(key));
+        let handles = self.shelf(place).into_iter().flat_map(move |shelf| {
+            shelf.after(from, move |handle| {
+                after.map_or(std::cmp::Ordering::Greater, |key| Entry::new(arena.get(handle)).key().cmp(key))
+            })
+        });
+        handles.map(|handle| {
+            let entry = Entry::new(self.arena.get(handle));
+            (Key::copy_from_slice(entry.key()), entry.outline(&self.actors))
+        })
+    }
+
+    /// Keyspaces and sectors of which something is held, from `from` on, in order.
+    pub(super) fn places(&self, from: At) -> impl Iterator<Item = At> {
+        self.shelves.range(from.0..).flat_map(move |(&keyspace, shelves)| {
+            let first = if keyspace == from.0 { usize::from(from.1.0) } else { 0 };
+            let held = shelves.iter().enumerate().skip(first).filter(|(_, shelf)| !shelf.is_empty());
+            held.filter_map(move |(at, _)| Some((keyspace, SectorId(u16::try_from(at).ok()?))))
+        })
+    }
+
+    /// Shows everything that is held. At start alone: it takes as long as there are keys.
+    pub(super) fn each(&self, mut show: impl FnMut(&Outline)) {
+        for shelf in self.shelves.values().flatten() {
+            for handle in shelf.handles() {
+                show(&Entry::new(self.arena.get(handle)).outline(&self.actors));
+            }
+        }
+    }
+
+    /// Forgets what lies below a log position alone. At start: nothing of it is in memory.
+    pub(super) fn drop_older(&mut self, place: At, below: u64) {
+        let old: Vec<(Key, Outline)> = self
+            .walk(place, None)
+            .filter(|(_, outline)| {
+                let newest = outline.siblings().iter().filter_map(|sibling| sibling.content.location).max();
+                newest.is_none_or(|location| location.position < below)
+            })
+            .collect();
+        for (key, outline) in old {
+            self.remove(place, &key, &outline);
+        }
+    }
+
+    fn remove(&mut self, place: At, key: &[u8], outline: &Outline) {
+        let Some(handle) = self.handle(place, key) else { return };
+        shelf_mut(&mut self.shelves, place).remove(tag_of(key), handle);
+        self.forget(handle, key, outline);
+    }
+
+    fn forget(&mut self, handle: Handle, key: &[u8], outline: &Outline) {
+        for slot in outline.siblings().iter().filter_map(|sibling| sibling.content.slot) {
+            self.cache.remove(slot);
+        }
+        self.arena.remove(handle);
+        let (keys, bytes) = weight(key, Some(outline));
+        self.keys -= keys;
+        self.bytes -= bytes;
+    }
+
+    /// Gives up a keyspace's sector. Its keys are gone at once; their room is freed by
+    /// [`clear_dropped`](Self::clear_dropped).
+    pub(super) fn drop_shelf(&mut self, place: At) {
+        let shelf = std::mem::take(shelf_mut(&mut self.shelves, place));
+        if !shelf.is_empty() {
+            self.dropped.push(shelf);
+        }
+    }
+
+    /// Takes dropped shelves apart, so many keys at most, and shows what each key was.
+    pub(super) fn clear_dropped(&mut self, keys_max: usize, mut show: impl FnMut(&Outline)) {
+        let mut left = keys_max;
+        while left > 0
+            && let Some(mut shelf) = self.dropped.pop()
+        {
+            let mut gone = shelf.take_last(left);
+            left -= gone.len();
+            for handle in gone.drain(..) {
+                let entry = Entry::new(self.arena.get(handle));
+                let (key, outline) = (Key::copy_from_slice(entry.key()), entry.outline(&self.actors));
+                show(&outline);
+                self.forget(handle, &key, &outline);
+            }
+            if !shelf.is_empty() {
+                self.dropped.push(shelf);
+            }
         }
     }
 
     /// Keys with at least one value, and bytes of keys and values.
-    #[must_use]
-    pub fn size(&self) -> (u64, u64) {
+    pub(super) fn size(&self) -> (u64, u64) {
         (self.keys, self.bytes)
+    }
+
+    /// Bytes of memory that all of this takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let shelves: usize = self.shelves.values().flatten().map(Shelf::bytes).sum();
+        shelves + self.arena.bytes() + self.cache.bytes() + self.cache.pinned_bytes()
+    }
+
+    /// Bytes of values that are in memory alone.
+    pub(super) fn pinned_bytes(&self) -> usize {
+        self.cache.pinned_bytes()
     }
 }
 
-/// Copies the values that `before` did not have out of the buffers they came in.
-fn detach_new(after: &mut Object, before: Option<&Object>) {
-    after.detach_if(|dot| before.is_none_or(|object| !object.has(dot)));
+fn shelf_mut(shelves: &mut BTreeMap<KeyspaceId, Vec<Shelf>>, place: At) -> &mut Shelf {
+    let sectors = shelves.entry(place.0).or_default();
+    let at = usize::from(place.1.0);
+    if sectors.len() <= at {
+        sectors.resize_with(at + 1, Shelf::default);
+    }
+    &mut sectors[at]
 }
 
-fn weight(key: &Key, object: Option<&Object>) -> (u64, u64) {
-    let Some(object) = object else { return (0, 0) };
-    let live = object.siblings().iter().any(|sibling| matches!(sibling.content, Content::Value(_)));
-    (u64::from(live), (key.len() + object.value_bytes()) as u64)
+/// What a key counts for: 1 if it has a value, and its bytes.
+fn weight(key: &[u8], outline: Option<&Outline>) -> (u64, u64) {
+    let Some(outline) = outline else { return (0, 0) };
+    let kinds = || outline.siblings().iter().map(|sibling| sibling.content.kind);
+    let live = kinds().any(|kind| matches!(kind, Kind::Value(_)));
+    let values: usize = kinds().map(Kind::value_bytes).sum();
+    (u64::from(live), (key.len() + values) as u64)
 }

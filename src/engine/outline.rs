@@ -1,6 +1,6 @@
 //! What the index knows of an object: everything but the values, and where those are.
 
-use crate::version::Object;
+use crate::version::{Content, Object};
 
 /// An object whose siblings carry, instead of values, where they are stored.
 pub type Outline = Object<Stored>;
@@ -26,6 +26,26 @@ pub enum Kind {
     Value(u32),
     /// The key was deleted.
     Tombstone,
+}
+
+impl Kind {
+    /// What a content is.
+    #[must_use]
+    pub fn of(content: &Content) -> Self {
+        match content {
+            Content::Value(value) => Kind::Value(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+            Content::Tombstone => Kind::Tombstone,
+        }
+    }
+
+    /// Bytes of the value; none for a tombstone.
+    #[must_use]
+    pub fn value_bytes(self) -> usize {
+        match self {
+            Kind::Value(bytes) => bytes as usize,
+            Kind::Tombstone => 0,
+        }
+    }
 }
 
 /// A record of the log.

@@ -12,8 +12,10 @@
 
 use super::io::{Lane, Output};
 use super::pending::RowId;
-use super::request::Checked;
+use super::load::{Load, Then};
+use super::request::{Begun, Checked};
 use super::{Node, ReplyTo, Row};
+use crate::engine::{Fetched, Loaded};
 use crate::limits::{READ_HEDGE_MS, SETTLE_MS};
 use crate::mutant::Mutant;
 use crate::quorum::Tally;
@@ -40,7 +42,7 @@ pub(super) struct Get {
     durability: Durability,
     key: Key,
     /// Our copy when the question went out: what "the same" means.
-    own: Option<Object>,
+    own: Own,
     asked: Vec<NodeId>,
     /// What nodes hold, by their own word.
     held: Vec<(NodeId, Option<Object>)>,
@@ -52,6 +54,26 @@ pub(super) struct Get {
     merged: Option<Object>,
     coordinator: NodeId,
     trace: Option<Vec<TraceStep>>,
+}
+
+/// Our own copy, as far as it is known.
+#[derive(Clone, Debug)]
+enum Own {
+    /// There is none, it cannot be read, or we are no owner.
+    Nothing,
+    /// Its values are being read from the disk. Nodes that say they hold the same wait for it.
+    Loading { digest: u64, same: Vec<NodeId> },
+    /// In hand.
+    Held { digest: u64, object: Object },
+}
+
+impl Own {
+    fn digest(&self) -> Option<u64> {
+        match self {
+            Own::Nothing => None,
+            Own::Loading { digest, .. } | Own::Held { digest, .. } => Some(*digest),
+        }
+    }
 }
 
 impl Get {
@@ -140,14 +162,12 @@ impl Node {
         terms: &Terms,
         checked: &Checked,
         out: &mut Vec<Output>,
-    ) -> Result<(), Reason> {
+    ) -> Result<Begun, Reason> {
         let me = self.me();
         let slots = checked.table.slots(checked.sector, checked.settings.n);
         if self.reachable(checked) < checked.quorum {
             return Err(Reason::NoQuorum);
         }
-        let place = (checked.keyspace, checked.sector);
-        let own = self.engine.object(place, &terms.key).cloned();
         let settings = checked.settings;
         let absences_needed = usize::from(settings.n - settings.w) + 1;
         let step = TraceStep {
@@ -172,7 +192,7 @@ impl Node {
             conflict: settings.conflict,
             durability: settings.durability,
             key: Key::copy_from_slice(&terms.key),
-            own: own.clone(),
+            own: Own::Nothing,
             asked: vec![me],
             held: Vec::new(),
             answers: Tally::new(slots, usize::from(checked.quorum), self.options.planted),
@@ -181,13 +201,68 @@ impl Node {
             coordinator: me,
             trace: terms.trace.then(|| vec![step]),
         };
-        self.take_answer(now, &mut row, me, own, self.vouches(settings.durability));
         let id = self.pending.reserve();
+        self.read_own(now, id, &mut row, &Loaded::new());
         for _ in 1..checked.quorum {
             self.ask_one_more(now, id, &mut row, out);
         }
         self.get_progress(now, id, row, out);
-        Ok(())
+        Ok(Begun::Done)
+    }
+
+    /// Takes our own copy for an answer, or has its values read from the disk; the others are
+    /// asked meanwhile.
+    fn read_own(&mut self, now: Now, id: RowId, row: &mut Get, loaded: &Loaded) {
+        let me = self.me();
+        let place = (row.place.keyspace, row.place.sector);
+        match self.engine.read(place, &row.key, |_| true, loaded) {
+            Fetched::Absent => {
+                let vouched = self.vouches(row.durability);
+                self.take_answer(now, row, me, None, vouched);
+            }
+            Fetched::Whole(object) => {
+                row.own = Own::Held { digest: self.digest(&object, &row.key), object: object.clone() };
+                self.take_answer(now, row, me, Some(object), true);
+            }
+            Fetched::OnDisk(wanted) => {
+                if let Some(outline) = self.engine.outline(place, &row.key) {
+                    let same = Vec::new();
+                    row.own = Own::Loading { digest: self.digest(&outline, &row.key), same };
+                }
+                self.wait_for(Load::new(Then::Own(id), loaded.clone(), row.deadline), wanted);
+            }
+            Fetched::Unreadable => {
+                row.own = Own::Nothing;
+                row.answers.refuse(me);
+            }
+        }
+    }
+
+    /// Our own copy has been read from the disk, as far as it could be. It may have changed
+    /// since the question went out; what is held now is the better answer, and whoever said
+    /// "the same" of what was held then is asked again by the read repair that follows.
+    pub(super) fn own_loaded(&mut self, now: Now, id: RowId, loaded: &Loaded, out: &mut Vec<Output>) {
+        let Some(Row::Get(mut row)) = self.pending.take(id) else { return };
+        let before = std::mem::replace(&mut row.own, Own::Nothing);
+        self.read_own(now, id, &mut row, loaded);
+        if let Own::Loading { digest, same } = before {
+            match &mut row.own {
+                Own::Held { digest: present, object } if *present == digest => {
+                    let object = object.clone();
+                    for node in same {
+                        self.take_answer(now, &mut row, node, Some(object.clone()), true);
+                    }
+                }
+                Own::Loading { digest: present, same: waiting } if *present == digest => *waiting = same,
+                // What they hold is no longer known: they are asked for all of it.
+                Own::Nothing | Own::Held { .. } | Own::Loading { .. } => {
+                    for node in same {
+                        self.ask(now, id, &mut row, node, out);
+                    }
+                }
+            }
+        }
+        self.get_progress(now, id, row, out);
     }
 
     /// Whether "nothing here" can be relied on for data of this durability.
@@ -227,12 +302,12 @@ impl Node {
             worth: Worth { ttl_ms: row.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 },
             place: row.place,
             key: row.key.clone(),
-            digest: row.own.as_ref().map(|own| self.digest(own, &row.key)),
+            digest: row.own.digest(),
         };
         out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
     }
 
-    pub(super) fn digest(&self, object: &Object, key: &[u8]) -> u64 {
+    pub(super) fn digest<C: Clone>(&self, object: &Object<C>, key: &[u8]) -> u64 {
         if self.options.planted.is(Mutant::EqualOnFirstActor) {
             object.digest_of_first_actor(key)
         } else {
@@ -261,12 +336,16 @@ impl Node {
     ) {
         match message {
             PeerReply::Same => {
-                let own = row.own.clone();
-                self.take_answer(now, &mut row, from, own, true);
+                if let Own::Held { object, .. } = &row.own {
+                    let own = Some(object.clone());
+                    self.take_answer(now, &mut row, from, own, true);
+                } else if let Own::Loading { same, .. } = &mut row.own {
+                    same.push(from);
+                }
             }
             PeerReply::Held(object) => self.take_answer(now, &mut row, from, Some(object), true),
             PeerReply::Absent { vouched } => self.take_answer(now, &mut row, from, None, vouched),
-            PeerReply::Overloaded => {
+            PeerReply::Overloaded | PeerReply::Unreadable => {
                 row.answers.refuse(from);
                 self.ask_one_more(now, id, &mut row, out);
             }
@@ -315,7 +394,10 @@ impl Node {
 
     fn get_answer_held(&self, now: Now, row: &mut Get, merged: Object, out: &mut Vec<Output>) {
         let blind = self.options.planted.is(Mutant::IgnoreNewerReplica);
-        let told = if blind { row.own.clone().unwrap_or_else(|| merged.clone()) } else { merged.clone() };
+        let told = match &row.own {
+            Own::Held { object, .. } if blind => object.clone(),
+            Own::Held { .. } | Own::Loading { .. } | Own::Nothing => merged.clone(),
+        };
         let result = row.result(&told, now.wall);
         row.merged = Some(merged);
         self.get_answer(now, row, result, out);
@@ -416,12 +498,11 @@ impl Node {
         row.absences = Tally::new(slots, row.absences.needed(), self.options.planted);
         row.held.clear();
         row.asked.clear();
+        row.own = Own::Nothing;
         let me = self.me();
         if owners.holders(usize::from(row.n)).any(|node| node == me) {
-            row.own = self.engine.object((row.place.keyspace, row.place.sector), &row.key).cloned();
             row.asked.push(me);
-            let (own, vouched) = (row.own.clone(), self.vouches(row.durability));
-            self.take_answer(now, &mut row, me, own, vouched);
+            self.read_own(now, id, &mut row, &Loaded::new());
         }
         for _ in 0..row.answers.needed().saturating_sub(row.answers.accepted()) {
             self.ask_one_more(now, id, &mut row, out);

@@ -12,9 +12,9 @@
 
 use super::io::{Lane, Output};
 use super::pending::RowId;
-use super::request::Checked;
+use super::request::{Begun, Checked};
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
-use crate::engine::Ticket;
+use crate::engine::{Fetched, Loaded, Ticket};
 use crate::limits::{SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX, STAMP_AHEAD_MS_MAX};
 use crate::mutant::Mutant;
 use crate::quorum::{Tally, Verdict};
@@ -127,23 +127,35 @@ impl Node {
         terms: &Terms,
         write: &Write,
         checked: &Checked,
+        loaded: &Loaded,
         out: &mut Vec<Output>,
-    ) -> Result<(), Reason> {
+    ) -> Result<Begun, Reason> {
         if let Some(taken) = self.taken_before(WriteName::new(write.op, checked.keyspace, &terms.key)) {
-            return self.put_again(now, to, terms, write, checked, taken, out);
+            return self.put_again(now, to, terms, write, checked, taken, loaded, out);
         }
         if self.reachable(checked) < checked.quorum {
             return Err(Reason::NoQuorum);
         }
         let place = (checked.keyspace, checked.sector);
-        let mut object = self.engine.object(place, &terms.key).cloned().unwrap_or_default();
         let lww = checked.settings.conflict == Conflict::Lww;
         let first = write.attempt == 0 || self.options.planted.is(Mutant::BlindRetry);
         let seen =
             write.context.as_ref().map_or_else(VersionVector::default, |context| context.vector.clone());
-        let dot = self.next_dot(object.context(), &seen);
-        let sibling = self.new_sibling(now, write, first, &object, dot);
         let replaces = if lww && first { Replaces::All } else { Replaces::Seen(&seen) };
+        let highest = self.engine.highest_stamp(place, &terms.key);
+        // Only what stays is sent on, and so must be had whole.
+        let stays = |dot: Dot| match replaces {
+            Replaces::All => false,
+            Replaces::Seen(seen) => !seen.covers(dot),
+        };
+        let mut object = match self.engine.read(place, &terms.key, stays, loaded) {
+            Fetched::Absent => Object::default(),
+            Fetched::Whole(object) => object,
+            Fetched::OnDisk(wanted) => return Ok(Begun::Waits(wanted)),
+            Fetched::Unreadable => return Err(Reason::NoQuorum),
+        };
+        let dot = self.next_dot(object.context(), &seen);
+        let sibling = self.new_sibling(now, write, first, highest, dot);
         let stamp = sibling.stamp;
         object.put(replaces, &seen, sibling);
         if object.siblings().len() > SIBLINGS_MAX
@@ -155,7 +167,7 @@ impl Node {
         let row = self.put_row(now, to, terms, checked, write.op, dot, context);
         let row = Put { object, may_raise: lww && first, ..row };
         self.store(now, row, out);
-        Ok(())
+        Ok(Begun::Done)
     }
 
     /// The dot this very write was given before, unless it is a request never seen.
@@ -181,23 +193,30 @@ impl Node {
         write: &Write,
         checked: &Checked,
         taken: Taken,
+        loaded: &Loaded,
         out: &mut Vec<Output>,
-    ) -> Result<(), Reason> {
+    ) -> Result<Begun, Reason> {
         if let Some(Row::Put(row)) = taken.row.and_then(|id| self.pending.get_mut(id))
             && row.op == write.op
             && row.owes_answer()
         {
             row.to = Some(to);
-            return Ok(());
+            return Ok(Begun::Done);
         }
         let place = (checked.keyspace, checked.sector);
-        let object = self.engine.object(place, &terms.key).cloned().unwrap_or_default();
+        let object = match self.engine.read(place, &terms.key, |_| true, loaded) {
+            Fetched::Absent => Object::default(),
+            Fetched::Whole(object) => object,
+            Fetched::OnDisk(wanted) => return Ok(Begun::Waits(wanted)),
+            // It may have been applied, and cannot be confirmed from here.
+            Fetched::Unreadable => return Err(Reason::Unconfirmed),
+        };
         let sibling = object.siblings().iter().find(|sibling| sibling.dot == taken.dot);
         let stamp = sibling.map_or(write.stamp, |sibling| sibling.stamp);
         let context = object.context_after_put(write.context.as_ref(), taken.dot, stamp);
         let row = self.put_row(now, to, terms, checked, write.op, taken.dot, context);
         self.store(now, Put { object, ..row }, out);
-        Ok(())
+        Ok(Begun::Done)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a row that are known before its object is")]
@@ -246,10 +265,10 @@ impl Node {
     /// The new write. Its stamp is the client's, the same in every attempt, but never below what
     /// it replaces. (A ceiling that coordinators' clocks could disagree on would give attempts at
     /// one write different stamps, and a later one could beat what replaced the first.)
-    fn new_sibling(&mut self, now: Now, write: &Write, first: bool, local: &Object, dot: Dot) -> Sibling {
+    fn new_sibling(&mut self, now: Now, write: &Write, first: bool, local: Stamp, dot: Dot) -> Sibling {
         let ceiling = Stamp::at(WallMs(now.wall.0.saturating_add(STAMP_AHEAD_MS_MAX)));
         let seen = write.context.as_ref().map_or(Stamp::default(), |context| context.stamp);
-        let floor = if first { seen.max(local.highest_stamp()) } else { seen };
+        let floor = if first { seen.max(local) } else { seen };
         let stamp = write.stamp.min(ceiling).max(floor.next());
         self.clock.observe(stamp, now.wall);
         Sibling { dot, stamp, expiry: None, content: write.content.clone() }
@@ -258,11 +277,10 @@ impl Node {
     /// Merges the row's object here and sends it to the other owners at once, before our own sync.
     fn store(&mut self, now: Now, mut row: Put, out: &mut Vec<Output>) {
         let place = (row.place.keyspace, row.place.sector);
+        // Kept past this turn: the new value must not pin the receive buffer.
+        let dot = row.dot;
+        row.object.detach_if(|held| held == dot);
         let merged = self.engine.merge(place, &row.key, &row.object, row.durability);
-        // What the engine holds has its values in allocations of their own.
-        if let Some(held) = self.engine.object(place, &row.key) {
-            row.object = held.clone();
-        }
         let id = self.pending.reserve();
         let name = WriteName::new(row.op, row.place.keyspace, &row.key);
         self.ops.insert(name, Taken { dot: row.dot, row: Some(id) });
@@ -325,7 +343,7 @@ impl Node {
                 }
                 row.tally.accept(from)
             }
-            PeerReply::Overloaded => row.tally.refuse(from),
+            PeerReply::Overloaded | PeerReply::Unreadable => row.tally.refuse(from),
             PeerReply::Behind(epoch) => {
                 self.push_and_send_again(now, id, &mut row, from, *epoch, out);
                 None
@@ -391,13 +409,16 @@ impl Node {
     /// new dot of the same actor accounts for both.
     fn raise(&mut self, now: Now, id: RowId, row: Put, higher: Stamp, out: &mut Vec<Output>) {
         self.pending.end(id);
+        let place = (row.place.keyspace, row.place.sector);
+        let own = |sibling: &Dot| sibling.actor == row.dot.actor && sibling.seq >= row.dot.seq;
+        let held = match self.engine.read(place, &row.key, |dot| own(&dot), &Loaded::new()) {
+            Fetched::Absent => Object::default(),
+            Fetched::Whole(held) => held,
+            Fetched::OnDisk(_) | Fetched::Unreadable => return self.raise_fails(now, row, out),
+        };
         let first = row.object.siblings().iter().find(|sibling| sibling.dot == row.dot);
-        let held = self.engine.object((row.place.keyspace, row.place.sector), &row.key);
-        let later = held
-            .into_iter()
-            .flat_map(Object::siblings)
-            .rfind(|sibling| sibling.dot.actor == row.dot.actor && sibling.dot.seq > row.dot.seq);
-        let present = if held.is_some_and(|held| held.has(row.dot)) { first } else { later.or(first) };
+        let later = held.siblings().iter().rfind(|sibling| sibling.dot != row.dot);
+        let present = if held.has(row.dot) { first } else { later.or(first) };
         let content = present.map_or(Content::Tombstone, |sibling| sibling.content.clone());
         let stamp = self.clock.stamp(now.wall, higher);
         let dot = self.next_dot(row.object.context(), &row.context.vector);
@@ -409,6 +430,12 @@ impl Node {
         let slots = self.slots_of(row.place, row.n);
         let tally = Tally::new(&slots, row.tally.needed(), self.options.planted);
         self.store(now, Put { object, dot, context, tally, may_raise: false, higher: None, ..row }, out);
+    }
+
+    /// What has replaced the write here is no longer in memory, or cannot be read: whether the
+    /// write would win is not known.
+    fn raise_fails(&mut self, now: Now, mut row: Put, out: &mut Vec<Output>) {
+        self.put_answer(now, &mut row, Some(Reason::Unconfirmed), out);
     }
 
     fn slots_of(&self, place: Place, n: u8) -> Vec<crate::ring::Slot> {

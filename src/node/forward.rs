@@ -10,9 +10,12 @@
 //! it as concurrent and never overwrites what came between.
 
 use super::io::{Lane, Output};
+use super::load::{Load, Then};
+use super::request::Begun;
 use super::pending::RowId;
 use super::request::Checked;
 use super::{Node, ReplyTo, Row};
+use crate::engine::Loaded;
 use crate::limits::FORWARD_HOP_MS;
 use crate::types::{Instant, NodeId, Now, SectorId};
 use crate::wire::client::{DataReply, DataRequest, DataResult, Provenance, Reason, TraceRole, TraceStep};
@@ -44,6 +47,8 @@ enum Phase {
     Asking { owner: NodeId, until: Instant },
     /// No owner is left to ask just now.
     Waiting { until: Instant },
+    /// This node is to run it, and reads from its disk what the write keeps. Nothing is done yet.
+    Reading { until: Instant },
 }
 
 impl Forward {
@@ -70,7 +75,7 @@ impl Forward {
     }
 
     pub(super) fn wake(&self) -> Instant {
-        let (Phase::Asking { until, .. } | Phase::Waiting { until }) = self.phase;
+        let (Phase::Asking { until, .. } | Phase::Waiting { until } | Phase::Reading { until }) = self.phase;
         until.min(self.deadline)
     }
 
@@ -140,12 +145,40 @@ impl Node {
     fn forward_to_self(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
         row.sends += 1;
         row.tried.push(self.me());
+        self.coordinate_here(now, id, row, &Loaded::new(), out);
+    }
+
+    /// Our own copy of what a forwarded write keeps has been read, as far as it could be.
+    pub(super) fn forward_loaded(&mut self, now: Now, id: RowId, loaded: &Loaded, out: &mut Vec<Output>) {
+        match self.pending.take(id) {
+            Some(Row::Forward(row)) if matches!(row.phase, Phase::Reading { .. }) => {
+                self.coordinate_here(now, id, row, loaded, out);
+            }
+            // It has been given up, and another owner asked.
+            Some(row) => self.put_row_back(id, row),
+            None => {}
+        }
+    }
+
+    fn coordinate_here(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Forward,
+        loaded: &Loaded,
+        out: &mut Vec<Output>,
+    ) {
         let begun = match self.check(&row.request, row.deadline) {
-            Ok(checked) => self.coordinate(now, row.to, &row.request, &checked, out),
+            Ok(checked) => self.coordinate(now, row.to, &row.request, &checked, loaded, out),
             Err(reason) => Err(reason),
         };
         match begun {
-            Ok(()) => self.forward_end(id, &row),
+            Ok(Begun::Done) => self.forward_end(id, &row),
+            Ok(Begun::Waits(wanted)) => {
+                row.phase = Phase::Reading { until: now.mono.after_ms(FORWARD_HOP_MS) };
+                self.wait_for(Load::new(Then::Forward(id), loaded.clone(), row.deadline), wanted);
+                self.put_row_back(id, Row::Forward(row));
+            }
             Err(reason) if reason.may_pass() => self.forward_next(now, id, row, out),
             Err(_) if row.was_attempted() => self.forward_fail(id, &row, out),
             Err(reason) => {
@@ -184,7 +217,9 @@ impl Node {
                 | DataResult::Missing { .. }
                 | DataResult::Refused(_) => self.forward_relay(now, id, &row, reply, out),
             },
-            PeerReply::Overloaded => self.forward_refused(now, id, row, from, out),
+            PeerReply::Overloaded | PeerReply::Unreadable => {
+                self.forward_refused(now, id, row, from, out);
+            }
             PeerReply::Stored { .. }
             | PeerReply::Same
             | PeerReply::Held(_)

@@ -16,6 +16,7 @@ mod forward;
 pub mod freshness;
 pub mod identity;
 pub mod io;
+mod load;
 mod membership;
 mod peers;
 pub mod pending;
@@ -28,7 +29,7 @@ mod tests;
 mod transfer;
 
 use crate::clock::HybridClock;
-use crate::engine::{Engine, FileName, Storage, Ticket};
+use crate::engine::{Engine, FileName, ReadId, Storage, Ticket};
 use crate::limits::{PENDING_ROWS_MAX, REPLY_TABLE_MAX};
 use crate::lookup::Lookup;
 use crate::machine::Machine;
@@ -47,8 +48,10 @@ use forward::Forward;
 use freshness::Freshness;
 use identity::{Identity, Raised};
 use io::{Input, Output};
+use load::Load;
 use peers::Peers;
 use pending::{Pending, RowId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use sync_gate::SyncGate;
 use transfer::{Chunk, Transfers};
@@ -95,6 +98,8 @@ pub struct Node {
     forwarded_bytes: usize,
     /// Writes lately taken in, so that a repeated one gets its first answer.
     ops: Lookup<WriteName, Taken>,
+    /// Values being read from the disk, and the rows that wait for them.
+    reads: BTreeMap<ReadId, RowId>,
     peers: Peers,
     freshness: Freshness,
     manager_up: bool,
@@ -153,6 +158,8 @@ enum Row {
     Get(Get),
     /// A piece of a sector on its way to a new owner.
     Chunk(Chunk),
+    /// Something that waits for values from the disk.
+    Load(Load),
 }
 
 /// What waits at the sync gate.
@@ -209,6 +216,7 @@ impl Node {
             pending: Pending::new(PENDING_ROWS_MAX, reuse_ids),
             forwarded_bytes: 0,
             ops: Lookup::new(REPLY_TABLE_MAX),
+            reads: BTreeMap::new(),
             peers: Peers::default(),
             freshness: Freshness::default(),
             manager_up: false,
@@ -304,6 +312,7 @@ impl Node {
             | PeerReply::Same
             | PeerReply::Held(_)
             | PeerReply::Absent { .. }
+            | PeerReply::Unreadable
             | PeerReply::Overloaded => {}
         }
         let id = RowId::from(request);
@@ -312,6 +321,7 @@ impl Node {
             Some(Row::Put(row)) => self.put_reply(now, id, row, from, &message, out),
             Some(Row::Get(row)) => self.get_reply(now, id, row, from, message, out),
             Some(Row::Chunk(row)) => self.chunk_reply(now, id, row, from, &message, out),
+            Some(row @ Row::Load(_)) => self.put_row_back(id, row),
             // Ended: a late or repeated answer changes nothing.
             None => {}
         }
@@ -337,6 +347,7 @@ impl Node {
             Row::Put(row) => row.wake(),
             Row::Get(row) => row.wake(),
             Row::Chunk(row) => row.wake(),
+            Row::Load(row) => row.wake(),
         };
         self.pending.put_back(id, row, wake);
     }
@@ -348,6 +359,7 @@ impl Node {
                 Some(Row::Put(row)) => self.put_wake(now, id, row, out),
                 Some(Row::Get(row)) => self.get_wake(now, id, row, out),
                 Some(Row::Chunk(row)) => self.chunk_wake(now, id, row, out),
+                Some(Row::Load(row)) => self.load_wake(now, id, row, out),
                 None => {}
             }
         }
@@ -375,8 +387,11 @@ impl Node {
     }
 
     /// Everything that had happened was told: the turn's records go to the disk as one write.
-    fn on_turn_end(&mut self, out: &mut Vec<Output>) {
+    fn on_turn_end(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.engine.work(now);
         out.extend(self.engine.take_batch().map(Output::Disk));
+        out.extend(self.engine.take_requests().map(Output::Disk));
+        out.extend(self.engine.take_reads().map(Output::Read));
         if self.stopping && self.gate.is_empty() && !self.owes_answers() {
             out.push(Output::Stopped);
         }
@@ -387,6 +402,7 @@ impl Node {
             Some(Row::Forward(_)) => true,
             Some(Row::Put(row)) => row.owes_answer(),
             Some(Row::Get(row)) => row.owes_answer(),
+            Some(Row::Load(row)) => row.owes_answer(),
             Some(Row::Chunk(_)) | None => false,
         })
     }
@@ -414,7 +430,8 @@ impl Machine for Node {
             Input::ManagerDown => self.manager_up = false,
             Input::Manager(message) => self.on_manager(now, message, out),
             Input::Disk(event) => self.on_disk(now, event, out),
-            Input::TurnEnd => self.on_turn_end(out),
+            Input::Read(done) => self.on_read(now, done, out),
+            Input::TurnEnd => self.on_turn_end(now, out),
             Input::Tick => self.on_tick(now, out),
             Input::Stop => self.stopping = true,
         }

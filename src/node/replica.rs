@@ -3,13 +3,27 @@
 //! Also the dispatch of everything else that a peer asks.
 
 use super::io::Output;
+use super::load::{Load, Then};
 use super::peers::Load;
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
+use crate::engine::{Fetched, Loaded, Outline};
 use crate::mutant::Mutant;
 use crate::ring::{Durability, KeyspaceSettings};
-use crate::types::{ConnId, Dot, Epoch, Key, NodeId, Now, OpId, RequestId};
+use crate::types::{ConnId, Dot, Epoch, Instant, Key, NodeId, Now, OpId, RequestId};
 use crate::version::Object;
 use crate::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
+
+/// A peer's question for what is held of a key.
+#[derive(Debug)]
+pub(super) struct Tell {
+    pub(super) conn: ConnId,
+    pub(super) request: RequestId,
+    place: Place,
+    key: Key,
+    /// Of the asker's own copy: one that is equal need not be sent.
+    digest: Option<u64>,
+    deadline: Instant,
+}
 
 impl Node {
     pub(super) fn on_peer(
@@ -35,10 +49,9 @@ impl Node {
                 self.store_copy(now, (conn, request), place, &key, &object, write)
             }
             PeerRequest::Read { worth, place, key, digest } => {
-                if self.freshness.deadline(conn, now.mono, worth).is_none() {
-                    return;
-                }
-                Some(self.tell_copy(place, &key, digest))
+                let Some(deadline) = self.freshness.deadline(conn, now.mono, worth) else { return };
+                let tell = Tell { conn, request, place, key, digest, deadline };
+                self.tell_copy(tell, &Loaded::new())
             }
             PeerRequest::Transfer { place, entries } => self.store_chunk((conn, request), place, &entries),
             PeerRequest::Probe { epoch } => {
@@ -107,9 +120,9 @@ impl Node {
         let repeated = write.is_some_and(|(op, dot)| !self.remember(name(op), dot));
         let at = (place.keyspace, place.sector);
         let merged = self.engine.merge(at, key, object, settings.durability);
-        let standing = match (repeated, write, self.engine.object(at, key)) {
+        let standing = match (repeated, write, self.engine.outline(at, key)) {
             (true, _, _) => Standing::Repeated,
-            (false, Some((_, dot)), Some(held)) => standing_of(held, object, dot),
+            (false, Some((_, dot)), Some(held)) => standing_of(&held, object, dot),
             (false, _, _) => Standing::Highest,
         };
         self.hold_reply(to, merged.ticket, settings.durability, PeerReply::Stored { standing })
@@ -147,15 +160,32 @@ impl Node {
         }
     }
 
-    fn tell_copy(&self, place: Place, key: &Key, digest: Option<u64>) -> PeerReply {
-        let settings = match self.agree(place, Some(key)) {
+    /// Tells what is held of a key, now or when its values have been read from the disk.
+    pub(super) fn tell_copy(&mut self, tell: Tell, loaded: &Loaded) -> Option<PeerReply> {
+        let place = (tell.place.keyspace, tell.place.sector);
+        let settings = match self.agree(tell.place, Some(&tell.key)) {
             Ok(settings) => settings,
-            Err(refusal) => return refusal,
+            Err(refusal) => return Some(refusal),
         };
-        match self.engine.object((place.keyspace, place.sector), key) {
-            Some(object) if digest == Some(self.digest(object, key)) => PeerReply::Same,
-            Some(object) => PeerReply::Held(object.clone()),
-            None => PeerReply::Absent { vouched: self.vouches(settings.durability) },
+        if self.engine.is_quarantined(place) {
+            return Some(PeerReply::Unreadable);
+        }
+        let Some(outline) = self.engine.outline(place, &tell.key) else {
+            return Some(PeerReply::Absent { vouched: self.vouches(settings.durability) });
+        };
+        if tell.digest == Some(self.digest(&outline, &tell.key)) {
+            return Some(PeerReply::Same);
+        }
+        match self.engine.read(place, &tell.key, |_| true, loaded) {
+            Fetched::Whole(object) => Some(PeerReply::Held(object)),
+            Fetched::OnDisk(_) if self.pending.is_full() => Some(PeerReply::Overloaded),
+            Fetched::OnDisk(wanted) => {
+                let deadline = tell.deadline;
+                let tell = Tell { key: Key::copy_from_slice(&tell.key), ..tell };
+                self.wait_for(Load::new(Then::Tell(tell), loaded.clone(), deadline), wanted);
+                None
+            }
+            Fetched::Absent | Fetched::Unreadable => Some(PeerReply::Unreadable),
         }
     }
 
@@ -184,7 +214,7 @@ impl Node {
 
 /// How the write `dot`, which `object` brings, stands among what is held. A write that is no
 /// longer held has been seen and replaced by somebody, and must not be written over that.
-fn standing_of(held: &Object, object: &Object, dot: Dot) -> Standing {
+fn standing_of(held: &Outline, object: &Object, dot: Dot) -> Standing {
     let unknown = held.siblings().iter().filter(|sibling| !object.context().covers(sibling.dot));
     match unknown.map(|sibling| sibling.stamp).max() {
         // An equal stamp wins too, if its actor is higher.

@@ -3,8 +3,10 @@
 
 use super::forward::Forward;
 use super::io::{Lane, Output};
+use super::load::{Load, Then};
 use super::{Node, ReplyTo};
 use crate::limits::PENDING_BYTES_MAX;
+use crate::engine::{Loaded, Wanted};
 use crate::ring::{KeyspaceSettings, Sector, Table};
 use crate::types::{Instant, KeyspaceId, NodeId, Now, SectorId};
 use crate::version::Content;
@@ -45,6 +47,15 @@ impl Checked {
     }
 }
 
+/// What became of a request that nothing speaks against.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// It is under way, or answered.
+    Done,
+    /// Values must be read from the disk first; nothing was done yet.
+    Waits(Vec<Wanted>),
+}
+
 impl Node {
     /// Begins work on a data request, or refuses it. `deadline` is none if it came too late.
     pub(super) fn begin(
@@ -55,9 +66,22 @@ impl Node {
         deadline: Option<Instant>,
         out: &mut Vec<Output>,
     ) {
-        let Some(deadline) = deadline else {
-            return self.reply(to, DataReply::refused(Reason::Expired), out);
-        };
+        match deadline {
+            Some(deadline) => self.begin_with(now, to, request, deadline, &Loaded::new(), out),
+            None => self.reply(to, DataReply::refused(Reason::Expired), out),
+        }
+    }
+
+    /// Begins it with what has been read from the disk for it.
+    pub(super) fn begin_with(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        request: DataRequest,
+        deadline: Instant,
+        loaded: &Loaded,
+        out: &mut Vec<Output>,
+    ) {
         let checked = match self.check(&request, deadline) {
             Ok(checked) => checked,
             Err(reason) => return self.reply(to, DataReply::refused(reason), out),
@@ -66,12 +90,13 @@ impl Node {
         let holds = checked.owners().holders(checked.n()).any(|node| node == me);
         match (to, holds) {
             (ReplyTo::Forwarder { .. }, true) => {
-                if let Err(reason) = self.coordinate(now, to, &request, &checked, out) {
-                    self.refuse(to, reason, &checked, out);
+                match self.coordinate(now, to, &request, &checked, loaded, out) {
+                    Ok(begun) => self.begin_later(to, request, &checked, loaded, begun),
+                    Err(reason) => self.refuse(to, reason, &checked, out),
                 }
             }
-            (ReplyTo::Client { .. }, true) => match self.coordinate(now, to, &request, &checked, out) {
-                Ok(()) => {}
+            (ReplyTo::Client { .. }, true) => match self.coordinate(now, to, &request, &checked, loaded, out) {
+                Ok(begun) => self.begin_later(to, request, &checked, loaded, begun),
                 // Another owner may reach the quorum that this one cannot.
                 Err(Reason::NoQuorum) => self.forward(now, to, request, &checked, vec![me], out),
                 Err(reason) => self.refuse(to, reason, &checked, out),
@@ -110,11 +135,36 @@ impl Node {
         to: ReplyTo,
         request: &DataRequest,
         checked: &Checked,
+        loaded: &Loaded,
         out: &mut Vec<Output>,
-    ) -> Result<(), Reason> {
+    ) -> Result<Begun, Reason> {
+        if self.engine.is_quarantined((checked.keyspace, checked.sector)) {
+            // Our own copy is not whole: another owner is to run it.
+            return Err(Reason::NoQuorum);
+        }
         match request {
             DataRequest::Get { terms } => self.begin_get(now, to, terms, checked, out),
-            DataRequest::Put { terms, write } => self.begin_put(now, to, terms, write, checked, out),
+            DataRequest::Put { terms, write } => self.begin_put(now, to, terms, write, checked, loaded, out),
+        }
+    }
+
+    /// A request that waits for the disk is begun again when the values are there.
+    fn begin_later(
+        &mut self,
+        to: ReplyTo,
+        mut request: DataRequest,
+        checked: &Checked,
+        loaded: &Loaded,
+        begun: Begun,
+    ) {
+        match begun {
+            Begun::Done => {}
+            Begun::Waits(wanted) => {
+                // Kept past this turn: it must not pin the receive buffer.
+                request.detach();
+                let then = Then::Begin { to, request };
+                self.wait_for(Load::new(then, loaded.clone(), checked.deadline), wanted);
+            }
         }
     }
 

@@ -3,10 +3,10 @@
 
 use super::io::{Lane, Output};
 use super::{Node, ReplyTo};
+use crate::engine::{Kind, Outline};
 use crate::limits::{DUMP_BYTES_MAX, DUMP_ENTRIES_MAX};
 use crate::ring::Slot;
 use crate::types::{ConnId, Epoch, Incarnation, Key, NodeId, Now, RequestId, SectorId};
-use crate::version::{Content, Object};
 use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus, ContactInfo, DumpEntry, NodeStatus};
 
 impl Node {
@@ -105,12 +105,12 @@ impl Node {
         let mut bytes = 0;
         for place in places {
             let cursor = after.as_ref().filter(|cursor| cursor.0 == place.1).map(|cursor| &cursor.1);
-            for (key, object) in self.engine.walk(place, cursor) {
+            for (key, outline) in self.engine.walk(place, cursor) {
                 if entries.len() >= DUMP_ENTRIES_MAX || bytes > DUMP_BYTES_MAX {
                     let next = entries.last().map(|entry| (entry.sector, entry.key.clone()));
                     return ClientReply::Dump { entries, next };
                 }
-                let entry = dump_entry(place.1, key, object);
+                let entry = dump_entry(place.1, &key, &outline);
                 bytes += key.len() + entry.siblings.len() * 28;
                 entries.push(entry);
             }
@@ -119,11 +119,11 @@ impl Node {
     }
 }
 
-fn dump_entry(sector: SectorId, key: &Key, object: &Object) -> DumpEntry {
-    let siblings = object.siblings().iter().map(|sibling| {
-        let length = match &sibling.content {
-            Content::Value(value) => Some(u32::try_from(value.len()).unwrap_or(u32::MAX - 1)),
-            Content::Tombstone => None,
+fn dump_entry(sector: SectorId, key: &Key, outline: &Outline) -> DumpEntry {
+    let siblings = outline.siblings().iter().map(|sibling| {
+        let length = match sibling.content.kind {
+            Kind::Value(bytes) => Some(bytes),
+            Kind::Tombstone => None,
         };
         (sibling.dot, sibling.stamp, length)
     });

@@ -10,14 +10,15 @@
 //! by sending a chunk twice: the receiver merges.
 
 use super::io::{Lane, Output};
+use super::load::{Load, Then};
 use super::pending::RowId;
 use super::{Node, Row};
+use crate::engine::{Fetched, Loaded, Outline, Wanted};
 use crate::limits::{TRANSFER_CHUNK_BYTES, TRANSFER_RETRY_MS, TRANSFERS_AT_ONCE};
 use crate::mutant::Mutant;
 use crate::ring::Slot;
 use crate::types::{Epoch, Instant, Key, KeyspaceId, NodeId, Now, SectorId};
 use crate::version::Object;
-use crate::wire::object_bytes;
 use crate::wire::peer::{PeerReply, PeerRequest, Place};
 use std::collections::BTreeMap;
 
@@ -42,8 +43,12 @@ struct Stream {
 enum Phase {
     /// To be gone on with after this place.
     Ready(Cursor),
+    /// Values of the next chunk are being read from the disk.
+    Reading,
     /// A chunk is out and not yet acknowledged.
     Sending,
+    /// A value cannot be read: nothing more is sent until the node has it again.
+    Blocked,
     /// All of it is durable at the new owner.
     Streamed,
 }
@@ -53,6 +58,26 @@ enum Phase {
 struct Cursor {
     keyspace: KeyspaceId,
     after: Option<Key>,
+}
+
+/// A stream that waits for values from the disk.
+#[derive(Debug)]
+pub(super) struct Paused {
+    sector: SectorId,
+    conf_epoch: Epoch,
+    from: Cursor,
+}
+
+/// What comes next of a stream.
+enum Next {
+    /// Nothing: all has been sent.
+    End,
+    /// A chunk, and where the stream is after it.
+    Chunk(Cursor, Vec<(Key, Object)>),
+    /// These values first.
+    OnDisk(Vec<Wanted>),
+    /// One that cannot be read.
+    Unreadable(Key),
 }
 
 /// A chunk in flight: a row of the pending table.
@@ -81,7 +106,7 @@ impl Transfers {
     }
 
     fn sending(&self) -> usize {
-        self.streams.values().filter(|stream| matches!(stream.phase, Phase::Sending)).count()
+        self.streams.values().filter(|stream| matches!(stream.phase, Phase::Sending | Phase::Reading)).count()
     }
 }
 
@@ -109,33 +134,60 @@ impl Node {
     /// Sends as many chunks as may be out at once. Sectors with nothing to send are done at once.
     pub(super) fn stream(&mut self, now: Now, out: &mut Vec<Output>) {
         let sectors: Vec<SectorId> = self.transfers.streams.keys().copied().collect();
-        let mut sending = self.transfers.sending();
         for sector in sectors {
-            if sending >= TRANSFERS_AT_ONCE {
+            if self.transfers.sending() >= TRANSFERS_AT_ONCE {
                 return;
             }
-            let Some(stream) = self.transfers.streams.get_mut(&sector) else { continue };
-            let Phase::Ready(cursor) = &stream.phase else { continue };
-            let (to, conf_epoch, from) = (stream.to, stream.conf_epoch, cursor.clone());
-            if self.options.planted.is(Mutant::SwitchWithoutStream) {
-                stream.phase = Phase::Streamed;
-                continue;
+            self.stream_sector(now, sector, &Loaded::new(), out);
+        }
+    }
+
+    /// Sends the next chunk of a sector, if it is to go on and its receiver can be reached.
+    fn stream_sector(&mut self, now: Now, sector: SectorId, loaded: &Loaded, out: &mut Vec<Output>) {
+        let Some(stream) = self.transfers.streams.get_mut(&sector) else { return };
+        let Phase::Ready(cursor) = &stream.phase else { return };
+        let (to, conf_epoch, from) = (stream.to, stream.conf_epoch, cursor.clone());
+        if self.options.planted.is(Mutant::SwitchWithoutStream) {
+            stream.phase = Phase::Streamed;
+            return;
+        }
+        match self.next_chunk(sector, &from, loaded) {
+            Next::End => self.set_phase(sector, Phase::Streamed),
+            Next::Chunk(next, entries) if self.peers.is_up(to, Lane::Bulk) => {
+                let place = Place { keyspace: next.keyspace, sector, conf_epoch };
+                let retry_at = now.mono.after_ms(TRANSFER_RETRY_MS);
+                let id = self.pending.reserve();
+                let message = PeerRequest::Transfer { place, entries };
+                out.push(Output::Peer { to, lane: Lane::Bulk, request: id.into(), message });
+                let chunk = Chunk { sector, conf_epoch, to, from, next, retry_at };
+                self.set_phase(sector, Phase::Sending);
+                self.put_row_back(id, Row::Chunk(chunk));
             }
-            match self.next_chunk(sector, &from) {
-                None => self.set_phase(sector, Phase::Streamed),
-                Some((next, entries)) if self.peers.is_up(to, Lane::Bulk) => {
-                    let place = Place { keyspace: next.keyspace, sector, conf_epoch };
-                    let retry_at = now.mono.after_ms(TRANSFER_RETRY_MS);
-                    let id = self.pending.reserve();
-                    let message = PeerRequest::Transfer { place, entries };
-                    out.push(Output::Peer { to, lane: Lane::Bulk, request: id.into(), message });
-                    let chunk = Chunk { sector, conf_epoch, to, from, next, retry_at };
-                    self.set_phase(sector, Phase::Sending);
-                    sending += 1;
-                    self.put_row_back(id, Row::Chunk(chunk));
-                }
-                Some(_) => {}
+            // Gone on with when the link is there again.
+            Next::Chunk(..) => {}
+            Next::OnDisk(wanted) => {
+                self.set_phase(sector, Phase::Reading);
+                let then = Then::Chunk(Paused { sector, conf_epoch, from });
+                let deadline = now.mono.after_ms(TRANSFER_RETRY_MS);
+                self.wait_for(Load::new(then, loaded.clone(), deadline), wanted);
             }
+            Next::Unreadable(key) => {
+                log::error!(
+                    "sector {sector} cannot be handed over: the value of {key:?} cannot be read from the \
+                     disk; the move waits until a peer's copy has taken its place"
+                );
+                self.set_phase(sector, Phase::Blocked);
+            }
+        }
+    }
+
+    /// Values for a chunk have been read, as far as they could be.
+    pub(super) fn chunk_loaded(&mut self, now: Now, paused: &Paused, loaded: &Loaded, out: &mut Vec<Output>) {
+        let stream = self.transfers.streams.get_mut(&paused.sector);
+        let stream = stream.filter(|stream| stream.conf_epoch == paused.conf_epoch);
+        if let Some(stream) = stream.filter(|stream| matches!(stream.phase, Phase::Reading)) {
+            stream.phase = Phase::Ready(paused.from.clone());
+            self.stream_sector(now, paused.sector, loaded, out);
         }
     }
 
@@ -146,26 +198,41 @@ impl Node {
     }
 
     /// The next entries of a sector after a cursor, up to a chunk's bytes.
-    fn next_chunk(&self, sector: SectorId, from: &Cursor) -> Option<(Cursor, Vec<(Key, Object)>)> {
-        let keyspaces = self.table()?.keyspaces.range(from.keyspace..).map(|entry| *entry.0);
-        for keyspace in keyspaces {
+    fn next_chunk(&mut self, sector: SectorId, from: &Cursor, loaded: &Loaded) -> Next {
+        let Some(table) = self.table().cloned() else { return Next::End };
+        for &keyspace in table.keyspaces.range(from.keyspace..).map(|entry| entry.0) {
+            let place = (keyspace, sector);
             let after = from.after.as_ref().filter(|_| keyspace == from.keyspace);
-            let mut entries = Vec::new();
+            let mut keys = Vec::new();
             let mut bytes = 0;
-            for (key, object) in self.engine.walk((keyspace, sector), after) {
-                bytes += key.len() + object_bytes(object);
-                if !entries.is_empty() && (bytes > TRANSFER_CHUNK_BYTES || entries.len() >= CHUNK_ENTRIES_MAX)
-                {
+            for (key, outline) in self.engine.walk(place, after) {
+                bytes += key.len() + outline_bytes(&outline);
+                if !keys.is_empty() && (bytes > TRANSFER_CHUNK_BYTES || keys.len() >= CHUNK_ENTRIES_MAX) {
                     break;
                 }
-                entries.push((key.clone(), object.clone()));
+                keys.push(key);
             }
-            if let Some((last, _)) = entries.last() {
-                let next = Cursor { keyspace, after: Some(last.clone()) };
-                return Some((next, entries));
+            if !keys.is_empty() {
+                return self.chunk_of(place, keys, loaded);
             }
         }
-        None
+        Next::End
+    }
+
+    /// The chunk of these keys, if their values are in memory or have been read.
+    fn chunk_of(&mut self, place: (KeyspaceId, SectorId), keys: Vec<Key>, loaded: &Loaded) -> Next {
+        let next = Cursor { keyspace: place.0, after: keys.last().cloned() };
+        let mut entries = Vec::with_capacity(keys.len());
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.engine.read(place, &key, |_| true, loaded) {
+                Fetched::Absent => {}
+                Fetched::Whole(object) => entries.push((key, object)),
+                Fetched::OnDisk(wanted) => missing.extend(wanted),
+                Fetched::Unreadable => return Next::Unreadable(key),
+            }
+        }
+        if missing.is_empty() { Next::Chunk(next, entries) } else { Next::OnDisk(missing) }
     }
 
     pub(super) fn chunk_reply(
@@ -207,4 +274,10 @@ impl Node {
         self.go_on(&chunk, chunk.from.clone());
         self.stream(now, out);
     }
+}
+
+/// Bytes that an object takes in a chunk, about.
+fn outline_bytes(outline: &Outline) -> usize {
+    let values: usize = outline.siblings().iter().map(|sibling| sibling.content.kind.value_bytes()).sum();
+    values + 32 * outline.siblings().len() + 16 * outline.context().entries().len()
 }

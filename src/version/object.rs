@@ -92,6 +92,13 @@ impl<C: Clone> Object<C> {
         Self { context, siblings }
     }
 
+    /// From parts that are in order and fit already, as packed by the index.
+    #[must_use]
+    pub(crate) fn from_sorted(context: VersionVector, siblings: Vec<Sibling<C>>) -> Self {
+        debug_assert!(siblings.is_sorted_by_key(|sibling| sibling.dot));
+        Self { context, siblings }
+    }
+
     /// Adds a new write. `seen` joins the context whatever is replaced: the writer knew of it.
     pub fn put(&mut self, replaces: Replaces<'_>, seen: &VersionVector, sibling: Sibling<C>) {
         match replaces {

@@ -21,6 +21,13 @@ impl VersionVector {
         vector
     }
 
+    /// From entries in strictly rising actor order.
+    #[must_use]
+    pub(crate) fn from_sorted(entries: Vec<(Actor, u64)>) -> Self {
+        debug_assert!(entries.is_sorted_by_key(|entry| entry.0));
+        Self { entries }
+    }
+
     /// Raises the dot's actor to at least the dot's sequence.
     pub fn add(&mut self, dot: Dot) {
         match self.entries.binary_search_by_key(&dot.actor, |entry| entry.0) {

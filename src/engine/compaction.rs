@@ -1,0 +1,248 @@
+//! Compaction: what is still needed of a segment is written anew at the log's end, then the
+//! segment goes.
+//!
+//! ```text
+//! idle --the log is larger than it may be--> scanning a victim, a stretch at a time
+//!   for each record that the index still points to: a record of the same at the log's end
+//! scanned --every new record written--> the index points to those
+//!         --every new record synced, nobody reads the segment--> manifest without it, then removed
+//! ```
+//! A new record says what the key holds now, so that replaying the log gives the same whatever
+//! has happened since. The index keeps pointing to the old place until the new one can be read.
+//! A segment with damage in it is never a victim: it stays as evidence of what is missing.
+
+use super::outline::{Kind, Location, Outline, Stored};
+use super::reads::Purpose;
+use super::record::{MergeRecord, Record, RecordError, read_record};
+use super::store::{At, Engine, Intent, find};
+use super::{FileName, ReadFault, Stretch, Ticket};
+use crate::limits::SCAN_BYTES;
+use crate::types::{Dot, Instant, Key, Now, WallMs};
+use crate::version::{Content, Sibling};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// How often a victim is looked for.
+const LOOK_MS: u64 = 50;
+
+/// The compaction under way, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Compaction {
+    phase: Phase,
+    /// New records that the index does not point to yet, in log order.
+    moves: VecDeque<Move>,
+    look_at: Instant,
+    wall: WallMs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Phase {
+    #[default]
+    Idle,
+    /// A stretch of the segment is being read.
+    Scanning { segment: u64 },
+    /// Everything needed was appended, the last of it with this ticket.
+    Scanned { segment: u64, ticket: Ticket },
+}
+
+/// Siblings that were written anew.
+#[derive(Debug)]
+struct Move {
+    ticket: Ticket,
+    place: At,
+    key: Key,
+    from: u64,
+    to: Location,
+    kinds: Vec<(Dot, Kind)>,
+}
+
+impl Engine {
+    /// Begins, or ends, a compaction; the steps between are taken as stretches arrive.
+    pub(super) fn compact(&mut self, now: Now) {
+        self.compaction.wall = now.wall;
+        match self.compaction.phase {
+            Phase::Idle if now.mono >= self.compaction.look_at => {
+                self.compaction.look_at = now.mono.after_ms(LOOK_MS);
+                if let Some(segment) = self.victim(now.wall) {
+                    self.begin_compaction(segment);
+                }
+            }
+            Phase::Idle | Phase::Scanning { .. } => {}
+            Phase::Scanned { segment, ticket } => {
+                let durable = self.is_durable(ticket, crate::ring::Durability::Sync);
+                if durable && self.compaction.moves.is_empty() && !self.reads.touches(segment) {
+                    self.compaction.phase = Phase::Idle;
+                    self.remove_segment(segment);
+                }
+            }
+        }
+    }
+
+    fn begin_compaction(&mut self, segment: u64) {
+        let Some(found) = self.segments.get(segment) else { return };
+        if found.live == 0 {
+            self.compaction.phase = Phase::Scanned { segment, ticket: Ticket(0) };
+            return;
+        }
+        self.compaction.phase = Phase::Scanning { segment };
+        self.scan_on(segment, segment, SCAN_BYTES);
+    }
+
+    fn scan_on(&mut self, segment: u64, position: u64, length: u32) {
+        self.reads.scan(segment, position, length, Purpose::Compact);
+    }
+
+    /// Takes a stretch of the segment that is being compacted.
+    pub(super) fn compact_with(&mut self, stretch: Stretch, result: Result<Bytes, ReadFault>) {
+        if (self.compaction.phase != Phase::Scanning { segment: stretch.segment }) {
+            return;
+        }
+        let (segment, end) = (stretch.segment, self.segments.get(stretch.segment).map_or(0, |found| found.end));
+        let outcome = result.and_then(|bytes| self.rewrite(stretch, end, bytes));
+        match outcome {
+            Ok(next) if next >= end => {
+                let ticket = self.log.last_record();
+                self.compaction.phase = Phase::Scanned { segment, ticket };
+            }
+            // The next record is larger than a stretch.
+            Ok(next) if next == stretch.position => self.scan_on(segment, next, stretch.length.saturating_mul(2)),
+            Ok(next) => self.scan_on(segment, next, SCAN_BYTES),
+            Err(fault) => {
+                log::error!("{} cannot be compacted: {fault}", FileName::Segment(segment).to_text());
+                self.note_damaged(segment);
+                self.compaction.phase = Phase::Idle;
+            }
+        }
+    }
+
+    /// Writes anew what is needed of a stretch. Returns the position of the first record that is
+    /// not whole in it.
+    fn rewrite(&mut self, stretch: Stretch, end: u64, bytes: Bytes) -> Result<u64, ReadFault> {
+        let mut offset = 0;
+        loop {
+            let position = stretch.position + offset as u64;
+            if position >= end {
+                return Ok(position);
+            }
+            let rest = bytes.slice(offset.min(bytes.len())..);
+            match read_record(&rest, position) {
+                Ok((record, length)) => {
+                    self.rewrite_record(position, record);
+                    offset += length;
+                }
+                // It goes on after this stretch; but a file must not end before its segment does.
+                Err(RecordError::Truncated) if bytes.len() >= stretch.length as usize => return Ok(position),
+                Err(RecordError::Truncated | RecordError::Damaged | RecordError::Unknown(_)) => {
+                    return Err(ReadFault::Damaged);
+                }
+            }
+        }
+    }
+
+    fn rewrite_record(&mut self, position: u64, record: Record) {
+        match record {
+            Record::Merge(merge) => self.rewrite_merge(position, merge),
+            Record::Shelf(shelf) => {
+                let held = self.shelf_records.get(&(shelf.keyspace, shelf.sector));
+                if held.is_some_and(|(_, location)| location.position == position) {
+                    self.write_shelf(shelf, false);
+                }
+            }
+            Record::Batch { .. } => {}
+        }
+    }
+
+    fn rewrite_merge(&mut self, position: u64, merge: MergeRecord) {
+        let place = (merge.keyspace, merge.sector);
+        let Some(outline) = self.outline(place, &merge.key) else { return };
+        if self.statement_of(place, &merge.key) == Some(position) {
+            let statement = state(place, &merge.key, &outline, Vec::new());
+            let location = self.append(&Record::Merge(statement), false);
+            self.note_statement(place, &merge.key, location);
+            return;
+        }
+        let lies_here = |dot: Dot| {
+            let location = find(&outline, dot).and_then(|sibling| sibling.content.location);
+            location.is_some_and(|location| location.position == position)
+        };
+        let wall = self.compaction.wall;
+        let needed: Vec<Sibling> = merge
+            .added
+            .into_iter()
+            .filter(|sibling| lies_here(sibling.dot))
+            .map(|sibling| if has_expired(&sibling, wall) { emptied(sibling) } else { sibling })
+            .collect();
+        if needed.is_empty() {
+            return;
+        }
+        let kinds = needed.iter().map(|sibling| (sibling.dot, Kind::of(&sibling.content))).collect();
+        let key = Key::copy_from_slice(&merge.key);
+        let to = self.append(&Record::Merge(state(place, &key, &outline, needed)), false);
+        let ticket = self.log.last_record();
+        self.compaction.moves.push_back(Move { ticket, place, key, from: position, to, kinds });
+    }
+
+    /// Lets the index point to what has been written anew and can be read there.
+    pub(super) fn settle_moves(&mut self) {
+        while self.compaction.moves.front().is_some_and(|moved| self.log.is_written(moved.ticket)) {
+            let Some(moved) = self.compaction.moves.pop_front() else { return };
+            let Some(before) = self.outline(moved.place, &moved.key) else { continue };
+            let after = before.map(|sibling| {
+                let kind = moved.kinds.iter().find(|entry| entry.0 == sibling.dot).map(|entry| entry.1);
+                let here = sibling.content.location.is_some_and(|location| location.position == moved.from);
+                match kind {
+                    Some(kind) if here => Stored {
+                        kind,
+                        location: Some(moved.to),
+                        slot: sibling.content.slot.filter(|_| kind == sibling.content.kind),
+                        damaged: false,
+                    },
+                    Some(_) | None => sibling.content,
+                }
+            });
+            self.account(Some(&before), &after);
+            self.index.install(moved.place, &moved.key, Some(&before), &after);
+        }
+    }
+
+    /// A segment of which nothing is needed: first the manifest says so, then the files go.
+    fn remove_segment(&mut self, segment: u64) {
+        if self.segments.get(segment).is_none_or(|found| found.live > 0) {
+            // Never happens; and if it did, a copy would be lost.
+            log::error!("{} is kept: something in it is still needed", FileName::Segment(segment).to_text());
+            return self.note_damaged(segment);
+        }
+        let manifest = self.segments.manifest(self.log.watermark(), segment).encode();
+        self.intents.push(Intent::Replace(FileName::Manifest, manifest));
+        self.intents.push(Intent::Remove(vec![FileName::Segment(segment), FileName::SegmentIndex(segment)]));
+        self.segments.remove(segment);
+    }
+
+    fn note_damaged(&mut self, segment: u64) {
+        if let Some(found) = self.segments.get_mut(segment) {
+            found.damaged = true;
+        }
+    }
+}
+
+/// What a key holds now, with the contents of these siblings; those of the others are elsewhere.
+fn state(place: At, key: &Key, outline: &Outline, added: Vec<Sibling>) -> MergeRecord {
+    let kept = outline.siblings().iter().map(|sibling| sibling.dot);
+    MergeRecord {
+        keyspace: place.0,
+        sector: place.1,
+        key: key.clone(),
+        context: outline.context().clone(),
+        kept: kept.filter(|dot| !added.iter().any(|sibling| sibling.dot == *dot)).collect(),
+        added,
+    }
+}
+
+fn has_expired(sibling: &Sibling, wall: WallMs) -> bool {
+    sibling.expiry.is_some_and(|at| at <= wall)
+}
+
+/// A value whose time is over counts as a tombstone, and takes the room of one.
+fn emptied(sibling: Sibling) -> Sibling {
+    Sibling { content: Content::Tombstone, ..sibling }
+}

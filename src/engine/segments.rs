@@ -1,0 +1,223 @@
+//! Which segments there are, and how much of each is still needed.
+//!
+//! A record is live while a sibling of the index lies in it. The bytes of live records are counted
+//! by segment as the index changes, so that compaction knows its next victim without looking.
+
+use super::manifest::Manifest;
+use super::outline::Location;
+use std::collections::BTreeMap;
+
+/// Sealed segments below this share of the usual size are small: restarts leave them behind.
+const SMALL_SHARE: u64 = 8;
+/// So many small segments are let be.
+const SMALL_MAX: usize = 8;
+
+/// All segments of a log.
+#[derive(Debug, Default)]
+pub(super) struct Segments {
+    /// By the log position of the first byte.
+    by_start: BTreeMap<u64, Segment>,
+    live: u64,
+    bytes: u64,
+}
+
+/// One segment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Segment {
+    /// Log position after its last byte.
+    pub(super) end: u64,
+    /// Bytes of records that the index still needs.
+    pub(super) live: u64,
+    /// Live bytes that cease to be visible, by the hour in which they do.
+    expiring: BTreeMap<u64, u64>,
+    /// Whether its index file is written, or being written.
+    pub(super) indexed: bool,
+    /// Something in it cannot be read: it is kept as it is.
+    pub(super) damaged: bool,
+}
+
+impl Segments {
+    /// A segment begins.
+    pub(super) fn open(&mut self, start: u64) {
+        self.by_start.insert(start, Segment { end: start, ..Segment::default() });
+    }
+
+    /// A segment found at start, with nothing counted in it yet.
+    pub(super) fn found(&mut self, start: u64, end: u64, indexed: bool, damaged: bool) {
+        self.bytes += end - start;
+        self.by_start.insert(start, Segment { end, indexed, damaged, ..Segment::default() });
+    }
+
+    /// The last segment goes on to `end`.
+    pub(super) fn grow(&mut self, end: u64) {
+        if let Some(mut entry) = self.by_start.last_entry() {
+            self.bytes += end - entry.get().end;
+            entry.get_mut().end = end;
+        }
+    }
+
+    /// A segment is gone.
+    pub(super) fn remove(&mut self, start: u64) {
+        if let Some(segment) = self.by_start.remove(&start) {
+            self.bytes -= segment.end - start;
+            self.live -= segment.live;
+        }
+    }
+
+    /// The segment in which a position lies.
+    pub(super) fn at(&mut self, position: u64) -> Option<(u64, &mut Segment)> {
+        let (&start, segment) = self.by_start.range_mut(..=position).next_back()?;
+        (position < segment.end.max(start + 1)).then_some((start, segment))
+    }
+
+    /// The segment that begins at a position.
+    pub(super) fn get(&self, start: u64) -> Option<&Segment> {
+        self.by_start.get(&start)
+    }
+
+    /// The segment that begins at a position, to change.
+    pub(super) fn get_mut(&mut self, start: u64) -> Option<&mut Segment> {
+        self.by_start.get_mut(&start)
+    }
+
+    /// A record is needed from now on. `hour`: when it ceases to be visible, if ever.
+    pub(super) fn add_live(&mut self, location: Location, hour: Option<u64>) {
+        let bytes = u64::from(location.bytes);
+        if let Some((_, segment)) = self.at(location.position) {
+            segment.live += bytes;
+            if let Some(hour) = hour {
+                *segment.expiring.entry(hour).or_default() += bytes;
+            }
+            self.live += bytes;
+        }
+    }
+
+    /// A record is needed no more.
+    pub(super) fn drop_live(&mut self, location: Location, hour: Option<u64>) {
+        let bytes = u64::from(location.bytes);
+        if let Some((_, segment)) = self.at(location.position) {
+            segment.live = segment.live.saturating_sub(bytes);
+            if let Some(left) = hour.and_then(|hour| segment.expiring.get_mut(&hour)) {
+                *left = left.saturating_sub(bytes);
+            }
+            self.live = self.live.saturating_sub(bytes);
+        }
+    }
+
+    /// Bytes of the whole log, and of its live records.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        (self.bytes, self.live)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_start.len()
+    }
+
+    /// Sealed segments whose every byte is below `durable`, in order: start and segment.
+    pub(super) fn sealed(&self, durable: u64) -> impl DoubleEndedIterator<Item = (u64, &Segment)> {
+        let open = self.by_start.last_key_value().map(|entry| *entry.0);
+        let sealed = self.by_start.iter().filter(move |entry| Some(*entry.0) != open);
+        sealed.filter(move |entry| entry.1.end <= durable).map(|(&start, segment)| (start, segment))
+    }
+
+    /// The manifest of what is sealed and durable, but for one segment that is about to go.
+    pub(super) fn manifest(&self, durable: u64, without: u64) -> Manifest {
+        let high_water = self.sealed(durable).map(|(_, segment)| segment.end).max().unwrap_or(0);
+        let kept = self.sealed(durable).filter(|&(start, _)| start != without);
+        Manifest { sealed: kept.map(|(start, segment)| (start, segment.end)).collect(), high_water }
+    }
+
+    /// The sealed segment most worth rewriting, if the log is larger than it may be: `percent` of
+    /// its live bytes. Values that were to expire by `hour` count as garbage.
+    pub(super) fn victim(
+        &self,
+        durable: u64,
+        percent: u64,
+        segment_bytes: u64,
+        hour: u64,
+    ) -> Option<u64> {
+        let lives = |segment: &Segment| {
+            let expired: u64 = segment.expiring.range(..hour).map(|entry| *entry.1).sum();
+            segment.live.saturating_sub(expired)
+        };
+        let whole = || self.sealed(durable).filter(|(_, segment)| !segment.damaged);
+        if let Some((start, _)) = whole().find(|(_, segment)| lives(segment) == 0) {
+            return Some(start);
+        }
+        let live: u64 = self.by_start.values().map(lives).sum();
+        let (scaled, limit) = (self.bytes.saturating_mul(100), live.saturating_mul(percent));
+        if scaled > limit {
+            // By share of garbage, compared without division.
+            let share = |start: u64, segment: &Segment| {
+                u128::from(lives(segment)) * (1 << 32) / u128::from((segment.end - start).max(1))
+            };
+            let worst = whole().min_by_key(|&(start, segment)| (share(start, segment), start));
+            // One that is all live would only be copied.
+            return worst.filter(|&(start, segment)| lives(segment) * 20 < (segment.end - start) * 19).map(|entry| entry.0);
+        }
+        let small = |&(start, segment): &(u64, &Segment)| segment.end - start < segment_bytes / SMALL_SHARE;
+        if whole().filter(small).count() > SMALL_MAX { whole().find(small).map(|entry| entry.0) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log() -> Segments {
+        let mut segments = Segments::default();
+        for (start, end) in [(0, 100), (100, 200), (200, 250)] {
+            segments.open(start);
+            segments.grow(end);
+        }
+        segments
+    }
+
+    fn record(position: u64, bytes: u32) -> Location {
+        Location { position, bytes }
+    }
+
+    #[test]
+    fn the_segment_with_most_garbage_is_rewritten_when_the_log_is_too_large() {
+        let mut log = log();
+        log.add_live(record(0, 90), None);
+        log.add_live(record(100, 40), None);
+        log.add_live(record(200, 50), None);
+        assert_eq!(log.victim(250, 200, 100, 0), None, "250 bytes for 180 live ones are few enough");
+        assert_eq!(log.victim(250, 120, 100, 0), Some(100));
+        log.drop_live(record(0, 90), None);
+        assert_eq!(log.victim(250, 200, 100, 0), Some(0), "nothing is needed of it");
+        assert_eq!(log.victim(50, 200, 100, 0), None, "it is not durable yet");
+    }
+
+    #[test]
+    fn expired_values_count_as_garbage_once_their_hour_is_over() {
+        let mut log = log();
+        log.add_live(record(0, 90), Some(7));
+        log.add_live(record(100, 90), None);
+        log.add_live(record(200, 50), None);
+        assert_eq!(log.victim(250, 200, 100, 7), None);
+        assert_eq!(log.victim(250, 200, 100, 8), Some(0));
+    }
+
+    #[test]
+    fn the_manifest_names_what_is_sealed_and_durable_but_for_what_goes() {
+        let log = log();
+        let manifest = log.manifest(250, 0);
+        assert_eq!((manifest.sealed, manifest.high_water), (vec![(100, 200)], 200));
+        let manifest = log.manifest(150, 999);
+        assert_eq!((manifest.sealed, manifest.high_water), (vec![(0, 100)], 100));
+    }
+
+    #[test]
+    fn many_small_segments_are_gathered() {
+        let mut segments = Segments::default();
+        for at in 0..12 {
+            segments.open(at * 2);
+            segments.grow(at * 2 + 2);
+            segments.add_live(record(at * 2, 2), None);
+        }
+        assert_eq!(segments.victim(1000, 200, 1000, 0), Some(0));
+    }
+}

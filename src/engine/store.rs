@@ -1,0 +1,667 @@
+//! The engine itself: every object of this node, and the log behind it.
+//!
+//! One write, [`Engine::merge`]; one read, [`Engine::read`], which may have to wait for the disk.
+//! What is to be written and read is handed out at the end of a turn; what came of it is told by
+//! [`Engine::on_disk`] and [`Engine::on_read`].
+
+use super::appender::Appender;
+use super::compaction::Compaction;
+use super::index::Index;
+use super::outline::{Kind, Location, Outline, Stored};
+use super::reads::{Purpose, Reads};
+use super::record::{MergeRecord, OutlineRecord, Record, RecordOutline, ShelfRecord, value_of};
+use super::recovery::{Damage, recover};
+use super::scrub::Scrub;
+use super::segments::Segments;
+use super::{DiskEvent, DiskRequest, FileName, ReadDone, ReadFault, ReadId, ReadRequest, Storage, Stretch, Ticket};
+use super::{Recovered, RecoveryError};
+use crate::limits::{CACHE_CHUNKS_PER_TURN, SPACE_PERCENT_MAX, SWEEP_KEYS_PER_TURN};
+use crate::mutant::Planted;
+use crate::ring::Durability;
+use crate::types::{Dot, Instant, Key, KeyspaceId, Now, SectorId, Stamp, WallMs};
+use crate::version::{Content, Object, Sibling};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A keyspace's sector.
+pub type At = (KeyspaceId, SectorId);
+
+/// Values read from the disk for somebody, by the writes that stored them.
+pub type Loaded = BTreeMap<Dot, Bytes>;
+
+/// How an engine is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of values held in memory.
+    pub cache_bytes: usize,
+    /// A segment is left for the next one at this many bytes.
+    pub segment_bytes: u64,
+    /// Bytes a second read back to see whether they are still what was written; 0 for none.
+    pub scrub_bytes_per_second: u64,
+    /// A planted bug, for the simulator.
+    pub planted: Planted,
+}
+
+/// What a merge came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Merged {
+    /// The disk request that makes the key's present object durable.
+    pub ticket: Ticket,
+    /// Whether anything was new.
+    pub changed: bool,
+}
+
+/// What a read came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fetched {
+    /// Nothing is held.
+    Absent,
+    /// All that was wanted.
+    Whole(Object),
+    /// These values are on their way from the disk: read again with them.
+    OnDisk(Vec<Wanted>),
+    /// A value cannot be read back: what is held is known, but not what it says.
+    Unreadable,
+}
+
+/// A value on its way from the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// Names the read.
+    pub read: ReadId,
+    /// Names the value.
+    pub dot: Dot,
+}
+
+/// Figures of an engine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Figures {
+    /// Keys with at least one value.
+    pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// Bytes of the log, and how many of them are needed.
+    pub log_bytes: u64,
+    /// Of these, bytes of records that the index points to.
+    pub live_bytes: u64,
+    /// Segments of the log.
+    pub segments: usize,
+    /// Bytes of memory: index and cached values.
+    pub memory_bytes: usize,
+    /// Values that could not be read back since the start.
+    pub unreadable: u64,
+}
+
+/// All objects of a node and the log behind them.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) settings: Settings,
+    pub(super) index: Index,
+    pub(super) log: Appender,
+    pub(super) segments: Segments,
+    pub(super) reads: Reads,
+    pub(super) intents: Vec<Intent>,
+    /// Keys of which the last record carries no sibling, and where that is.
+    pub(super) statements: BTreeMap<(At, Key), Location>,
+    pub(super) compaction: Compaction,
+    pub(super) scrub: Scrub,
+    pub(super) quarantine: Quarantine,
+    pub(super) shelf_records: BTreeMap<At, (ShelfRecord, Location)>,
+    pub(super) unreadable: u64,
+}
+
+/// A disk request that gets its number when it is handed out.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Intent {
+    /// A small file is replaced.
+    Replace(FileName, Bytes),
+    /// Files are removed.
+    Remove(Vec<FileName>),
+}
+
+/// Of what this node's copy is known not to be whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Quarantine {
+    /// Damage was found of which nobody can say what it was.
+    pub(super) everything: bool,
+    pub(super) places: BTreeSet<At>,
+}
+
+impl Engine {
+    /// Reads a data directory's log back.
+    ///
+    /// # Errors
+    /// The disk does not answer, or the log was written by another version.
+    pub fn open(storage: &mut impl Storage, settings: Settings) -> Result<(Self, Recovered), RecoveryError> {
+        let mut engine = Self {
+            settings,
+            index: Index::new(settings.cache_bytes),
+            log: Appender::new(0, settings.segment_bytes),
+            segments: Segments::default(),
+            reads: Reads::default(),
+            intents: Vec::new(),
+            statements: BTreeMap::new(),
+            compaction: Compaction::default(),
+            scrub: Scrub::default(),
+            quarantine: Quarantine::default(),
+            shelf_records: BTreeMap::new(),
+            unreadable: 0,
+        };
+        let found = recover(storage, settings.planted, &mut |record: &RecordOutline| engine.replay(record))?;
+        engine.log = Appender::new(found.next_position, settings.segment_bytes);
+        engine.count_segments(&found);
+        engine.quarantine_damage(&found.damage);
+        Ok((engine, found))
+    }
+
+    /// Takes in what the log says of a key, without its values.
+    fn replay(&mut self, told: &RecordOutline) {
+        match &told.record {
+            OutlineRecord::Merge { keyspace, sector, key, context, kept, added } => {
+                let place = (*keyspace, *sector);
+                if added.is_empty() {
+                    self.statements.insert((place, Key::copy_from_slice(key)), told.location);
+                } else if !self.statements.is_empty() {
+                    self.statements.remove(&(place, key.clone()));
+                }
+                let before = self.index.outline(place, key);
+                let held = |dot: Dot| before.as_ref().and_then(|outline| {
+                    outline.siblings().iter().find(|sibling| sibling.dot == dot).cloned()
+                });
+                // What was kept but is not known was rewritten further on, or is lost: until it
+                // turns up it cannot be read.
+                let unknown = Stored { kind: Kind::Value(0), location: None, slot: None, damaged: true };
+                let mut siblings: Vec<Sibling<Stored>> = kept
+                    .iter()
+                    .map(|&dot| {
+                        let lost = Sibling { dot, stamp: Stamp::default(), expiry: None, content: unknown };
+                        held(dot).unwrap_or(lost)
+                    })
+                    .collect();
+                siblings.extend(added.iter().map(|sibling| Sibling {
+                    dot: sibling.dot,
+                    stamp: sibling.stamp,
+                    expiry: sibling.expiry,
+                    content: Stored {
+                        kind: sibling.content,
+                        location: Some(told.location),
+                        slot: None,
+                        damaged: false,
+                    },
+                }));
+                let after = Outline::from_parts(context.clone(), siblings);
+                self.index.install(place, key, before.as_ref(), &after);
+            }
+            OutlineRecord::Shelf(record) => {
+                let place = (record.keyspace, record.sector);
+                if record.dropped_below > 0 {
+                    self.index.drop_older(place, record.dropped_below);
+                }
+                self.shelf_records.insert(place, (*record, told.location));
+            }
+            OutlineRecord::Batch { .. } => {}
+        }
+    }
+
+    /// Counts what is live in every segment, once all is replayed.
+    fn count_segments(&mut self, found: &Recovered) {
+        for &(start, end) in &found.sealed {
+            let indexed = !found.unindexed.contains(&start);
+            let damaged = found.damage.iter().any(|damage| damage.segment == start);
+            self.segments.found(start, end, indexed, damaged);
+        }
+        for location in self.shelf_records.values().map(|entry| entry.1).chain(self.statements.values().copied()) {
+            self.segments.add_live(location, None);
+        }
+        let segments = &mut self.segments;
+        self.index.each(|outline| {
+            for (location, hour) in records_of(outline) {
+                segments.add_live(location, hour);
+            }
+        });
+    }
+
+    fn quarantine_damage(&mut self, damage: &[Damage]) {
+        for damage in damage {
+            match damage.place {
+                Some(place) => {
+                    self.quarantine.places.insert(place);
+                }
+                None => self.quarantine.everything = true,
+            }
+        }
+    }
+
+    /// Whether this node's copy of a sector is known not to be whole: it is not served from, and
+    /// not coordinated.
+    #[must_use]
+    pub fn is_quarantined(&self, place: At) -> bool {
+        self.quarantine.everything || self.quarantine.places.contains(&place)
+    }
+
+    /// Takes another copy of a key's object into ours. The one write there is.
+    ///
+    /// Memory changes at once; the write may be acknowledged when the disk has reported the
+    /// ticket. New values are copied out of the buffers they came in.
+    pub fn merge(&mut self, place: At, key: &Key, object: &Object, durability: Durability) -> Merged {
+        let before = self.index.outline(place, key);
+        let arriving = object.map(|sibling| Stored {
+            kind: Kind::of(&sibling.content),
+            location: None,
+            slot: None,
+            damaged: false,
+        });
+        let mut after = before.clone().unwrap_or_default();
+        let mut changed = after.merge(&arriving);
+        changed |= heal(&mut after, &arriving);
+        if !changed {
+            return Merged { ticket: self.log.last_record(), changed: false };
+        }
+        let is_new = |sibling: &Sibling<Stored>| {
+            let held = before.as_ref().and_then(|outline| find(outline, sibling.dot));
+            held.is_none_or(|held| held.content.damaged && !sibling.content.damaged)
+        };
+        let (added, kept): (Vec<_>, Vec<_>) =
+            after.siblings().iter().partition(|sibling| is_new(sibling));
+        let added: Vec<Sibling> =
+            added.iter().filter_map(|sibling| find_content(object, sibling.dot)).cloned().collect();
+        if durability != Durability::Memory {
+            let record = MergeRecord {
+                keyspace: place.0,
+                sector: place.1,
+                key: key.clone(),
+                context: after.context().clone(),
+                kept: kept.iter().map(|sibling| sibling.dot).collect(),
+                added,
+            };
+            let sync = durability == Durability::Sync;
+            let location = self.append(&Record::Merge(record), sync);
+            if kept.len() == after.siblings().len() {
+                self.note_statement(place, key, location);
+            } else {
+                self.forget_statement(place, key);
+            }
+            after = after.map(|sibling| {
+                if is_new(sibling) {
+                    Stored { location: Some(location), ..sibling.content }
+                } else {
+                    sibling.content
+                }
+            });
+        }
+        self.account(before.as_ref(), &after);
+        self.index.install(place, key, before.as_ref(), &after);
+        let position = match durability {
+            Durability::Memory => None,
+            Durability::Os | Durability::Sync => Some(self.log.end()),
+        };
+        for sibling in object.siblings() {
+            if let (Content::Value(value), Some(held)) = (&sibling.content, find(&after, sibling.dot))
+                && is_new(held)
+            {
+                self.index.keep_value(place, key, sibling.dot, value, position);
+            }
+        }
+        Merged { ticket: self.log.last_record(), changed: true }
+    }
+
+    /// Adds a record to the turn's batch, and keeps the books of segments.
+    pub(super) fn append(&mut self, record: &Record, sync: bool) -> Location {
+        let appended = self.log.append(record, sync);
+        if let Some(start) = appended.began {
+            self.segments.open(start);
+        }
+        self.segments.grow(self.log.end());
+        appended.location
+    }
+
+    /// A record that carries no sibling is the last word on a key.
+    pub(super) fn note_statement(&mut self, place: At, key: &Key, location: Location) {
+        self.segments.add_live(location, None);
+        if let Some(old) = self.statements.insert((place, Key::copy_from_slice(key)), location) {
+            self.segments.drop_live(old, None);
+        }
+    }
+
+    /// One that does is, from now on.
+    fn forget_statement(&mut self, place: At, key: &Key) {
+        if !self.statements.is_empty()
+            && let Some(old) = self.statements.remove(&(place, key.clone()))
+        {
+            self.segments.drop_live(old, None);
+        }
+    }
+
+    /// Where the last word on a key is, if that carries no sibling.
+    pub(super) fn statement_of(&self, place: At, key: &Key) -> Option<u64> {
+        if self.statements.is_empty() {
+            return None;
+        }
+        self.statements.get(&(place, key.clone())).map(|location| location.position)
+    }
+
+    /// Records that an object no longer lies in are garbage; those that it lies in now are live.
+    pub(super) fn account(&mut self, before: Option<&Outline>, after: &Outline) {
+        let old: BTreeMap<Location, Option<u64>> = before.map(records_of).into_iter().flatten().collect();
+        let new: BTreeMap<Location, Option<u64>> = records_of(after).collect();
+        for (&location, &hour) in old.iter().filter(|entry| !new.contains_key(entry.0)) {
+            self.segments.drop_live(location, hour);
+        }
+        for (&location, &hour) in new.iter().filter(|entry| !old.contains_key(entry.0)) {
+            self.segments.add_live(location, hour);
+        }
+    }
+
+    /// What is held of a key, but for the values.
+    #[must_use]
+    pub fn outline(&self, place: At, key: &[u8]) -> Option<Outline> {
+        self.index.outline(place, key)
+    }
+
+    /// The highest stamp held of a key; zero when nothing is.
+    #[must_use]
+    pub fn highest_stamp(&self, place: At, key: &[u8]) -> Stamp {
+        self.index.outline(place, key).map(|outline| outline.highest_stamp()).unwrap_or_default()
+    }
+
+    /// What is held of a key: its context, and the siblings that are wanted, whole. `loaded` has
+    /// the values that an earlier try found on the disk.
+    pub fn read(&mut self, place: At, key: &Key, wanted: impl Fn(Dot) -> bool, loaded: &Loaded) -> Fetched {
+        let Some(outline) = self.index.outline(place, key) else { return Fetched::Absent };
+        let mut siblings = Vec::with_capacity(outline.siblings().len());
+        let mut on_disk = Vec::new();
+        for sibling in outline.siblings().iter().filter(|sibling| wanted(sibling.dot)) {
+            let Stored { kind, location, slot, damaged } = sibling.content;
+            let content = match (kind, slot.and_then(|slot| self.index.value(slot))) {
+                _ if damaged => return Fetched::Unreadable,
+                (Kind::Tombstone, _) => Content::Tombstone,
+                (Kind::Value(_), Some(value)) => Content::Value(value),
+                (Kind::Value(_), None) => match (loaded.get(&sibling.dot), location) {
+                    (Some(value), _) => Content::Value(value.clone()),
+                    (None, Some(location)) => {
+                        on_disk.push((sibling.dot, location));
+                        continue;
+                    }
+                    (None, None) => return Fetched::Unreadable,
+                },
+            };
+            siblings.push(Sibling {
+                dot: sibling.dot,
+                stamp: sibling.stamp,
+                expiry: sibling.expiry,
+                content,
+            });
+        }
+        if on_disk.is_empty() {
+            return Fetched::Whole(Object::from_parts(outline.context().clone(), siblings));
+        }
+        let reads = on_disk.into_iter().map(|(dot, location)| self.fetch(place, key, dot, location));
+        Fetched::OnDisk(reads.collect())
+    }
+
+    pub(super) fn fetch(&mut self, place: At, key: &Key, dot: Dot, location: Location) -> Wanted {
+        let segment = self.segments.at(location.position).map_or(0, |(start, _)| start);
+        let read = self.reads.value(segment, location, (place, key.clone(), dot));
+        Wanted { read, dot }
+    }
+
+    /// Takes what came of a read. A value that somebody waits for is given back with its name; of
+    /// reads in the background nothing is.
+    pub fn on_read(&mut self, done: ReadDone) -> Option<(Dot, Result<Bytes, ReadFault>)> {
+        let purpose = self.reads.done(done.id)?;
+        match purpose {
+            Purpose::Value { location, place, key, dot, .. } => {
+                let value = done.result.and_then(|bytes| value_of(&bytes, location, place, &key, dot));
+                match &value {
+                    Ok(value) => self.keep_read(place, &key, dot, location, value),
+                    Err(fault) => self.note_unreadable(place, &key, dot, location, *fault),
+                }
+                Some((dot, value))
+            }
+            Purpose::Compact(stretch) => {
+                self.compact_with(stretch, done.result);
+                None
+            }
+            Purpose::Scrub(stretch) => {
+                self.scrub_with(stretch, done.result);
+                None
+            }
+            Purpose::Index { segment } => {
+                self.index_built(segment, done.result);
+                None
+            }
+        }
+    }
+
+    /// A value that was read stays in memory, if it is still what the key holds.
+    fn keep_read(&mut self, place: At, key: &Key, dot: Dot, location: Location, value: &Bytes) {
+        let outline = self.index.outline(place, key);
+        let held = outline.as_ref().and_then(|outline| find(outline, dot));
+        if held.is_some_and(|held| held.content.location == Some(location) && held.content.slot.is_none()) {
+            self.index.keep_value(place, key, dot, value, Some(location.position));
+        }
+    }
+
+    /// A value cannot be read back. It is never served; a copy of it from a peer takes its place.
+    pub(super) fn note_unreadable(
+        &mut self,
+        place: At,
+        key: &Key,
+        dot: Dot,
+        location: Location,
+        fault: ReadFault,
+    ) {
+        let Some(before) = self.index.outline(place, key) else { return };
+        let at_fault = |sibling: &Sibling<Stored>| {
+            sibling.dot == dot && sibling.content.location == Some(location) && !sibling.content.damaged
+        };
+        if !before.siblings().iter().any(at_fault) {
+            return;
+        }
+        let after = before.map(|sibling| Stored {
+            damaged: sibling.content.damaged || at_fault(sibling),
+            ..sibling.content
+        });
+        self.index.install(place, key, Some(&before), &after);
+        if let Some((start, segment)) = self.segments.at(location.position) {
+            segment.damaged = true;
+            log::error!(
+                "a value of sector {} cannot be read back ({fault}) at log position {} in {}: it is not \
+                 served from here until a peer's copy has taken its place",
+                place.1,
+                location.position,
+                FileName::Segment(start).to_text()
+            );
+        }
+        self.unreadable += 1;
+    }
+
+    /// The keys of a keyspace's sector after `after`, in the index's order.
+    pub fn walk(&self, place: At, after: Option<&Key>) -> impl Iterator<Item = (Key, Outline)> {
+        self.index.walk(place, after)
+    }
+
+    /// Keyspaces and sectors of which something is held, from `from` on, in order.
+    pub fn places(&self, from: At) -> impl Iterator<Item = At> {
+        self.index.places(from)
+    }
+
+    /// Gives up everything of a keyspace's sector, durably. The space is freed by and by.
+    pub fn drop_shelf(&mut self, place: At) {
+        let below = self.log.end();
+        let mut record = self.shelf_records.get(&place).map_or_else(
+            || ShelfRecord { keyspace: place.0, sector: place.1, ..ShelfRecord::default() },
+            |entry| entry.0,
+        );
+        record.dropped_below = below.max(1);
+        self.write_shelf(record, true);
+        self.index.drop_shelf(place);
+        self.quarantine.places.remove(&place);
+    }
+
+    /// Writes a shelf's header, in the place of the one before.
+    pub(super) fn write_shelf(&mut self, record: ShelfRecord, sync: bool) {
+        let location = self.append(&Record::Shelf(record), sync);
+        self.segments.add_live(location, None);
+        let place = (record.keyspace, record.sector);
+        if let Some((_, old)) = self.shelf_records.insert(place, (record, location)) {
+            self.segments.drop_live(old, None);
+        }
+    }
+
+    /// Work in the background, a slice of it; call once a turn.
+    pub fn work(&mut self, now: Now) {
+        let segments = &mut self.segments;
+        self.index.clear_dropped(SWEEP_KEYS_PER_TURN, |outline| {
+            for (location, hour) in records_of(outline) {
+                segments.drop_live(location, hour);
+            }
+        });
+        self.index.evict(self.log.written_position(), CACHE_CHUNKS_PER_TURN);
+        self.build_indexes();
+        self.compact(now);
+        self.scrub_on(now.mono);
+    }
+
+    /// When there will be work although nothing happens.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.scrub.deadline()
+    }
+
+    /// Asks for the index files of segments that have none, one at a time.
+    fn build_indexes(&mut self) {
+        if self.reads.is_indexing() {
+            return;
+        }
+        let next = self.segments.sealed(self.log.watermark()).find(|(_, segment)| !segment.indexed && !segment.damaged);
+        let Some((start, end)) = next.map(|(start, segment)| (start, segment.end)) else { return };
+        self.reads.index(start, end);
+        if let Some(segment) = self.segments.get_mut(start) {
+            segment.indexed = true;
+        }
+    }
+
+    fn index_built(&mut self, start: u64, result: Result<Bytes, ReadFault>) {
+        if let Err(fault) = result {
+            // A restart reads the segment itself instead; until then it is only slower.
+            log::warn!("no index file for {}: {fault}", FileName::Segment(start).to_text());
+        }
+    }
+
+    /// The log may be this many times, in percent, the size of what is needed of it.
+    pub(super) fn victim(&self, wall: WallMs) -> Option<u64> {
+        let hour = wall.0 / MS_PER_HOUR;
+        self.segments.victim(self.log.watermark(), SPACE_PERCENT_MAX, self.settings.segment_bytes, hour)
+    }
+
+    /// The turn's records as one disk request, if there are any.
+    pub fn take_batch(&mut self) -> Option<DiskRequest> {
+        self.log.take_batch()
+    }
+
+    /// Further disk requests, in order, to be made after the batch.
+    pub fn take_requests(&mut self) -> impl Iterator<Item = DiskRequest> {
+        let intents = std::mem::take(&mut self.intents).into_iter();
+        intents.map(|intent| match intent {
+            Intent::Replace(file, bytes) => self.log.replace(file, bytes),
+            Intent::Remove(files) => self.log.remove(files),
+        })
+    }
+
+    /// What is to be read.
+    pub fn take_reads(&mut self) -> impl Iterator<Item = ReadRequest> {
+        self.reads.take_wanted()
+    }
+
+    /// A request to replace a small file whole, in order with the log.
+    ///
+    /// Take the turn's batch first: a ticket covers everything before it.
+    pub fn replace(&mut self, file: FileName, bytes: Bytes) -> DiskRequest {
+        self.log.replace(file, bytes)
+    }
+
+    /// The number of the request given out last.
+    #[must_use]
+    pub fn last_request(&self) -> Ticket {
+        self.log.last_request()
+    }
+
+    /// Takes note of how far the disk has got.
+    pub fn on_disk(&mut self, event: DiskEvent) {
+        self.log.on_disk(event);
+        self.settle_moves();
+    }
+
+    /// Whether what this ticket covers may be acknowledged.
+    #[must_use]
+    pub fn is_durable(&self, ticket: Ticket, durability: Durability) -> bool {
+        self.log.is_durable(ticket, durability)
+    }
+
+    /// Keys with at least one value, and bytes of keys and values.
+    #[must_use]
+    pub fn size(&self) -> (u64, u64) {
+        self.index.size()
+    }
+
+    /// Figures for people and monitoring.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let ((keys, bytes), (log_bytes, live_bytes)) = (self.index.size(), self.segments.totals());
+        Figures {
+            keys,
+            bytes,
+            log_bytes,
+            live_bytes,
+            segments: self.segments.len(),
+            memory_bytes: self.index.memory_bytes(),
+            unreadable: self.unreadable,
+        }
+    }
+}
+
+const MS_PER_HOUR: u64 = 3_600_000;
+
+/// The records an object lies in, each with the hour in which its last value ceases to be
+/// visible, if all of them do.
+pub(super) fn records_of(outline: &Outline) -> impl Iterator<Item = (Location, Option<u64>)> {
+    let siblings = outline.siblings();
+    siblings.iter().enumerate().filter_map(move |(at, sibling)| {
+        let location = sibling.content.location?;
+        let here = |other: &&Sibling<Stored>| other.content.location == Some(location);
+        // Told once, by the first sibling that lies there.
+        if siblings.iter().take(at).any(|earlier| here(&earlier)) {
+            return None;
+        }
+        let hours = siblings.iter().filter(here).map(|sibling| match sibling.content.kind {
+            Kind::Value(_) => sibling.expiry.map(|at| at.0 / MS_PER_HOUR),
+            Kind::Tombstone => None,
+        });
+        Some((location, hours.collect::<Option<Vec<_>>>().and_then(|hours| hours.into_iter().max())))
+    })
+}
+
+/// Siblings whose value could not be read back are taken anew from a copy that has them.
+fn heal(after: &mut Outline, arriving: &Outline) -> bool {
+    let heals = |sibling: &Sibling<Stored>| sibling.content.damaged && find(arriving, sibling.dot).is_some();
+    if !after.siblings().iter().any(heals) {
+        return false;
+    }
+    let siblings = after.siblings().iter().map(|sibling| match find(arriving, sibling.dot) {
+        Some(whole) if sibling.content.damaged => whole.clone(),
+        Some(_) | None => sibling.clone(),
+    });
+    *after = Outline::from_parts(after.context().clone(), siblings.collect());
+    true
+}
+
+pub(super) fn find(outline: &Outline, dot: Dot) -> Option<&Sibling<Stored>> {
+    let siblings = outline.siblings();
+    siblings.binary_search_by_key(&dot, |sibling| sibling.dot).ok().and_then(|at| siblings.get(at))
+}
+
+fn find_content(object: &Object, dot: Dot) -> Option<&Sibling> {
+    let siblings = object.siblings();
+    siblings.binary_search_by_key(&dot, |sibling| sibling.dot).ok().and_then(|at| siblings.get(at))
+}

@@ -1,0 +1,120 @@
+//! What waits for values from the disk, and how it goes on when they are there.
+//!
+//! ```text
+//! engine says "on disk" --> Load row --every value read, or found unreadable--> resumed
+//!                                    --deadline--> refused: nothing had been done
+//! ```
+//! A request is resumed by being done again, with the values in hand: whatever has changed in the
+//! meantime is then seen, and a merge never waits.
+
+use super::io::Output;
+use super::pending::RowId;
+use super::replica::Tell;
+use super::transfer::Paused;
+use super::{Node, ReplyTo, Row};
+use crate::engine::{Loaded, ReadDone, ReadId, Wanted};
+use crate::types::{Instant, Now};
+use crate::wire::client::{DataReply, DataRequest, Reason};
+
+/// Something that waits for values from the disk.
+#[derive(Debug)]
+pub(super) struct Load {
+    then: Then,
+    loaded: Loaded,
+    waiting: Vec<ReadId>,
+    deadline: Instant,
+}
+
+/// What goes on when they are there.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// A client's request, from its beginning.
+    Begin { to: ReplyTo, request: DataRequest },
+    /// A request that was to be forwarded and came round to us.
+    Forward(RowId),
+    /// An answer to a peer.
+    Tell(Tell),
+    /// A read that we coordinate, with our own copy.
+    Own(RowId),
+    /// A sector on its way out.
+    Chunk(Paused),
+}
+
+impl Load {
+    pub(super) fn new(then: Then, loaded: Loaded, deadline: Instant) -> Self {
+        Self { then, loaded, waiting: Vec::new(), deadline }
+    }
+
+    pub(super) fn wake(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) fn owes_answer(&self) -> bool {
+        match self.then {
+            Then::Begin { .. } => true,
+            Then::Forward(_) | Then::Tell(_) | Then::Own(_) | Then::Chunk(_) => false,
+        }
+    }
+}
+
+impl Node {
+    /// Puts it by until everything that is wanted has been read.
+    pub(super) fn wait_for(&mut self, mut load: Load, wanted: Vec<Wanted>) {
+        let id = self.pending.reserve();
+        load.waiting = wanted.iter().map(|wanted| wanted.read).collect();
+        for wanted in wanted {
+            self.reads.insert(wanted.read, id);
+        }
+        self.put_row_back(id, Row::Load(load));
+    }
+
+    /// Something has been read from the disk, or could not be.
+    pub(super) fn on_read(&mut self, now: Now, done: ReadDone, out: &mut Vec<Output>) {
+        let read = done.id;
+        // Otherwise it was the engine's own, for work in the background.
+        let Some(value) = self.engine.on_read(done) else { return };
+        let Some(id) = self.reads.remove(&read) else { return };
+        let Some(Row::Load(mut load)) = self.pending.take(id) else { return };
+        load.waiting.retain(|&waiting| waiting != read);
+        if let (dot, Ok(bytes)) = value {
+            load.loaded.insert(dot, bytes);
+        }
+        if load.waiting.is_empty() {
+            self.pending.end(id);
+            self.resume(now, load, out);
+        } else {
+            self.put_row_back(id, Row::Load(load));
+        }
+    }
+
+    fn resume(&mut self, now: Now, load: Load, out: &mut Vec<Output>) {
+        match load.then {
+            Then::Begin { to, request } => {
+                self.begin_with(now, to, request, load.deadline, &load.loaded, out);
+            }
+            Then::Tell(tell) => {
+                let (conn, request) = (tell.conn, tell.request);
+                if let Some(message) = self.tell_copy(tell, &load.loaded) {
+                    out.push(Output::PeerReply { conn, request, message });
+                }
+            }
+            Then::Forward(id) => self.forward_loaded(now, id, &load.loaded, out),
+            Then::Own(id) => self.own_loaded(now, id, &load.loaded, out),
+            Then::Chunk(paused) => self.chunk_loaded(now, &paused, &load.loaded, out),
+        }
+    }
+
+    /// Its time is over, and nothing was done.
+    pub(super) fn load_wake(&mut self, now: Now, id: RowId, load: Load, out: &mut Vec<Output>) {
+        self.pending.end(id);
+        for read in &load.waiting {
+            self.reads.remove(read);
+        }
+        match load.then {
+            Then::Begin { to, .. } => self.reply(to, DataReply::refused(Reason::Expired), out),
+            // The asker, and the row, know their own deadlines.
+            Then::Forward(_) | Then::Tell(_) | Then::Own(_) => {}
+            Then::Chunk(paused) => self.chunk_loaded(now, &paused, &load.loaded, out),
+        }
+    }
+}

@@ -1,0 +1,481 @@
+//! The crash sweep: one engine on one simulated disk, crashed after every operation of the disk.
+//!
+//! A random workload runs on an engine with tiny segments and a tiny cache, so that it rolls,
+//! compacts, indexes and evicts all the time. Before every operation of the disk its state is
+//! kept, with what had been acknowledged by then. Each of these states is then taken through a
+//! crash of the process or a loss of power, and opened again, and once more through a crash in the
+//! middle of that recovery. Then must hold, for every key:
+//! * what is held is a state that the key has had: nothing is invented, nothing half applied;
+//! * it is not older than the last state that was acknowledged;
+//! * every value can be read back, and is what was written.
+
+use super::disk::SimDisk;
+use super::rng::Rng;
+use crate::engine::{
+    DiskEvent, DiskRequest, Engine, EngineSettings, Fetched, FileName, Loaded, LogWriter, ReadDone, ReadFault,
+    ReadRequest, Storage, Ticket, index_file,
+};
+use crate::mutant::Planted;
+use crate::ring::Durability;
+use crate::types::{Actor, Dot, Incarnation, Instant, Key, KeyspaceId, NodeId, Now, SectorId, Stamp, WallMs};
+use crate::version::{Content, Object, Replaces, Sibling, VersionVector};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io;
+
+/// Size of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashSettings {
+    /// Names the run.
+    pub seed: u64,
+    /// Turns of the workload.
+    pub turns: u32,
+    /// Crash points to try, spread over the run; all there are if there are fewer.
+    pub points_max: usize,
+    /// A planted bug.
+    pub planted: Planted,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct CrashReport {
+    /// Operations of the disk, and crash points tried.
+    pub operations: usize,
+    /// Crashes tried.
+    pub points: usize,
+    /// Segments that compaction removed.
+    pub compacted: usize,
+    /// What did not hold, first of all.
+    pub broken: Option<String>,
+}
+
+type Place = (KeyspaceId, SectorId);
+
+const SEGMENT_BYTES: u64 = 2048;
+const CACHE_BYTES: usize = 4096;
+const KEYS: u64 = 12;
+const PLACES: [Place; 3] =
+    [(KeyspaceId(0), SectorId(0)), (KeyspaceId(0), SectorId(7)), (KeyspaceId(1), SectorId(0))];
+
+fn durability(place: Place) -> Durability {
+    if place.0 == KeyspaceId(1) { Durability::Os } else { Durability::Sync }
+}
+
+/// All states a key has had, the first being "nothing".
+#[derive(Clone, Debug, Default)]
+struct History {
+    states: Vec<Option<Object>>,
+    /// The disk request that each waits for.
+    tickets: Vec<Ticket>,
+}
+
+/// How far each key was acknowledged: written, synced.
+type Acknowledged = BTreeMap<(Place, u64), (usize, usize)>;
+
+/// A disk that keeps what it was before each of its operations.
+struct Watched {
+    disk: SimDisk,
+    /// State before an operation, and how many acknowledgements had been given.
+    kept: Vec<(SimDisk, usize)>,
+    acknowledged: usize,
+    keep_one_in: u64,
+    rng: Rng,
+    operations: usize,
+}
+
+impl Watched {
+    fn note(&mut self) {
+        self.operations += 1;
+        if self.rng.once_in(self.keep_one_in) {
+            self.kept.push((self.disk.clone(), self.acknowledged));
+        }
+    }
+}
+
+impl Storage for Watched {
+    fn append(&mut self, file: FileName, bytes: &[u8]) -> io::Result<()> {
+        self.note();
+        // A write may stop half way.
+        if bytes.len() > 1 && self.rng.once_in(4) {
+            let cut = usize::try_from(self.rng.below(bytes.len() as u64)).unwrap_or(0);
+            let mut part = self.disk.clone();
+            part.append(file, bytes.get(..cut).unwrap_or_default())?;
+            if self.rng.once_in(self.keep_one_in) {
+                self.kept.push((part, self.acknowledged));
+            }
+        }
+        self.disk.append(file, bytes)
+    }
+    fn sync(&mut self, file: FileName) -> io::Result<()> {
+        self.note();
+        self.disk.sync(file)
+    }
+    fn sync_directory(&mut self) -> io::Result<()> {
+        self.note();
+        self.disk.sync_directory()
+    }
+    fn read(&mut self, file: FileName) -> io::Result<Option<Bytes>> {
+        self.disk.read(file)
+    }
+    fn read_at(&mut self, file: FileName, offset: u64, length: usize) -> io::Result<Option<Bytes>> {
+        self.disk.read_at(file, offset, length)
+    }
+    fn truncate(&mut self, file: FileName, length: u64) -> io::Result<()> {
+        self.note();
+        self.disk.truncate(file, length)
+    }
+    fn list(&mut self) -> io::Result<Vec<FileName>> {
+        self.disk.list()
+    }
+    fn remove(&mut self, file: FileName) -> io::Result<()> {
+        self.note();
+        self.disk.remove(file)
+    }
+    fn rename(&mut self, from: FileName, to: FileName) -> io::Result<()> {
+        self.note();
+        self.disk.rename(from, to)
+    }
+}
+
+/// The run: an engine, its disk, and what is known of every key.
+struct Run {
+    settings: CrashSettings,
+    rng: Rng,
+    disk: Watched,
+    writer: LogWriter,
+    engine: Engine,
+    life: u32,
+    seq: u64,
+    clock_us: u64,
+    histories: BTreeMap<(Place, u64), History>,
+    /// What had been acknowledged, each time that changed.
+    acknowledged: Vec<Acknowledged>,
+    report: CrashReport,
+}
+
+/// Runs one seed.
+#[must_use]
+pub fn crash_sweep(settings: CrashSettings) -> CrashReport {
+    let mut rng = Rng::new(settings.seed);
+    let watch = Rng::new(rng.any());
+    // About three operations a turn.
+    let keep_one_in = (u64::from(settings.turns) * 3 / (settings.points_max as u64).max(1)).max(1);
+    let mut disk = Watched {
+        disk: SimDisk::default(),
+        kept: Vec::new(),
+        acknowledged: 0,
+        keep_one_in,
+        rng: watch,
+        operations: 0,
+    };
+    let engine = match Engine::open(&mut disk, engine_settings(settings.planted)) {
+        Ok((engine, _)) => engine,
+        Err(error) => return CrashReport { broken: Some(error.to_string()), ..CrashReport::default() },
+    };
+    let mut run = Run {
+        settings,
+        rng,
+        disk,
+        writer: LogWriter::default(),
+        engine,
+        life: 1,
+        seq: 0,
+        clock_us: 0,
+        histories: BTreeMap::new(),
+        acknowledged: vec![Acknowledged::new()],
+        report: CrashReport::default(),
+    };
+    for _ in 0..settings.turns {
+        run.turn();
+        if run.report.broken.is_some() {
+            return run.report;
+        }
+    }
+    run.crash_everywhere();
+    run.report
+}
+
+fn engine_settings(planted: Planted) -> EngineSettings {
+    EngineSettings {
+        cache_bytes: CACHE_BYTES,
+        segment_bytes: SEGMENT_BYTES,
+        scrub_bytes_per_second: 100_000,
+        planted,
+    }
+}
+
+fn key_bytes(key: u64) -> Key {
+    Key::from(format!("key-{key}"))
+}
+
+impl Run {
+    fn fail(&mut self, what: String) {
+        let seed = self.settings.seed;
+        self.report.broken.get_or_insert_with(|| format!("seed {seed}: {what}"));
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: Instant(self.clock_us), wall: WallMs(1_700_000_000_000 + self.clock_us / 1000) }
+    }
+
+    fn turn(&mut self) {
+        self.clock_us += self.rng.below(200_000);
+        for _ in 0..self.rng.below(4) {
+            match self.rng.below(20) {
+                0 => self.drop_place(),
+                1..=4 => self.read_back(),
+                _ => self.write(),
+            }
+        }
+        self.end_turn();
+        if self.rng.once_in(300) {
+            self.restart();
+        }
+    }
+
+    /// A put, a delete, or a copy from elsewhere, of one key.
+    fn write(&mut self) {
+        let Some(&place) = self.rng.pick(&PLACES) else { return };
+        let key = self.rng.below(KEYS);
+        let mut object = self.present(place, key).unwrap_or_default();
+        let keeps_all = self.rng.once_in(4);
+        self.seq += 1;
+        let node = NodeId(1 + u32::try_from(self.rng.below(2)).unwrap_or(0));
+        let dot = Dot { actor: Actor { node, incarnation: Incarnation(self.life) }, seq: self.seq };
+        let length = if self.rng.once_in(20) { 1500 } else { self.rng.below(120) };
+        let content = if self.rng.once_in(6) {
+            Content::Tombstone
+        } else {
+            let fill = format!("{}-{key}-{}-", place.1.0, self.seq).repeat(200);
+            Content::Value(Bytes::from(fill).slice(..usize::try_from(length).unwrap_or(0)))
+        };
+        let sibling = Sibling { dot, stamp: Stamp(self.seq), expiry: None, content };
+        let nothing = VersionVector::default();
+        let replaces =
+            if keeps_all && object.siblings().len() < 4 { Replaces::Seen(&nothing) } else { Replaces::All };
+        object.put(replaces, &nothing, sibling);
+        if self.rng.once_in(10) {
+            // Only one sibling is left, or the context alone grows: a record without a value.
+            let all = object.siblings().to_vec();
+            let last = all.last().cloned().into_iter().collect();
+            object = Object::from_parts(object.context().clone(), last);
+        }
+        let merged = self.engine.merge(place, &key_bytes(key), &object, durability(place));
+        let history = self.histories.entry((place, key)).or_default();
+        if history.states.is_empty() {
+            history.states.push(None);
+            history.tickets.push(Ticket(0));
+        }
+        if merged.changed {
+            // Merged with itself and more: what it now holds is what was given.
+            history.states.push(Some(object));
+            history.tickets.push(merged.ticket);
+        }
+    }
+
+    fn present(&self, place: Place, key: u64) -> Option<Object> {
+        self.histories.get(&(place, key)).and_then(|history| history.states.last().cloned().flatten())
+    }
+
+    fn drop_place(&mut self) {
+        if !self.rng.once_in(12) {
+            return;
+        }
+        let place = (KeyspaceId(0), SectorId(7));
+        self.engine.drop_shelf(place);
+        let ticket = Ticket(self.engine.last_request().0 + 1);
+        for (_, history) in self.histories.iter_mut().filter(|entry| entry.0.0 == place) {
+            history.states.push(None);
+            history.tickets.push(ticket);
+        }
+    }
+
+    fn read_back(&mut self) {
+        let Some(&place) = self.rng.pick(&PLACES) else { return };
+        let key = self.rng.below(KEYS);
+        let expected = self.present(place, key);
+        let found = read_whole(&mut self.engine, &mut self.disk.disk, place, key);
+        if found.as_ref() != Ok(&expected) {
+            self.fail(format!("{place:?} {key}: held {found:?}, written {expected:?}"));
+        }
+    }
+
+    /// The turn's records go to the disk; some of what is under way gets done.
+    fn end_turn(&mut self) {
+        let now = self.now();
+        self.engine.work(now);
+        let batch = self.engine.take_batch();
+        let requests: Vec<DiskRequest> = batch.into_iter().chain(self.engine.take_requests()).collect();
+        for request in requests {
+            if let DiskRequest::Remove { .. } = request {
+                self.report.compacted += 1;
+            }
+            if let Err(error) = self.writer.write(&mut self.disk, &request) {
+                return self.fail(format!("the disk failed: {error}"));
+            }
+            self.engine.on_disk(DiskEvent::Written(self.writer.written()));
+        }
+        self.acknowledge();
+        if self.writer.wants_sync() || self.rng.once_in(5) {
+            if let Err(error) = self.writer.sync(&mut self.disk) {
+                return self.fail(format!("the disk failed: {error}"));
+            }
+            self.engine.on_disk(DiskEvent::Synced(self.writer.synced()));
+            self.acknowledge();
+        }
+        let reads: Vec<ReadRequest> = self.engine.take_reads().collect();
+        for request in reads {
+            let done = carry_out(&mut self.disk, &request);
+            self.engine.on_read(done);
+        }
+    }
+
+    /// Takes note of what may have been acknowledged by now.
+    fn acknowledge(&mut self) {
+        let mut acknowledged = Acknowledged::new();
+        for (&(place, key), history) in &self.histories {
+            let last = |level| {
+                let durable = |ticket: &Ticket| self.engine.is_durable(*ticket, level);
+                history.tickets.iter().rposition(durable).unwrap_or(0)
+            };
+            acknowledged.insert((place, key), (last(Durability::Os), last(Durability::Sync)));
+        }
+        if self.acknowledged.last() != Some(&acknowledged) {
+            self.acknowledged.push(acknowledged);
+        }
+        self.disk.acknowledged = self.acknowledged.len() - 1;
+    }
+
+    /// The process ends well, and begins anew on the same disk.
+    fn restart(&mut self) {
+        if let Err(error) = self.writer.sync(&mut self.disk) {
+            return self.fail(format!("the disk failed: {error}"));
+        }
+        self.engine.on_disk(DiskEvent::Synced(self.writer.synced()));
+        self.acknowledge();
+        // Tickets begin anew: all that was given is durable.
+        for history in self.histories.values_mut() {
+            history.tickets.iter_mut().for_each(|ticket| *ticket = Ticket(0));
+        }
+        self.life += 1;
+        self.writer = LogWriter::default();
+        match Engine::open(&mut self.disk, engine_settings(self.settings.planted)) {
+            Ok((engine, _)) => self.engine = engine,
+            Err(error) => self.fail(format!("a clean restart failed: {error}")),
+        }
+    }
+
+    fn crash_everywhere(&mut self) {
+        self.report.operations = self.disk.operations;
+        let kept = std::mem::take(&mut self.disk.kept);
+        for (at, (disk, acknowledged)) in kept.into_iter().enumerate() {
+            for power_lost in [false, true] {
+                self.report.points += 1;
+                let mut disk = disk.clone();
+                if power_lost {
+                    disk.lose_power(&mut self.rng);
+                }
+                let what = format!("crash point {at}{}", if power_lost { ", power lost" } else { "" });
+                self.recover_and_check(disk, acknowledged, power_lost, &what);
+                if self.report.broken.is_some() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Opens it, once interrupted by another crash, and compares.
+    fn recover_and_check(&mut self, disk: SimDisk, acknowledged: usize, power_lost: bool, what: &str) {
+        let planted = self.settings.planted;
+        let rng = Rng::new(self.rng.any());
+        let mut watched = Watched { disk, kept: Vec::new(), acknowledged: 0, keep_one_in: 3, rng, operations: 0 };
+        if let Err(error) = Engine::open(&mut watched, engine_settings(planted)) {
+            return self.fail(format!("{what}: cannot be opened: {error}"));
+        }
+        let mut states = vec![(watched.disk, power_lost, "")];
+        if let Some((mut disk, _)) = self.rng.pick(&watched.kept).cloned() {
+            // A second loss of power also loses what the first recovery did not sync; but a
+            // process that crashed once may then lose power only with what it had not synced.
+            let second_power_loss = power_lost && self.rng.once_in(2);
+            if second_power_loss {
+                disk.lose_power(&mut self.rng);
+            }
+            states.push((disk, power_lost, ", crashed again while recovering"));
+        }
+        for (mut disk, power_lost, again) in states {
+            match Engine::open(&mut disk, engine_settings(planted)) {
+                Ok((mut engine, _)) => {
+                    self.compare(&mut engine, &mut disk, acknowledged, power_lost, &format!("{what}{again}"));
+                }
+                Err(error) => self.fail(format!("{what}{again}: cannot be opened: {error}")),
+            }
+        }
+    }
+
+    fn compare(&mut self, engine: &mut Engine, disk: &mut SimDisk, at: usize, power_lost: bool, what: &str) {
+        let acknowledged = self.acknowledged.get(at).cloned().unwrap_or_default();
+        let mut broken = Vec::new();
+        for (&(place, key), history) in &self.histories {
+            let (written, synced) = acknowledged.get(&(place, key)).copied().unwrap_or((0, 0));
+            let floor = if power_lost { synced } else { written };
+            let found = match read_whole(engine, disk, place, key) {
+                Ok(found) => found,
+                Err(error) => {
+                    broken.push(format!("{what}: {place:?} key {key} cannot be read: {error}"));
+                    continue;
+                }
+            };
+            let known = history.states.iter().enumerate().skip(floor);
+            if !known.clone().any(|(_, state)| *state == found) {
+                let older = history.states.iter().position(|state| *state == found);
+                broken.push(format!(
+                    "{what}: {place:?} key {key}: state {floor} was acknowledged, found {} {found:?}",
+                    older.map_or("one that never was:".to_owned(), |at| format!("state {at}:"))
+                ));
+            }
+        }
+        if let Some(first) = broken.into_iter().next() {
+            self.fail(first);
+        }
+    }
+}
+
+/// A key's object with its values, read from the disk where need be.
+fn read_whole(
+    engine: &mut Engine,
+    disk: &mut SimDisk,
+    place: Place,
+    key: u64,
+) -> Result<Option<Object>, String> {
+    let mut loaded = Loaded::new();
+    for _ in 0..3 {
+        match engine.read(place, &key_bytes(key), |_| true, &loaded) {
+            Fetched::Absent => return Ok(None),
+            Fetched::Whole(object) => return Ok(Some(object)),
+            Fetched::Unreadable => return Err("unreadable".to_owned()),
+            Fetched::OnDisk(_) => {
+                let reads: Vec<ReadRequest> = engine.take_reads().collect();
+                for request in reads {
+                    let done = carry_out(disk, &request);
+                    if let Some((dot, value)) = engine.on_read(done) {
+                        loaded.insert(dot, value.map_err(|fault| format!("{dot}: {fault}"))?);
+                    }
+                }
+            }
+        }
+    }
+    Err("it is never there".to_owned())
+}
+
+fn carry_out(disk: &mut impl Storage, request: &ReadRequest) -> ReadDone {
+    match request {
+        ReadRequest::Value(stretch) | ReadRequest::Scan(stretch) => {
+            let found = crate::engine::read_stretch(disk, stretch);
+            ReadDone { id: stretch.id, result: found }
+        }
+        ReadRequest::Index { id, segment, end } => {
+            let built = index_file::build(disk, *segment, *end);
+            ReadDone { id: *id, result: built.map(|()| Bytes::new()).map_err(|_| ReadFault::Failed) }
+        }
+    }
+}
