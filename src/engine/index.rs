@@ -2,7 +2,9 @@
 //! records that the present turn has made.
 
 use super::record::{MergeRecord, Record, write_record};
-use super::{DiskEvent, DiskRequest, FileName, Recovered, RecoveryError, Storage, Ticket, recover};
+use super::{DiskEvent, DiskRequest, FileName, Recovered, RecoveryError, Storage, Ticket, inspect, recover};
+use crate::limits::SEGMENT_BYTES;
+use crate::mutant::Planted;
 use crate::ring::Durability;
 use crate::types::{Key, KeyspaceId, SectorId};
 use crate::version::{Content, Object};
@@ -36,6 +38,8 @@ pub struct Engine {
     /// Log position of the batch's first byte, and of the next record.
     batch_position: u64,
     next_position: u64,
+    /// The segment being written, by its start.
+    segment: u64,
     /// The number of the next disk request.
     next_ticket: Ticket,
     /// Requests given out and not yet reported synced, with the log position after each.
@@ -53,7 +57,12 @@ impl Engine {
     /// The log is damaged where it was once durable.
     pub fn open(storage: &mut impl Storage) -> Result<(Self, Recovered), RecoveryError> {
         let mut engine = Self { next_ticket: Ticket(1), ..Self::default() };
-        let found = recover(storage, |record| engine.replay(&record))?;
+        let found = recover(storage, SEGMENT_BYTES, Planted::default(), &mut |_| {})?;
+        inspect::dump(storage, &mut |_, _, record| match record {
+            Record::Merge(merge) => engine.replay(&merge),
+            Record::Batch { .. } | Record::Shelf(_) => {}
+        })?;
+        engine.segment = found.segment;
         engine.next_position = found.next_position;
         engine.batch_position = found.next_position;
         engine.watermark = found.next_position;
@@ -149,7 +158,10 @@ impl Engine {
         let bytes = std::mem::take(&mut self.batch).into_bytes();
         let position = std::mem::replace(&mut self.batch_position, self.next_position);
         let sync = std::mem::take(&mut self.batch_sync);
-        Some(DiskRequest::Append { ticket: self.ticket(), segment: 0, position, bytes, sync })
+        if position - self.segment >= SEGMENT_BYTES {
+            self.segment = position;
+        }
+        Some(DiskRequest::Append { ticket: self.ticket(), segment: self.segment, position, bytes, sync })
     }
 
     /// A request to replace a small file whole, in order with the log.

@@ -8,14 +8,26 @@
 //! the order given, and a record is appended, then durable, then acknowledged.
 
 mod index;
+mod index_codec;
+pub mod index_file;
+pub mod inspect;
 mod log;
+mod manifest;
 mod outline;
 mod record;
+mod recovery;
+mod scan;
 mod storage;
 
 pub use index::{Engine, Merged};
-pub use log::{LogWriter, Recovered, RecoveryError, recover};
+pub use log::{LogWriter, SyncPlan};
+pub use manifest::{Manifest, ManifestError};
 pub use outline::{CacheSlot, Kind, Location, Outline, Stored};
+pub use record::{
+    FORMAT_VERSION, MergeRecord, OutlineRecord, Record, RecordError, RecordOutline, SEGMENT_HEADER_BYTES,
+    ShelfRecord, read_record, value_of, write_merge, write_record,
+};
+pub use recovery::{Damage, Recovered, RecoveryError, recover};
 pub use storage::{FileName, Storage, replace};
 
 use bytes::Bytes;
