@@ -31,6 +31,22 @@ pub enum Mutant {
     SwitchWithoutStream,
     /// A manager tells a table before it is durable.
     TellBeforeDurable,
+    /// Recovery serves what follows a torn record.
+    TornTailServed,
+    /// Recovery takes damage before the durable watermark for a torn tail.
+    IgnoreWatermark,
+    /// Recovery and the log writer leave the directory unsynced.
+    SkipDirectorySync,
+    /// A segment that is left for the next one is not synced any more.
+    SkipSealSync,
+    /// Recovery uses an index file without looking at its checksum.
+    TrustIndexFile,
+    /// Recovery serves from the last segment as it found it, unsynced.
+    KeepUnsyncedSegment,
+    /// Recovery replays a segment that a finished compaction left behind.
+    KeepLeftovers,
+    /// Files are removed before what was written earlier is durable.
+    RemoveBeforeSync,
 }
 
 impl Mutant {
@@ -48,6 +64,14 @@ impl Mutant {
         ("new-owner-counts-alone", Mutant::NewOwnerCountsAlone),
         ("switch-without-stream", Mutant::SwitchWithoutStream),
         ("tell-before-durable", Mutant::TellBeforeDurable),
+        ("torn-tail-served", Mutant::TornTailServed),
+        ("ignore-watermark", Mutant::IgnoreWatermark),
+        ("skip-directory-sync", Mutant::SkipDirectorySync),
+        ("skip-seal-sync", Mutant::SkipSealSync),
+        ("trust-index-file", Mutant::TrustIndexFile),
+        ("keep-unsynced-segment", Mutant::KeepUnsyncedSegment),
+        ("keep-leftovers", Mutant::KeepLeftovers),
+        ("remove-before-sync", Mutant::RemoveBeforeSync),
     ];
 }
 

@@ -40,15 +40,15 @@ pub(super) struct Appended {
 }
 
 impl Appender {
-    /// A log that goes on at `position`, in a segment of its own.
-    pub(super) fn new(position: u64, segment_bytes: u64) -> Self {
+    /// A log that goes on at `position`, in the segment that begins at `segment`: if that is the
+    /// very same, it is yet to be made.
+    pub(super) fn new(position: u64, segment: u64, segment_bytes: u64) -> Self {
         Self {
             batch: Writer::default(),
             batch_sync: false,
             batch_position: position,
             next_position: position,
-            // Far enough back for the first record to begin a segment.
-            segment: position.wrapping_sub(segment_bytes),
+            segment,
             segment_bytes,
             next_ticket: Ticket(1),
             unwritten: VecDeque::new(),
@@ -64,7 +64,8 @@ impl Appender {
     pub(super) fn append(&mut self, record: &Record, sync: bool) -> Appended {
         let mut began = None;
         if self.batch.is_empty() {
-            if self.next_position.wrapping_sub(self.segment) >= self.segment_bytes {
+            let length = self.next_position - self.segment;
+            if length == 0 || length >= self.segment_bytes {
                 self.segment = self.next_position;
                 began = Some(self.segment);
             }
@@ -92,11 +93,6 @@ impl Appender {
     /// Log position up to which everything is durable.
     pub(super) fn watermark(&self) -> u64 {
         self.watermark
-    }
-
-    /// The segment that records go to.
-    pub(super) fn segment(&self) -> u64 {
-        self.segment
     }
 
     /// The turn's records as one disk request, if there are any.

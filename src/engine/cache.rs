@@ -360,7 +360,8 @@ mod tests {
                     }
                 }
                 for (slot, value, _) in slots.values().take(5) {
-                    prop_assert_eq!(cache.get(*slot).as_ref(), Some(value));
+                    let found = cache.get(*slot);
+                    prop_assert_eq!(found.as_ref(), Some(value));
                 }
             }
         }

@@ -33,6 +33,15 @@ pub(super) struct Compaction {
     moves: VecDeque<Move>,
     look_at: Instant,
     wall: WallMs,
+    /// Recovery has found damage: every file stays as it is.
+    stopped: bool,
+}
+
+impl Compaction {
+    /// Ends it for good if there is evidence to be kept.
+    pub(super) fn stop_if(&mut self, damaged: bool) {
+        self.stopped |= damaged;
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -61,7 +70,7 @@ impl Engine {
     pub(super) fn compact(&mut self, now: Now) {
         self.compaction.wall = now.wall;
         match self.compaction.phase {
-            Phase::Idle if now.mono >= self.compaction.look_at => {
+            Phase::Idle if !self.compaction.stopped && now.mono >= self.compaction.look_at => {
                 self.compaction.look_at = now.mono.after_ms(LOOK_MS);
                 if let Some(segment) = self.victim(now.wall) {
                     self.begin_compaction(segment);

@@ -1,98 +1,192 @@
-//! The commit log: appended in segments by the log thread, read back at start.
+//! The log's writer: carries out disk requests, in order, over a [`Storage`].
 //!
-//! Neither end decides when anything is durable; they write, sync and report. A segment is sealed
-//! and synced before the next one is begun, so damage in any but the last is corruption.
+//! It decides nothing: where segments begin is the engine's choice, when to sync the shell's. It
+//! keeps the order that durability rests on. What is reported as synced includes every file that
+//! was written before, and the directory that names them; files are removed only once all that
+//! was written before is durable; and an append that did not fit leaves nothing behind.
 
-use super::record::{MergeRecord, Record, RecordError, SEGMENT_HEADER_BYTES, read_record, segment_header};
+use super::record::{SEGMENT_HEADER_BYTES, segment_header};
 use super::storage::replace;
 use super::{DiskRequest, FileName, Storage, Ticket};
-use crate::limits::SEGMENT_BYTES;
-use bytes::Bytes;
-use std::fmt;
+use crate::mutant::{Mutant, Planted};
 use std::io;
 
-/// Carries out disk requests, in order, over a [`Storage`]: the one piece of code between the
-/// engine's requests and a disk, run by the shell's log thread and by the simulator alike.
+/// Carries out disk requests: the one piece of code between the engine's requests and a disk, run
+/// by the shell's log thread and by the simulator alike.
 ///
 /// Group commit: call [`write`](Self::write) for everything that is queued, then
 /// [`sync`](Self::sync) once if [`wants_sync`](Self::wants_sync), then report
-/// [`written`](Self::written) and [`synced`](Self::synced).
+/// [`written`](Self::written) and [`synced`](Self::synced). To write on while another thread
+/// syncs, take a [`sync_plan`](Self::sync_plan) instead, let that thread carry it out, and then
+/// say so with [`synced_to`](Self::synced_to).
 #[derive(Debug, Default)]
 pub struct LogWriter {
-    /// The segment being appended to, and its bytes so far.
-    segment: Option<(FileName, u64)>,
-    /// A file was created since the directory was last synced.
-    directory_dirty: bool,
+    /// The segment being appended to, by its start, and the length of its file.
+    segment: Option<(u64, u64)>,
+    /// Files with bytes that are not synced, in the order of their first such byte, each with the
+    /// last request that wrote to it.
+    unsynced: Vec<(FileName, Ticket)>,
+    /// The last request that made a file, if the directory was not synced since.
+    created: Option<Ticket>,
     written: Ticket,
     synced: Ticket,
     /// The last request that somebody waits to see synced.
     awaited: Ticket,
+    planted: Planted,
+}
+
+/// What is to be synced so that everything up to a request is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncPlan {
+    /// The request.
+    pub ticket: Ticket,
+    /// The files to sync, in this order.
+    pub files: Vec<FileName>,
+    /// Whether to sync the directory, after the files.
+    pub directory: bool,
+}
+
+impl SyncPlan {
+    /// Carries the plan out.
+    ///
+    /// # Errors
+    /// Whatever the disk says: the process must stop, and never try again.
+    pub fn carry_out(&self, storage: &mut impl Storage) -> io::Result<()> {
+        for &file in &self.files {
+            storage.sync(file)?;
+        }
+        if self.directory { storage.sync_directory() } else { Ok(()) }
+    }
 }
 
 impl LogWriter {
+    /// A writer that makes the mistakes it is told to.
+    #[must_use]
+    pub fn new(planted: Planted) -> Self {
+        Self { planted, ..Self::default() }
+    }
+
     /// Carries out one request, except for the sync of an append.
     ///
     /// # Errors
-    /// Whatever the disk says. The process must stop: nothing later may be acknowledged.
+    /// Whatever the disk says. If the disk was full ([`is_full`]) nothing has changed, and the
+    /// very same request can be tried again. After any other error the process must stop: nothing
+    /// later may be acknowledged.
     pub fn write(&mut self, storage: &mut impl Storage, request: &DiskRequest) -> io::Result<()> {
         match request {
-            DiskRequest::Append { ticket, segment: _, position, bytes, sync } => {
-                self.append(storage, *position, bytes)?;
+            DiskRequest::Append { ticket, segment, position, bytes, sync } => {
+                self.append(storage, *ticket, (*segment, *position), bytes)?;
                 self.written = *ticket;
                 if *sync {
                     self.awaited = *ticket;
                 }
             }
             DiskRequest::Replace { ticket, file, bytes } => {
+                if *file == FileName::Manifest {
+                    self.sync_sealed(storage)?;
+                }
                 replace(storage, *file, bytes)?;
+                self.created = None;
                 self.written = *ticket;
                 self.awaited = *ticket;
             }
             DiskRequest::Remove { ticket, files } => {
-                self.sync(storage)?;
+                if !self.planted.is(Mutant::RemoveBeforeSync) {
+                    self.sync(storage)?;
+                }
                 for file in files {
                     storage.remove(*file)?;
                 }
                 storage.sync_directory()?;
+                self.created = None;
+                self.unsynced.retain(|entry| !files.contains(&entry.0));
                 self.written = *ticket;
             }
         }
         Ok(())
     }
 
-    fn append(&mut self, storage: &mut impl Storage, position: u64, bytes: &[u8]) -> io::Result<()> {
-        if self.segment.is_some_and(|(_, length)| length >= SEGMENT_BYTES) {
-            self.sync(storage)?;
-            self.segment = None;
-        }
-        let (file, length) = match self.segment {
-            Some(segment) => segment,
-            None => {
-                let file = FileName::Segment(position);
-                storage.append(file, &segment_header(position))?;
-                self.directory_dirty = true;
-                (file, SEGMENT_HEADER_BYTES as u64)
-            }
+    fn append(
+        &mut self,
+        storage: &mut impl Storage,
+        ticket: Ticket,
+        (start, position): (u64, u64),
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let header_bytes = SEGMENT_HEADER_BYTES as u64;
+        let length = match self.segment {
+            Some((present, length)) if present == start => length,
+            Some(_) | None => header_bytes.saturating_add(position.saturating_sub(start)),
         };
-        storage.append(file, bytes)?;
-        self.segment = Some((file, length + bytes.len() as u64));
+        if position.checked_sub(start).and_then(|bytes| bytes.checked_add(header_bytes)) != Some(length) {
+            let what = format!("log position {position} is not the end of segment {start}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        let file = FileName::Segment(start);
+        let is_new = position == start;
+        let header = segment_header(start);
+        let outcome = if is_new { storage.append(file, &header) } else { Ok(()) };
+        if let Err(error) = outcome.and_then(|()| storage.append(file, bytes)) {
+            if is_full(&error) {
+                undo(storage, file, if is_new { None } else { Some(length) })?;
+            }
+            return Err(error);
+        }
+        self.segment = Some((start, length + bytes.len() as u64));
+        match self.unsynced.last_mut() {
+            Some(last) if last.0 == file => last.1 = ticket,
+            Some(_) | None => self.unsynced.push((file, ticket)),
+        }
+        if is_new {
+            self.created = Some(ticket);
+        }
+        Ok(())
+    }
+
+    /// Syncs the segments that were left for a later one: what is written next may say of them
+    /// that they are durable. The engine asks for that once it knows them to be, and then there
+    /// is nothing to do here.
+    fn sync_sealed(&mut self, storage: &mut impl Storage) -> io::Result<()> {
+        let present = self.segment.map(|(start, _)| FileName::Segment(start));
+        for (file, _) in self.unsynced.iter().filter(|entry| Some(entry.0) != present) {
+            storage.sync(*file)?;
+        }
+        self.unsynced.retain(|entry| Some(entry.0) == present);
         Ok(())
     }
 
     /// Makes everything written durable.
     ///
     /// # Errors
-    /// As for [`write`](Self::write).
+    /// As for [`SyncPlan::carry_out`].
     pub fn sync(&mut self, storage: &mut impl Storage) -> io::Result<()> {
-        if let Some((file, _)) = self.segment {
-            storage.sync(file)?;
+        if let Some(plan) = self.sync_plan() {
+            plan.carry_out(storage)?;
+            self.synced_to(&plan);
         }
-        if self.directory_dirty {
-            storage.sync_directory()?;
-            self.directory_dirty = false;
-        }
-        self.synced = self.written;
         Ok(())
+    }
+
+    /// What is to be synced to make everything written so far durable; `None` if it is.
+    ///
+    /// One plan at a time. Requests that remove files are not to be written meanwhile, unless the
+    /// sync goes through handles that stay good when a name is gone.
+    #[must_use]
+    pub fn sync_plan(&self) -> Option<SyncPlan> {
+        let skipped =
+            if self.planted.is(Mutant::SkipSealSync) { self.unsynced.len().saturating_sub(1) } else { 0 };
+        (self.synced < self.written).then(|| SyncPlan {
+            ticket: self.written,
+            files: self.unsynced.iter().skip(skipped).map(|entry| entry.0).collect(),
+            directory: self.created.is_some() && !self.planted.is(Mutant::SkipDirectorySync),
+        })
+    }
+
+    /// Takes note that a plan was carried out.
+    pub fn synced_to(&mut self, plan: &SyncPlan) {
+        self.unsynced.retain(|entry| entry.1 > plan.ticket);
+        self.created = self.created.filter(|ticket| *ticket > plan.ticket);
+        self.synced = self.synced.max(plan.ticket);
     }
 
     /// Whether somebody waits for a sync.
@@ -114,154 +208,29 @@ impl LogWriter {
     }
 }
 
-/// What recovery found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Recovered {
-    /// Where the log goes on.
-    pub next_position: u64,
-    /// Records read back.
-    pub records: u64,
-    /// Bytes cut from a torn tail; none of them was ever acknowledged as synced.
-    pub cut_bytes: u64,
+/// Whether an error says that the disk is full: the one after which a request is tried again.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WriteZero
+    )
 }
 
-/// Why a log cannot be served from.
-#[derive(Debug)]
-pub enum RecoveryError {
-    /// The disk does not answer.
-    Io(io::Error),
-    /// Something that was once synced is damaged or gone.
-    Damaged {
-        /// The file.
-        file: FileName,
-        /// The byte offset in it.
-        offset: u64,
-        /// What is wrong.
-        what: &'static str,
-    },
-}
-
-impl From<io::Error> for RecoveryError {
-    fn from(error: io::Error) -> Self {
-        RecoveryError::Io(error)
-    }
-}
-
-impl fmt::Display for RecoveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RecoveryError::Io(error) => write!(f, "the log cannot be read: {error}"),
-            RecoveryError::Damaged { file, offset, what } => {
-                write!(f, "the log is damaged: {what} in {} at byte {offset}", file.to_text())
-            }
-        }
-    }
-}
-
-/// Reads the log back, record by record in order, and leaves it ready to be appended to.
-///
-/// The tail of the last segment may be torn: it is cut. What remains of that segment is copied to
-/// a new, synced file, because after a failed sync the old one's pages cannot be trusted.
+/// Takes back what an append has left of itself: cuts the file to its former length, or removes
+/// it if it had none.
 ///
 /// # Errors
-/// Damage anywhere else: nothing is served from such a log.
-pub fn recover(
-    storage: &mut impl Storage,
-    mut each: impl FnMut(MergeRecord),
-) -> Result<Recovered, RecoveryError> {
-    let mut starts = Vec::new();
-    for file in storage.list()? {
-        match file {
-            FileName::Segment(start) => starts.push(start),
-            FileName::SegmentDraft(_)
-            | FileName::SegmentIndexDraft(_)
-            | FileName::ManifestDraft
-            | FileName::IdentityDraft
-            | FileName::TableDraft => {
-                storage.remove(file)?;
-            }
-            FileName::SegmentIndex(_) | FileName::Manifest | FileName::Identity | FileName::Table => {}
-        }
-    }
-    starts.sort_unstable();
-    let mut found = Recovered { next_position: starts.first().copied().unwrap_or(0), ..Recovered::default() };
-    for (at, &start) in starts.iter().enumerate() {
-        let last = at + 1 == starts.len();
-        if start != found.next_position {
-            let file = FileName::Segment(start);
-            return Err(RecoveryError::Damaged { file, offset: 0, what: "a segment before it is missing" });
-        }
-        read_segment(storage, start, last, &mut found, &mut each)?;
-    }
-    Ok(found)
-}
-
-fn read_segment(
-    storage: &mut impl Storage,
-    start: u64,
-    last: bool,
-    found: &mut Recovered,
-    each: &mut impl FnMut(MergeRecord),
-) -> Result<(), RecoveryError> {
-    let file = FileName::Segment(start);
-    let bytes = storage.read(file)?.unwrap_or_default();
-    let header = segment_header(start);
-    let good_header = bytes.starts_with(&header);
-    if !good_header && !last {
-        return Err(RecoveryError::Damaged { file, offset: 0, what: "a bad segment header" });
-    }
-    let mut offset = if good_header { header.len() } else { 0 };
-    while good_header && offset < bytes.len() {
-        let position = start + (offset - SEGMENT_HEADER_BYTES) as u64;
-        match read_record(&bytes.slice(offset..), position) {
-            Ok((record, length)) => {
-                offset += length;
-                found.records += 1;
-                match record {
-                    Record::Merge(merge) => each(merge),
-                    Record::Batch { .. } => {}
-                }
-            }
-            Err(RecordError::Unknown(_)) => {
-                let what = "a record of an unknown version";
-                return Err(RecoveryError::Damaged { file, offset: offset as u64, what });
-            }
-            Err(RecordError::Truncated | RecordError::Damaged) if !last => {
-                return Err(RecoveryError::Damaged { file, offset: offset as u64, what: "a bad record" });
-            }
-            Err(RecordError::Truncated | RecordError::Damaged) => break,
-        }
-    }
-    if last {
-        if was_synced_past(&bytes, start, offset) {
-            let what = "a bad record before others that were synced after it";
-            return Err(RecoveryError::Damaged { file, offset: offset as u64, what });
-        }
-        found.cut_bytes = (bytes.len() - offset) as u64;
-        rewrite(storage, file, &bytes.slice(..offset))?;
-    }
-    found.next_position = start + offset.saturating_sub(SEGMENT_HEADER_BYTES) as u64;
-    Ok(())
-}
-
-/// Whether a good batch after the bad record at `offset` says that the log was synced beyond it.
-fn was_synced_past(bytes: &Bytes, start: u64, offset: usize) -> bool {
-    let first = offset.max(SEGMENT_HEADER_BYTES);
-    (first + 1..bytes.len()).any(|at| {
-        let position = start + (at - SEGMENT_HEADER_BYTES) as u64;
-        let bad_position = start + (first - SEGMENT_HEADER_BYTES) as u64;
-        match read_record(&bytes.slice(at..), position) {
-            Ok((Record::Batch { watermark }, _)) => watermark > bad_position,
-            Ok((Record::Merge(_), _)) | Err(_) => false,
-        }
+/// It cannot be taken back. The error is none of a full disk: nothing can be tried again.
+fn undo(storage: &mut impl Storage, file: FileName, length: Option<u64>) -> io::Result<()> {
+    let outcome = match length {
+        Some(length) => storage.truncate(file, length),
+        None => storage.remove(file),
+    };
+    outcome.map_err(|error| {
+        io::Error::other(format!(
+            "the rest of a failed append cannot be taken off {}: {error}",
+            file.to_text()
+        ))
     })
-}
-
-/// Copies the good part of the last segment to a new, synced file; an empty one is removed.
-fn rewrite(storage: &mut impl Storage, file: FileName, good: &Bytes) -> io::Result<()> {
-    if good.len() > SEGMENT_HEADER_BYTES {
-        return replace(storage, file, good);
-    }
-    storage.remove(file)?;
-    storage.sync_directory()
 }

@@ -7,18 +7,41 @@
 //! [`Storage`], answering with [`DiskEvent`]s. Order is the contract: requests are carried out in
 //! the order given, and a record is appended, then durable, then acknowledged.
 
+mod appender;
+mod arena;
+mod cache;
+mod compaction;
+mod entry;
 mod index;
+mod index_codec;
+pub mod index_file;
+pub mod inspect;
 mod log;
+mod manifest;
 mod outline;
+mod reads;
 mod record;
+mod recovery;
+mod scan;
+mod scrub;
+mod segments;
+mod shelf;
 mod storage;
+mod store;
 
-pub use index::{Engine, Merged};
-pub use log::{LogWriter, Recovered, RecoveryError, recover};
+pub use log::{LogWriter, SyncPlan};
+pub use manifest::{Manifest, ManifestError};
 pub use outline::{CacheSlot, Kind, Location, Outline, Stored};
+pub use record::{
+    FORMAT_VERSION, MergeRecord, OutlineRecord, Record, RecordError, RecordOutline, SEGMENT_HEADER_BYTES,
+    ShelfRecord, read_record, value_of, write_merge, write_record,
+};
+pub use recovery::{Damage, Recovered, RecoveryError, recover};
 pub use storage::{FileName, Storage, replace};
+pub use store::{At, Engine, Fetched, Figures, Loaded, Merged, Settings as EngineSettings, Wanted};
 
 use bytes::Bytes;
+use std::fmt;
 
 /// The number of a disk request. A later one is never done before an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -121,4 +144,27 @@ pub enum ReadFault {
     Missing,
     /// What is there is not what was written.
     Damaged,
+}
+
+impl fmt::Display for ReadFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReadFault::Failed => "the disk gave an error",
+            ReadFault::Missing => "the file is not there",
+            ReadFault::Damaged => "what is there is not what was written",
+        })
+    }
+}
+
+/// Carries out a [`Stretch`] over a [`Storage`].
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_stretch(storage: &mut impl Storage, stretch: &Stretch) -> Result<Bytes, ReadFault> {
+    let offset = SEGMENT_HEADER_BYTES as u64 + stretch.position.saturating_sub(stretch.segment);
+    match storage.read_at(FileName::Segment(stretch.segment), offset, stretch.length as usize) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(ReadFault::Missing),
+        Err(_) => Err(ReadFault::Failed),
+    }
 }

@@ -57,6 +57,14 @@ pub struct Location {
     pub bytes: u32,
 }
 
+impl Location {
+    /// Log position after the record.
+    #[must_use]
+    pub fn end(self) -> u64 {
+        self.position.saturating_add(u64::from(self.bytes))
+    }
+}
+
 /// A value's place in the cache: chunk in the high 24 bits of 48, byte offset in the low 24.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct CacheSlot(pub u64);

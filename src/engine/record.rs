@@ -1,40 +1,110 @@
-//! Log records as bytes.
+//! Log records as bytes. This is format version 1.
 //!
 //! ```text
-//! segment   | magic "GTSLOG1\0" | start position u64 | crc32c of both u32 | zero u32 | records ...
-//! record    | length u32 | position u64 | crc32c of both u32 | crc32c of body u32 | body
-//! body      | 1 | keyspace u16 | sector u16 | key | context | kept dots | new siblings     a merge
-//!           | 2 | durable watermark u64                                                    a batch begins
+//! segment   | magic "GTSTLOG\0" | version u32 | start position u64 | crc32c of these 20 bytes u32 | records ...
+//! record    | length of body u32 | position u64 | keyspace u16 | sector u16 | crc32c of these 16 bytes u32
+//!           | crc32c of body u32 | body
+//! body      | 1 | key | context | kept dots | new siblings                             a merge
+//!           | 2 | durable watermark u64                                               a batch begins
+//!           | 3 | fence u64 | dropped below u64 | flags u8 (bit 0: needs a rebuild)   a sector's state
 //! ```
 //! A record's position is the log position of its own first byte, so that bytes left over from an
-//! earlier life of the disk cannot pass for a record of this one. A merge names the dots that were
-//! kept and carries only the siblings that were not stored before: replayed in order, records give
-//! back the very same object. The watermark says how far the log was known to be synced when the
-//! batch was written: damage before it is corruption, not a torn tail.
+//! earlier life of the disk cannot pass for a record of this one. Keyspace and sector are in the
+//! header, under its checksum: when a body is damaged it is still known for certain whose data is
+//! lost. (A batch belongs to no sector and says [`NO_SECTOR`].)
+//!
+//! A merge names the dots that were kept and carries only the siblings that were not stored
+//! before: replayed in order, records give back the very same object. The watermark says how far
+//! the log was known to be synced when the batch was written: damage before it is corruption, not
+//! a torn tail. Keys, dots, contexts and siblings are written as on the wire.
 
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
+use super::ReadFault;
+use super::outline::{Kind, Location};
 use crate::limits::{ACTORS_MAX, KEY_BYTES_MAX, RECORD_BYTES_MAX, SIBLINGS_DECODED_MAX};
 use crate::types::{Dot, Key, KeyspaceId, SectorId};
-use crate::version::{Object, Sibling, VersionVector};
+use crate::version::{Content, Object, Sibling, VersionVector};
 use crate::wire::codec::{DecodeError, Reader, Writer};
 use crate::wire::{decode_dot, decode_sibling, decode_vector, encode_dot, encode_sibling, encode_vector};
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 
 /// Bytes before the first record of a segment.
 pub const SEGMENT_HEADER_BYTES: usize = 24;
 /// Bytes before a record's body.
-pub const RECORD_HEADER_BYTES: usize = 20;
-const MAGIC: [u8; 8] = *b"GTSLOG1\0";
+pub const RECORD_HEADER_BYTES: usize = 24;
+/// The format this code reads and writes, of segments and of their index files.
+pub const FORMAT_VERSION: u32 = 1;
+/// The sector of a record that belongs to none. No cluster has so many.
+pub const NO_SECTOR: SectorId = SectorId(u16::MAX);
+/// Bytes of a record's header that its first checksum covers.
+const HEADER_FIELDS_BYTES: usize = 16;
+const MAGIC: [u8; 8] = *b"GTSTLOG\0";
 
 const MERGE: u8 = 1;
 const BATCH: u8 = 2;
+const SHELF: u8 = 3;
+/// Bit of a shelf record's flags.
+const NEEDS_REBUILD: u8 = 1;
 
 /// One entry of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Record {
     /// A key's object became this.
     Merge(MergeRecord),
+    /// A batch begins.
+    Batch {
+        /// Log position up to which everything was known to be synced.
+        watermark: u64,
+    },
+    /// A sector's state became this.
+    Shelf(ShelfRecord),
+}
+
+/// The state of one keyspace's share of a sector; the last one in the log counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShelfRecord {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The sector.
+    pub sector: SectorId,
+    /// The table epoch from which on the sector's writes are taken.
+    pub fence: u64,
+    /// Merges of this shelf before this log position are void.
+    pub dropped_below: u64,
+    /// Something of it was lost: nothing is served from it before peers have filled it again.
+    pub needs_rebuild: bool,
+}
+
+/// A record without its values: what the index needs to know of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordOutline {
+    /// Where the record is.
+    pub location: Location,
+    /// What it says.
+    pub record: OutlineRecord,
+}
+
+/// What a record says, without values.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OutlineRecord {
+    /// A key's object became this. See [`MergeRecord`].
+    Merge {
+        /// The keyspace.
+        keyspace: KeyspaceId,
+        /// The key's sector.
+        sector: SectorId,
+        /// The key: a slice of what was read.
+        key: Key,
+        /// The object's context afterwards.
+        context: VersionVector,
+        /// Dots of the siblings that were there before and stayed.
+        kept: Vec<Dot>,
+        /// Siblings whose contents this record carries, with the size of each value.
+        added: Vec<Sibling<Kind>>,
+    },
+    /// A sector's state became this.
+    Shelf(ShelfRecord),
     /// A batch begins.
     Batch {
         /// Log position up to which everything was known to be synced.
@@ -102,50 +172,177 @@ impl MergeRecord {
     }
 }
 
+impl Record {
+    /// The place it belongs to, as its header says it.
+    fn place(&self) -> (KeyspaceId, SectorId) {
+        match self {
+            Record::Merge(merge) => (merge.keyspace, merge.sector),
+            Record::Shelf(shelf) => (shelf.keyspace, shelf.sector),
+            Record::Batch { .. } => (KeyspaceId(0), NO_SECTOR),
+        }
+    }
+
+    /// The record without its values.
+    #[must_use]
+    pub fn into_outline(self) -> OutlineRecord {
+        match self {
+            Record::Merge(merge) => OutlineRecord::Merge {
+                keyspace: merge.keyspace,
+                sector: merge.sector,
+                key: merge.key,
+                context: merge.context,
+                kept: merge.kept,
+                added: merge.added.into_iter().map(outline_of).collect(),
+            },
+            Record::Shelf(shelf) => OutlineRecord::Shelf(shelf),
+            Record::Batch { watermark } => OutlineRecord::Batch { watermark },
+        }
+    }
+}
+
+fn outline_of(sibling: Sibling) -> Sibling<Kind> {
+    let content = match &sibling.content {
+        Content::Value(value) => Kind::Value(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Content::Tombstone => Kind::Tombstone,
+    };
+    Sibling { dot: sibling.dot, stamp: sibling.stamp, expiry: sibling.expiry, content }
+}
+
 /// The first bytes of a segment whose first record is at `start`.
 #[must_use]
-pub fn segment_header(start: u64) -> Bytes {
-    let mut out = Writer::default();
-    out.raw(&MAGIC);
-    out.u64(start);
-    let mut checked = MAGIC.to_vec();
-    checked.extend_from_slice(&start.to_le_bytes());
-    out.u32(crc32c::crc32c(&checked));
-    out.u32(0);
-    out.into_bytes()
+pub fn segment_header(start: u64) -> [u8; SEGMENT_HEADER_BYTES] {
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    let mut out = header.as_mut_slice();
+    out.put_slice(&MAGIC);
+    out.put_u32_le(FORMAT_VERSION);
+    out.put_u64_le(start);
+    seal(&mut header);
+    header
+}
+
+/// Puts the checksum of all before it into the last four bytes.
+fn seal(header: &mut [u8; SEGMENT_HEADER_BYTES]) {
+    let (fields, mut sum) = header.split_at_mut(SEGMENT_HEADER_BYTES - 4);
+    sum.put_u32_le(crc32c::crc32c(fields));
+}
+
+/// What a segment's first bytes say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegmentHead {
+    /// A segment of this format that begins at the position its name says.
+    Good,
+    /// Not a header, or that of another segment. Its records speak for themselves.
+    Damaged,
+    /// A segment of a format that this code does not know.
+    Version(u32),
+}
+
+/// Reads the first bytes of the segment that should begin at `start`.
+#[must_use]
+pub fn read_segment_header(bytes: &[u8], start: u64) -> SegmentHead {
+    let Some((header, _)) = bytes.split_at_checked(SEGMENT_HEADER_BYTES) else { return SegmentHead::Damaged };
+    let (mut fields, mut sum) = header.split_at(SEGMENT_HEADER_BYTES - 4);
+    if crc32c::crc32c(fields) != sum.get_u32_le() || !fields.starts_with(&MAGIC) {
+        return SegmentHead::Damaged;
+    }
+    fields.advance(MAGIC.len());
+    match (fields.get_u32_le(), fields.get_u64_le()) {
+        (FORMAT_VERSION, at) if at == start => SegmentHead::Good,
+        (FORMAT_VERSION, _) => SegmentHead::Damaged,
+        (other, _) => SegmentHead::Version(other),
+    }
 }
 
 /// Appends a record at log position `position`; returns the bytes it took.
 pub fn write_record(out: &mut Writer, position: u64, record: &Record) -> u64 {
-    let start = out.mark();
-    out.raw(&[0; RECORD_HEADER_BYTES]);
     match record {
         Record::Merge(merge) => {
-            out.u8(MERGE);
-            out.u16(merge.keyspace.0);
-            out.u16(merge.sector.0);
-            out.bytes(&merge.key);
-            encode_vector(&merge.context, out);
-            out.count(merge.kept.len());
-            merge.kept.iter().for_each(|&dot| encode_dot(dot, out));
-            out.count(merge.added.len());
-            merge.added.iter().for_each(|sibling| encode_sibling(sibling, out));
+            let (kept, added) = (merge.kept.iter().copied(), merge.added.iter());
+            write_merge(out, position, record.place(), &merge.key, &merge.context, kept, added)
         }
-        Record::Batch { watermark } => {
+        Record::Batch { watermark } => write_framed(out, position, record.place(), |out| {
             out.u8(BATCH);
             out.u64(*watermark);
-        }
+        }),
+        Record::Shelf(shelf) => write_framed(out, position, record.place(), |out| {
+            out.u8(SHELF);
+            out.u64(shelf.fence);
+            out.u64(shelf.dropped_below);
+            out.u8(if shelf.needs_rebuild { NEEDS_REBUILD } else { 0 });
+        }),
     }
+}
+
+/// Appends a merge record from its parts, as [`write_record`] does from a whole one.
+pub fn write_merge<'a>(
+    out: &mut Writer,
+    position: u64,
+    place: (KeyspaceId, SectorId),
+    key: &[u8],
+    context: &VersionVector,
+    kept: impl Iterator<Item = Dot> + Clone,
+    added: impl Iterator<Item = &'a Sibling> + Clone,
+) -> u64 {
+    write_framed(out, position, place, |out| {
+        out.u8(MERGE);
+        out.bytes(key);
+        encode_vector(context, out);
+        out.count(kept.clone().count());
+        kept.for_each(|dot| encode_dot(dot, out));
+        out.count(added.clone().count());
+        added.for_each(|sibling| encode_sibling(sibling, out));
+    })
+}
+
+/// Appends a body and, before it, its header.
+fn write_framed(
+    out: &mut Writer,
+    position: u64,
+    place: (KeyspaceId, SectorId),
+    body: impl FnOnce(&mut Writer),
+) -> u64 {
+    let start = out.mark();
+    let mut header = [0; RECORD_HEADER_BYTES];
+    out.raw(&header);
+    body(out);
     let body_bytes = out.len() - start.total - RECORD_HEADER_BYTES;
     let mut body_crc = 0;
     out.pieces_since(start, RECORD_HEADER_BYTES, |piece| body_crc = crc32c::crc32c_append(body_crc, piece));
-    let mut header = Vec::with_capacity(RECORD_HEADER_BYTES);
-    header.extend_from_slice(&u32::try_from(body_bytes).unwrap_or(u32::MAX).to_le_bytes());
-    header.extend_from_slice(&position.to_le_bytes());
-    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
-    header.extend_from_slice(&body_crc.to_le_bytes());
+    let mut fields = header.as_mut_slice();
+    fields.put_u32_le(u32::try_from(body_bytes).unwrap_or(u32::MAX));
+    fields.put_u64_le(position);
+    fields.put_u16_le(place.0.0);
+    fields.put_u16_le(place.1.0);
+    let (fields, mut sums) = header.split_at_mut(HEADER_FIELDS_BYTES);
+    sums.put_u32_le(crc32c::crc32c(fields));
+    sums.put_u32_le(body_crc);
     out.patch(start, &header);
     (RECORD_HEADER_BYTES + body_bytes) as u64
+}
+
+/// What a record's header says, its own checksum and position being right.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordHead {
+    /// Bytes of the whole record.
+    pub bytes: usize,
+    /// Where it belongs; a batch belongs nowhere.
+    pub place: (KeyspaceId, SectorId),
+    body_crc: u32,
+}
+
+/// Reads the header of the record that should be at `position`; `None` if that is not one.
+#[must_use]
+pub fn read_record_head(bytes: &[u8], position: u64) -> Option<RecordHead> {
+    let (header, _) = bytes.split_at_checked(RECORD_HEADER_BYTES)?;
+    let (mut fields, mut sums) = header.split_at_checked(HEADER_FIELDS_BYTES)?;
+    let header_crc = crc32c::crc32c(fields);
+    let length = usize::try_from(fields.get_u32_le()).ok()?;
+    let written_at = fields.get_u64_le();
+    if written_at != position || sums.get_u32_le() != header_crc || length > RECORD_BYTES_MAX {
+        return None;
+    }
+    let place = (KeyspaceId(fields.get_u16_le()), SectorId(fields.get_u16_le()));
+    Some(RecordHead { bytes: RECORD_HEADER_BYTES + length, place, body_crc: sums.get_u32_le() })
 }
 
 /// Reads the record that should be at log position `position` and begins at the front of
@@ -154,30 +351,49 @@ pub fn write_record(out: &mut Writer, position: u64, record: &Record) -> u64 {
 /// # Errors
 /// It is not there.
 pub fn read_record(bytes: &Bytes, position: u64) -> Result<(Record, usize), RecordError> {
-    let header = bytes.get(..RECORD_HEADER_BYTES).ok_or(RecordError::Truncated)?;
-    let (mut fields, mut sums) = header.split_at(12);
-    let header_crc = crc32c::crc32c(fields);
-    let length = usize::try_from(fields.get_u32_le()).map_err(|_| RecordError::Damaged)?;
-    let written_at = fields.get_u64_le();
-    if sums.get_u32_le() != header_crc || written_at != position || length > RECORD_BYTES_MAX {
-        return Err(RecordError::Damaged);
-    }
-    let end = RECORD_HEADER_BYTES + length;
-    if end > bytes.len() {
+    if bytes.len() < RECORD_HEADER_BYTES {
         return Err(RecordError::Truncated);
     }
-    let body = bytes.slice(RECORD_HEADER_BYTES..end);
-    if crc32c::crc32c(&body) != sums.get_u32_le() {
+    let head = read_record_head(bytes, position).ok_or(RecordError::Damaged)?;
+    if head.bytes > bytes.len() {
+        return Err(RecordError::Truncated);
+    }
+    let body = bytes.slice(RECORD_HEADER_BYTES..head.bytes);
+    if crc32c::crc32c(&body) != head.body_crc {
         return Err(RecordError::Damaged);
     }
-    Ok((decode_body(body).map_err(RecordError::Unknown)?, end))
+    Ok((decode_body(head.place, body).map_err(RecordError::Unknown)?, head.bytes))
 }
 
-fn decode_body(body: Bytes) -> Result<Record, DecodeError> {
+/// The value that the record at `location` carries for a dot of a key, as a slice of `bytes`,
+/// which begin where the record does. Everything is checked: position, checksums, key and dot.
+///
+/// # Errors
+/// What is there is not what was written.
+pub fn value_of(
+    bytes: &Bytes,
+    location: Location,
+    place: (KeyspaceId, SectorId),
+    key: &[u8],
+    dot: Dot,
+) -> Result<Bytes, ReadFault> {
+    let (record, length) = read_record(bytes, location.position).map_err(|_| ReadFault::Damaged)?;
+    let Record::Merge(merge) = record else { return Err(ReadFault::Damaged) };
+    let is_it = length as u64 == u64::from(location.bytes)
+        && (merge.keyspace, merge.sector) == place
+        && merge.key == key;
+    let sibling = merge.added.into_iter().find(|sibling| is_it && sibling.dot == dot);
+    match sibling.map(|sibling| sibling.content) {
+        Some(Content::Value(value)) => Ok(value),
+        Some(Content::Tombstone) | None => Err(ReadFault::Damaged),
+    }
+}
+
+fn decode_body(place: (KeyspaceId, SectorId), body: Bytes) -> Result<Record, DecodeError> {
+    let (keyspace, sector) = place;
     let mut reader = Reader::new(body);
     let record = match reader.u8()? {
         MERGE => {
-            let (keyspace, sector) = (KeyspaceId(reader.u16()?), SectorId(reader.u16()?));
             let key = reader.bytes("key", KEY_BYTES_MAX)?;
             let context = decode_vector(&mut reader)?;
             let kept_count = reader.count("kept dots", SIBLINGS_DECODED_MAX.max(ACTORS_MAX), 16)?;
@@ -193,6 +409,15 @@ fn decode_body(body: Bytes) -> Result<Record, DecodeError> {
             Record::Merge(MergeRecord { keyspace, sector, key, context, kept, added })
         }
         BATCH => Record::Batch { watermark: reader.u64()? },
+        SHELF => {
+            let (fence, dropped_below) = (reader.u64()?, reader.u64()?);
+            let needs_rebuild = match reader.u8()? {
+                0 => false,
+                NEEDS_REBUILD => true,
+                _ => return Err(DecodeError::Invalid("flags of a sector's state")),
+            };
+            Record::Shelf(ShelfRecord { keyspace, sector, fence, dropped_below, needs_rebuild })
+        }
         other => return Err(DecodeError::UnknownKind(other)),
     };
     reader.finish()?;

@@ -125,7 +125,7 @@ impl Segments {
     pub(super) fn manifest(&self, durable: u64, without: u64) -> Manifest {
         let high_water = self.sealed(durable).map(|(_, segment)| segment.end).max().unwrap_or(0);
         let kept = self.sealed(durable).filter(|&(start, _)| start != without);
-        Manifest { sealed: kept.map(|(start, segment)| (start, segment.end)).collect(), high_water }
+        Manifest { sealed: kept.map(|(start, segment)| (start, segment.end)).collect(), high_water, durable }
     }
 
     /// The sealed segment most worth rewriting, if the log is larger than it may be: `percent` of

@@ -13,7 +13,7 @@ use super::record::{MergeRecord, OutlineRecord, Record, RecordOutline, ShelfReco
 use super::recovery::{Damage, recover};
 use super::scrub::Scrub;
 use super::segments::Segments;
-use super::{DiskEvent, DiskRequest, FileName, ReadDone, ReadFault, ReadId, ReadRequest, Storage, Stretch, Ticket};
+use super::{DiskEvent, DiskRequest, FileName, ReadDone, ReadFault, ReadId, ReadRequest, Storage, Ticket};
 use super::{Recovered, RecoveryError};
 use crate::limits::{CACHE_CHUNKS_PER_TURN, SPACE_PERCENT_MAX, SWEEP_KEYS_PER_TURN};
 use crate::mutant::Planted;
@@ -136,7 +136,7 @@ impl Engine {
         let mut engine = Self {
             settings,
             index: Index::new(settings.cache_bytes),
-            log: Appender::new(0, settings.segment_bytes),
+            log: Appender::new(0, 0, settings.segment_bytes),
             segments: Segments::default(),
             reads: Reads::default(),
             intents: Vec::new(),
@@ -147,8 +147,13 @@ impl Engine {
             shelf_records: BTreeMap::new(),
             unreadable: 0,
         };
-        let found = recover(storage, settings.planted, &mut |record: &RecordOutline| engine.replay(record))?;
-        engine.log = Appender::new(found.next_position, settings.segment_bytes);
+        let found = recover(
+            storage,
+            settings.segment_bytes,
+            settings.planted,
+            &mut |record: &RecordOutline| engine.replay(record),
+        )?;
+        engine.log = Appender::new(found.next_position, found.segment, settings.segment_bytes);
         engine.count_segments(&found);
         engine.quarantine_damage(&found.damage);
         Ok((engine, found))
@@ -210,6 +215,9 @@ impl Engine {
             let damaged = found.damage.iter().any(|damage| damage.segment == start);
             self.segments.found(start, end, indexed, damaged);
         }
+        if found.segment < found.next_position {
+            self.segments.found(found.segment, found.next_position, false, false);
+        }
         for location in self.shelf_records.values().map(|entry| entry.1).chain(self.statements.values().copied()) {
             self.segments.add_live(location, None);
         }
@@ -221,7 +229,9 @@ impl Engine {
         });
     }
 
+    /// What was lost is not served. The files stay as they are: the next start finds the same.
     fn quarantine_damage(&mut self, damage: &[Damage]) {
+        self.compaction.stop_if(!damage.is_empty());
         for damage in damage {
             match damage.place {
                 Some(place) => {
@@ -490,7 +500,13 @@ impl Engine {
     pub fn drop_shelf(&mut self, place: At) {
         let below = self.log.end();
         let mut record = self.shelf_records.get(&place).map_or_else(
-            || ShelfRecord { keyspace: place.0, sector: place.1, ..ShelfRecord::default() },
+            || ShelfRecord {
+                keyspace: place.0,
+                sector: place.1,
+                fence: 0,
+                dropped_below: 0,
+                needs_rebuild: false,
+            },
             |entry| entry.0,
         );
         record.dropped_below = below.max(1);

@@ -12,7 +12,7 @@
 
 use super::io::{Lane, Output};
 use super::pending::RowId;
-use super::load::{Load, Then};
+use super::load::{Then, Waiting};
 use super::request::{Begun, Checked};
 use super::{Node, ReplyTo, Row};
 use crate::engine::{Fetched, Loaded};
@@ -229,7 +229,7 @@ impl Node {
                     let same = Vec::new();
                     row.own = Own::Loading { digest: self.digest(&outline, &row.key), same };
                 }
-                self.wait_for(Load::new(Then::Own(id), loaded.clone(), row.deadline), wanted);
+                self.wait_for(Waiting::new(Then::Own(id), loaded.clone(), row.deadline), wanted);
             }
             Fetched::Unreadable => {
                 row.own = Own::Nothing;

@@ -10,7 +10,7 @@
 //! it as concurrent and never overwrites what came between.
 
 use super::io::{Lane, Output};
-use super::load::{Load, Then};
+use super::load::{Then, Waiting};
 use super::request::Begun;
 use super::pending::RowId;
 use super::request::Checked;
@@ -176,7 +176,7 @@ impl Node {
             Ok(Begun::Done) => self.forward_end(id, &row),
             Ok(Begun::Waits(wanted)) => {
                 row.phase = Phase::Reading { until: now.mono.after_ms(FORWARD_HOP_MS) };
-                self.wait_for(Load::new(Then::Forward(id), loaded.clone(), row.deadline), wanted);
+                self.wait_for(Waiting::new(Then::Forward(id), loaded.clone(), row.deadline), wanted);
                 self.put_row_back(id, Row::Forward(row));
             }
             Err(reason) if reason.may_pass() => self.forward_next(now, id, row, out),

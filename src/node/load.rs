@@ -18,7 +18,7 @@ use crate::wire::client::{DataReply, DataRequest, Reason};
 
 /// Something that waits for values from the disk.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(super) struct Waiting {
     then: Then,
     loaded: Loaded,
     waiting: Vec<ReadId>,
@@ -40,7 +40,7 @@ pub(super) enum Then {
     Chunk(Paused),
 }
 
-impl Load {
+impl Waiting {
     pub(super) fn new(then: Then, loaded: Loaded, deadline: Instant) -> Self {
         Self { then, loaded, waiting: Vec::new(), deadline }
     }
@@ -59,7 +59,7 @@ impl Load {
 
 impl Node {
     /// Puts it by until everything that is wanted has been read.
-    pub(super) fn wait_for(&mut self, mut load: Load, wanted: Vec<Wanted>) {
+    pub(super) fn wait_for(&mut self, mut load: Waiting, wanted: Vec<Wanted>) {
         let id = self.pending.reserve();
         load.waiting = wanted.iter().map(|wanted| wanted.read).collect();
         for wanted in wanted {
@@ -87,7 +87,7 @@ impl Node {
         }
     }
 
-    fn resume(&mut self, now: Now, load: Load, out: &mut Vec<Output>) {
+    fn resume(&mut self, now: Now, load: Waiting, out: &mut Vec<Output>) {
         match load.then {
             Then::Begin { to, request } => {
                 self.begin_with(now, to, request, load.deadline, &load.loaded, out);
@@ -105,7 +105,7 @@ impl Node {
     }
 
     /// Its time is over, and nothing was done.
-    pub(super) fn load_wake(&mut self, now: Now, id: RowId, load: Load, out: &mut Vec<Output>) {
+    pub(super) fn load_wake(&mut self, now: Now, id: RowId, load: Waiting, out: &mut Vec<Output>) {
         self.pending.end(id);
         for read in &load.waiting {
             self.reads.remove(read);

@@ -29,7 +29,7 @@ mod tests;
 mod transfer;
 
 use crate::clock::HybridClock;
-use crate::engine::{Engine, FileName, ReadId, Storage, Ticket};
+use crate::engine::{Engine, EngineSettings, FileName, ReadId, Recovered, Storage, Ticket};
 use crate::limits::{PENDING_ROWS_MAX, REPLY_TABLE_MAX};
 use crate::lookup::Lookup;
 use crate::machine::Machine;
@@ -48,7 +48,7 @@ use forward::Forward;
 use freshness::Freshness;
 use identity::{Identity, Raised};
 use io::{Input, Output};
-use load::Load;
+use load::Waiting;
 use peers::Peers;
 use pending::{Pending, RowId};
 use std::collections::BTreeMap;
@@ -70,6 +70,12 @@ pub struct Options {
     pub key_bytes_max: usize,
     /// Longest value taken.
     pub value_bytes_max: usize,
+    /// Bytes of values kept in memory.
+    pub cache_bytes: usize,
+    /// Size at which a segment of the log is left for the next.
+    pub segment_bytes: u64,
+    /// Bytes of the log read back each second to find rot; 0 for none.
+    pub scrub_bytes_per_second: u64,
     /// A random number for a directory that has no identity yet.
     pub fresh_uuid: DiskUuid,
     /// The machine's boot, as a number: when it changed, unsynced data may be gone.
@@ -159,7 +165,7 @@ enum Row {
     /// A piece of a sector on its way to a new owner.
     Chunk(Chunk),
     /// Something that waits for values from the disk.
-    Load(Load),
+    Load(Waiting),
 }
 
 /// What waits at the sync gate.
@@ -187,17 +193,15 @@ impl Node {
     /// Why the directory cannot be served from, and what the operator can do, in words.
     pub fn open(storage: &mut impl Storage, options: Options) -> Result<Self, String> {
         let mut raised = Identity::raise(storage, options.fresh_uuid, options.boot_id, options.planted)?;
-        let (engine, found) = Engine::open(storage).map_err(|error| {
-            format!(
-                "{error}; nothing is served from it; restore the file, or move the directory away \
-                 and start an empty one to join as a new node"
-            )
-        })?;
-        if found.cut_bytes > 0 {
-            log::warn!("cut {} bytes of a torn tail off the log; none was acknowledged", found.cut_bytes);
-            raised.lost_unsynced = true;
-        }
-        log::info!("read {} log records back", found.records);
+        let settings = EngineSettings {
+            cache_bytes: options.cache_bytes,
+            segment_bytes: options.segment_bytes,
+            scrub_bytes_per_second: options.scrub_bytes_per_second,
+            planted: options.planted,
+        };
+        let (engine, found) = Engine::open(storage, settings).map_err(|error| error.to_string())?;
+        raised.lost_unsynced |= found.cut_bytes > 0;
+        tell_recovery(&found);
         let view = stored_view(storage)?;
         Ok(Self::with(options, raised, engine, view))
     }
@@ -256,6 +260,11 @@ impl Node {
     #[must_use]
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    #[cfg(test)]
+    fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
     }
 
     /// First thing in a life: works from the last table, even if the manager is down.
@@ -444,6 +453,27 @@ impl Machine for Node {
 }
 
 /// The table that an earlier life stored.
+/// What recovery found, for the operator.
+fn tell_recovery(found: &Recovered) {
+    log::info!("read {} log records back", found.records);
+    if found.cut_bytes > 0 {
+        log::warn!("cut {} bytes of a torn tail off the log; none was acknowledged", found.cut_bytes);
+    }
+    for damage in &found.damage {
+        let what = match damage.place {
+            Some((keyspace, sector)) => format!("sector {sector} of keyspace {} is", keyspace.0),
+            None => "nobody can say whose data it was: all sectors are".to_owned(),
+        };
+        log::error!(
+            "the log is damaged: {} in {} at log position {}; {what} in quarantine: other owners serve what \
+             this node does not",
+            damage.what,
+            FileName::Segment(damage.segment).to_text(),
+            damage.position
+        );
+    }
+}
+
 fn stored_view(storage: &mut impl Storage) -> Result<Option<View>, String> {
     let read = storage.read(FileName::Table).map_err(|error| format!("the table file: {error}"))?;
     let Some(bytes) = read else { return Ok(None) };

@@ -3,7 +3,7 @@
 //! Also the dispatch of everything else that a peer asks.
 
 use super::io::Output;
-use super::load::{Load, Then};
+use super::load::{Then, Waiting};
 use super::peers::Load;
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
 use crate::engine::{Fetched, Loaded, Outline};
@@ -182,7 +182,7 @@ impl Node {
             Fetched::OnDisk(wanted) => {
                 let deadline = tell.deadline;
                 let tell = Tell { key: Key::copy_from_slice(&tell.key), ..tell };
-                self.wait_for(Load::new(Then::Tell(tell), loaded.clone(), deadline), wanted);
+                self.wait_for(Waiting::new(Then::Tell(tell), loaded.clone(), deadline), wanted);
                 None
             }
             Fetched::Absent | Fetched::Unreadable => Some(PeerReply::Unreadable),

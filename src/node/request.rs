@@ -3,7 +3,7 @@
 
 use super::forward::Forward;
 use super::io::{Lane, Output};
-use super::load::{Load, Then};
+use super::load::{Then, Waiting};
 use super::{Node, ReplyTo};
 use crate::limits::PENDING_BYTES_MAX;
 use crate::engine::{Loaded, Wanted};
@@ -163,7 +163,7 @@ impl Node {
                 // Kept past this turn: it must not pin the receive buffer.
                 request.detach();
                 let then = Then::Begin { to, request };
-                self.wait_for(Load::new(then, loaded.clone(), checked.deadline), wanted);
+                self.wait_for(Waiting::new(then, loaded.clone(), checked.deadline), wanted);
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::machine::Machine;
 use crate::mutant::Planted;
 use crate::ring::{Member, MemberState, Slot, Table};
 use crate::sim::SimDisk;
+use crate::engine::{Fetched, Loaded};
 use crate::types::{
     Actor, ClientId, ClusterId, ConnId, DiskUuid, Dot, Epoch, Incarnation, Instant, Key, NodeId, Now, OpId,
     RequestId, Stamp, WallMs,
@@ -43,6 +44,9 @@ impl Stage {
             weight: 100,
             key_bytes_max: KEY_BYTES_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
+            cache_bytes: 64 << 20,
+            segment_bytes: 64 << 20,
+            scrub_bytes_per_second: 0,
             fresh_uuid: DiskUuid(1),
             boot_id: 1,
             planted: Planted::NONE,
@@ -248,13 +252,16 @@ fn a_write_raised_above_an_older_one_does_not_come_back_over_what_replaced_it() 
     stage.ask(put(5, None, "first"));
     let sent = stage.asked(2);
     // Somebody reads it before it is acknowledged, and replaces what was read.
-    let seen = stage.node.engine().object(place, b"k").unwrap().client_context();
+    let seen = stage.node.engine().outline(place, b"k").unwrap().client_context();
     stage.ask(put(6, Some(seen), "second"));
     // An owner holds an older, higher write: the first is written once more, above that.
     let standing = Standing::Below(Stamp::at(WallMs(950)));
     stage.answer(2, sent[0].0, PeerReply::Stored { standing });
     stage.sync();
-    let held = stage.node.engine().object(place, b"k").unwrap();
+    let key = Key::from_static(b"k");
+    let Fetched::Whole(held) = stage.node.engine_mut().read(place, &key, |_| true, &Loaded::new()) else {
+        panic!("not in memory");
+    };
     let winner = held.winner().unwrap();
     assert!(winner.stamp > Stamp::at(WallMs(950)), "it was not raised: {held:?}");
     assert_eq!(winner.content, Content::Value(Bytes::from_static(b"second")));

@@ -10,7 +10,7 @@
 //! by sending a chunk twice: the receiver merges.
 
 use super::io::{Lane, Output};
-use super::load::{Load, Then};
+use super::load::{Then, Waiting};
 use super::pending::RowId;
 use super::{Node, Row};
 use crate::engine::{Fetched, Loaded, Outline, Wanted};
@@ -169,7 +169,7 @@ impl Node {
                 self.set_phase(sector, Phase::Reading);
                 let then = Then::Chunk(Paused { sector, conf_epoch, from });
                 let deadline = now.mono.after_ms(TRANSFER_RETRY_MS);
-                self.wait_for(Load::new(then, loaded.clone(), deadline), wanted);
+                self.wait_for(Waiting::new(then, loaded.clone(), deadline), wanted);
             }
             Next::Unreadable(key) => {
                 log::error!(

@@ -293,7 +293,7 @@ mod tests {
         let error = wait(&mut net, &log, &mut events, |_| false).unwrap_err();
         assert!(error.contains("the disk has failed"), "{error}");
         assert!(events.is_empty());
-        assert_eq!(fake.calls.lock().unwrap().len(), 1, "it was tried again");
+        assert_eq!(fake.count("append"), 1, "it was tried again");
     }
 
     #[test]

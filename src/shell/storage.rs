@@ -80,6 +80,9 @@ impl Process {
             weight: settings.weight,
             key_bytes_max: settings.key_bytes_max,
             value_bytes_max: settings.value_bytes_max,
+            cache_bytes: 64 << 20,
+            segment_bytes: 64 << 20,
+            scrub_bytes_per_second: 0,
             fresh_uuid: DiskUuid(random::id().map_err(|error| format!("no random numbers: {error}"))?),
             boot_id: random::boot_id(),
             planted: Planted::default(),
@@ -167,6 +170,7 @@ impl Process {
             Output::Connect { peer, addr } => self.inputs.extend(links.connect(net, now, peer, &addr)),
             Output::Disconnect { peer } => self.inputs.extend(links.disconnect(net, peer)),
             Output::Manager(message) => self.inputs.extend(links.tell_manager(net, now, &message)),
+            Output::Read(_) => {}
             Output::Disk(request) => self.server.submit(request)?,
             Output::IdentityChanged => self.introduce(),
             Output::Stopped => self.is_stopped = true,

@@ -15,6 +15,7 @@
 //! | `run` | one seed from start to verdict |
 
 mod checks;
+mod crash;
 mod disk;
 mod process;
 mod rng;
@@ -23,6 +24,7 @@ mod weather;
 mod workload;
 mod world;
 
+pub use crash::{CrashReport, CrashSettings, crash_sweep};
 pub use disk::SimDisk;
 pub use rng::Rng;
 pub use run::{Report, Settings, Shape, run};

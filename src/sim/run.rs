@@ -203,7 +203,10 @@ impl Run {
                 weight: 100,
                 key_bytes_max: KEY_BYTES_MAX,
                 value_bytes_max: VALUE_BYTES_MAX,
-                fresh_uuid: DiskUuid(fresh),
+                cache_bytes: 64 << 20,
+            segment_bytes: 64 << 20,
+            scrub_bytes_per_second: 0,
+            fresh_uuid: DiskUuid(fresh),
                 boot_id: process.boot_id,
                 planted,
             };
@@ -349,7 +352,7 @@ impl Run {
                         crate::wire::hello::Server::Node(me) => owners.contains(&me),
                         crate::wire::hello::Server::Manager => false,
                     })
-                    .map(|(_, node)| node.engine().object((id, sector), &key))
+                    .map(|(_, node)| node.engine().outline((id, sector), &key))
                     .collect();
                 if copies.windows(2).any(|pair| pair[0] != pair[1]) {
                     broken

@@ -351,6 +351,7 @@ impl World {
                     self.send(conn, false, RequestId(0), &message);
                 }
             }
+            Output::Read(_) => {}
             Output::Disk(request) => self.queue_disk(proc, request),
             Output::IdentityChanged => {}
             Output::Stopped => self.crash(proc, false),

@@ -36,6 +36,11 @@ impl VersionVector {
         }
     }
 
+    /// Accounts for nothing any more. The allocation stays.
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
     /// Takes the maximum with `other`, actor by actor.
     pub fn join(&mut self, other: &Self) {
         for &(actor, seq) in &other.entries {

@@ -1,0 +1,258 @@
+//! Outlines of records as bytes, as index files hold them: small, and quick to read back.
+//!
+//! ```text
+//! outline  | record's length | kind u8 | ...
+//! merge    | 1 | keyspace | sector | length, key | count, context | count, kept dots | count, added
+//! batch    | 2 | watermark
+//! shelf    | 3 | keyspace | sector | fence | dropped below | needs a rebuild, 0 or 1
+//! dot      | node | incarnation | sequence                    also an entry of a context
+//! added    | dot | stamp u64 | flags u8 | expiry u64, if flagged | value's length, if flagged
+//! ```
+//! Numbers whose width is not given are varints: seven bits a byte, low ones first (LEB128).
+//! Records follow each other without a gap, so that lengths give positions.
+
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use super::outline::{Kind, Location};
+use super::record::{OutlineRecord, RecordOutline, ShelfRecord};
+use crate::limits::{ACTORS_MAX, KEY_BYTES_MAX, SIBLINGS_DECODED_MAX};
+use crate::types::{Actor, Dot, Incarnation, KeyspaceId, NodeId, SectorId, Stamp, WallMs};
+use crate::version::{Sibling, VersionVector};
+use bytes::Bytes;
+
+const MERGE: u8 = 1;
+const BATCH: u8 = 2;
+const SHELF: u8 = 3;
+const HAS_VALUE: u8 = 1;
+const HAS_EXPIRY: u8 = 2;
+
+/// Appends an outline.
+pub(super) fn encode(out: &mut Vec<u8>, outline: &RecordOutline) {
+    varint(out, u64::from(outline.location.bytes));
+    match &outline.record {
+        OutlineRecord::Merge { keyspace, sector, key, context, kept, added } => {
+            out.push(MERGE);
+            varint(out, u64::from(keyspace.0));
+            varint(out, u64::from(sector.0));
+            varint(out, key.len() as u64);
+            out.extend_from_slice(key);
+            varint(out, context.entries().len() as u64);
+            context.entries().iter().for_each(|&(actor, seq)| encode_dot(out, Dot { actor, seq }));
+            varint(out, kept.len() as u64);
+            kept.iter().for_each(|&dot| encode_dot(out, dot));
+            varint(out, added.len() as u64);
+            added.iter().for_each(|sibling| encode_added(out, sibling));
+        }
+        OutlineRecord::Batch { watermark } => {
+            out.push(BATCH);
+            varint(out, *watermark);
+        }
+        OutlineRecord::Shelf(shelf) => {
+            out.push(SHELF);
+            varint(out, u64::from(shelf.keyspace.0));
+            varint(out, u64::from(shelf.sector.0));
+            varint(out, shelf.fence);
+            varint(out, shelf.dropped_below);
+            out.push(u8::from(shelf.needs_rebuild));
+        }
+    }
+}
+
+fn encode_dot(out: &mut Vec<u8>, dot: Dot) {
+    varint(out, u64::from(dot.actor.node.0));
+    varint(out, u64::from(dot.actor.incarnation.0));
+    varint(out, dot.seq);
+}
+
+fn encode_added(out: &mut Vec<u8>, sibling: &Sibling<Kind>) {
+    encode_dot(out, sibling.dot);
+    out.extend_from_slice(&sibling.stamp.0.to_le_bytes());
+    let expiry = if sibling.expiry.is_some() { HAS_EXPIRY } else { 0 };
+    let value = match sibling.content {
+        Kind::Value(_) => HAS_VALUE,
+        Kind::Tombstone => 0,
+    };
+    out.push(expiry | value);
+    if let Some(at) = sibling.expiry {
+        out.extend_from_slice(&at.0.to_le_bytes());
+    }
+    match sibling.content {
+        Kind::Value(bytes) => varint(out, u64::from(bytes)),
+        Kind::Tombstone => {}
+    }
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push((value & 0x7f) as u8);
+}
+
+/// Reads outlines one after the other, using the same allocations for each.
+#[derive(Debug)]
+pub(super) struct Outlines {
+    bytes: Bytes,
+    at: usize,
+    position: u64,
+    /// Lists not in use.
+    context: VersionVector,
+    kept: Vec<Dot>,
+    added: Vec<Sibling<Kind>>,
+}
+
+impl Outlines {
+    /// Reads `bytes`, whose first record is at a log position.
+    pub(super) fn new(bytes: Bytes, position: u64) -> Self {
+        let context = VersionVector::default();
+        Self { bytes, at: 0, position, context, kept: Vec::new(), added: Vec::new() }
+    }
+
+    /// Log position after the last record read.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether everything was read.
+    pub(super) fn is_done(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// The next outline; `None` if there is none, or it makes no sense. Give it back to
+    /// [`recycle`](Self::recycle).
+    pub(super) fn next(&mut self) -> Option<RecordOutline> {
+        let body = self.bytes.clone();
+        let mut fields = Fields { bytes: &body, at: self.at };
+        let bytes = fields.small()?;
+        let record = match fields.u8()? {
+            MERGE => self.merge(&mut fields)?,
+            BATCH => OutlineRecord::Batch { watermark: fields.varint()? },
+            SHELF => OutlineRecord::Shelf(ShelfRecord {
+                keyspace: KeyspaceId(fields.u16()?),
+                sector: SectorId(fields.u16()?),
+                fence: fields.varint()?,
+                dropped_below: fields.varint()?,
+                needs_rebuild: fields.flag()?,
+            }),
+            _ => return None,
+        };
+        let location = Location { position: self.position, bytes };
+        self.position = self.position.checked_add(u64::from(bytes))?;
+        self.at = fields.at;
+        Some(RecordOutline { location, record })
+    }
+
+    fn merge(&mut self, fields: &mut Fields<'_>) -> Option<OutlineRecord> {
+        let (keyspace, sector) = (KeyspaceId(fields.u16()?), SectorId(fields.u16()?));
+        let key_bytes = fields.count(KEY_BYTES_MAX)?;
+        let key_at = fields.at;
+        fields.at += key_bytes;
+        let mut context = std::mem::take(&mut self.context);
+        for _ in 0..fields.count(ACTORS_MAX)? {
+            context.add(fields.dot()?);
+        }
+        let mut kept = std::mem::take(&mut self.kept);
+        for _ in 0..fields.count(SIBLINGS_DECODED_MAX.max(ACTORS_MAX))? {
+            kept.push(fields.dot()?);
+        }
+        let mut added = std::mem::take(&mut self.added);
+        for _ in 0..fields.count(SIBLINGS_DECODED_MAX)? {
+            added.push(fields.added()?);
+        }
+        let key = self.bytes.slice(key_at..key_at + key_bytes);
+        Some(OutlineRecord::Merge { keyspace, sector, key, context, kept, added })
+    }
+
+    /// Takes an outline back, to use its allocations for the next one.
+    pub(super) fn recycle(&mut self, outline: RecordOutline) {
+        match outline.record {
+            OutlineRecord::Merge { mut context, mut kept, mut added, .. } => {
+                context.clear();
+                kept.clear();
+                added.clear();
+                (self.context, self.kept, self.added) = (context, kept, added);
+            }
+            OutlineRecord::Batch { .. } | OutlineRecord::Shelf(_) => {}
+        }
+    }
+}
+
+/// Fields read one after the other. Every count is checked against the bytes left.
+struct Fields<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Fields<'_> {
+    #[inline]
+    fn u8(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Option<u64> {
+        let first = self.u8()?;
+        if first < 0x80 {
+            return Some(u64::from(first));
+        }
+        let mut value = u64::from(first & 0x7f);
+        for shift in (7..70).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                return None;
+            }
+            value |= bits << shift;
+            if byte < 0x80 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn small(&mut self) -> Option<u32> {
+        u32::try_from(self.varint()?).ok()
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        u16::try_from(self.varint()?).ok()
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let bytes = self.bytes.get(self.at..)?.first_chunk()?;
+        self.at += 8;
+        Some(u64::from_le_bytes(*bytes))
+    }
+
+    fn flag(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    /// A count of things of a byte or more each.
+    fn count(&mut self, max: usize) -> Option<usize> {
+        let count = usize::try_from(self.varint()?).ok()?;
+        (count <= max && count <= self.bytes.len() - self.at).then_some(count)
+    }
+
+    fn dot(&mut self) -> Option<Dot> {
+        let actor = Actor { node: NodeId(self.small()?), incarnation: Incarnation(self.small()?) };
+        Some(Dot { actor, seq: self.varint()? })
+    }
+
+    fn added(&mut self) -> Option<Sibling<Kind>> {
+        let (dot, stamp, flags) = (self.dot()?, Stamp(self.u64()?), self.u8()?);
+        if flags & !(HAS_VALUE | HAS_EXPIRY) != 0 {
+            return None;
+        }
+        let expiry = if flags & HAS_EXPIRY == 0 { None } else { Some(WallMs(self.u64()?)) };
+        let content = if flags & HAS_VALUE == 0 { Kind::Tombstone } else { Kind::Value(self.small()?) };
+        Some(Sibling { dot, stamp, expiry, content })
+    }
+}

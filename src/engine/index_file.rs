@@ -1,0 +1,158 @@
+//! Index files: what replaying a sealed segment needs of it, without its values.
+//!
+//! ```text
+//! | magic "GTSTIDX\0" | version u32 | count u32 | start u64 | end u64 | length of body u64
+//! | crc32c of body u32 | crc32c of all before u32 | body: an outline for each record
+//! ```
+//! One that is missing or damaged is no loss: the segment says the same, only slower. One is
+//! written only for a segment without any damage, so that a good one stands for the whole of it.
+
+#![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
+
+use super::ReadFault;
+use super::index_codec::{Outlines, encode};
+use super::record::{FORMAT_VERSION, RecordOutline};
+use super::scan::{Found, PIECE_BYTES, Scan};
+use super::storage::{FileName, Storage};
+use crate::mutant::{Mutant, Planted};
+use bytes::{Buf, BufMut, Bytes};
+use std::io;
+
+const MAGIC: [u8; 8] = *b"GTSTIDX\0";
+const HEADER_BYTES: usize = 48;
+/// An outline takes at most so many times the bytes of its record: a number of eight bytes can
+/// become a varint of ten.
+const BODY_TIMES_MAX: u64 = 2;
+
+/// Why an index file could not be written.
+#[derive(Debug)]
+pub enum BuildError {
+    /// The disk does not answer.
+    Io(io::Error),
+    /// The segment is not there.
+    Missing,
+    /// The segment is damaged.
+    Damaged,
+}
+
+impl From<io::Error> for BuildError {
+    fn from(error: io::Error) -> Self {
+        BuildError::Io(error)
+    }
+}
+
+impl From<BuildError> for ReadFault {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Io(_) => ReadFault::Failed,
+            BuildError::Missing => ReadFault::Missing,
+            BuildError::Damaged => ReadFault::Damaged,
+        }
+    }
+}
+
+/// Writes the index file of a sealed segment from the segment itself, verifying every record of
+/// it. Touches no other file: it may run while the log is written.
+///
+/// # Errors
+/// The segment cannot be read, or the file cannot be written; there is then no new index file.
+pub fn build(storage: &mut impl Storage, segment: u64, end: u64) -> Result<(), BuildError> {
+    let file = FileName::Segment(segment);
+    if storage.read_at(file, 0, 1)?.is_none() {
+        return Err(BuildError::Missing);
+    }
+    let mut scan = Scan::new(file, segment, end);
+    let (mut body, mut count) = (Vec::new(), 0u32);
+    loop {
+        match scan.next(storage)? {
+            Found::Record(location, record) => {
+                encode(&mut body, &RecordOutline { location, record: record.into_outline() });
+                count = count.saturating_add(1);
+            }
+            Found::Bad(_) | Found::Unknown(_) => return Err(BuildError::Damaged),
+            Found::End => break,
+        }
+    }
+    if scan.position() != end {
+        return Err(BuildError::Damaged);
+    }
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.put_slice(&MAGIC);
+    header.put_u32_le(FORMAT_VERSION);
+    header.put_u32_le(count);
+    header.put_u64_le(segment);
+    header.put_u64_le(end);
+    header.put_u64_le(body.len() as u64);
+    header.put_u32_le(crc32c::crc32c(&body));
+    header.put_u32_le(crc32c::crc32c(&header));
+    install(storage, FileName::SegmentIndex(segment), &header, &body)?;
+    Ok(())
+}
+
+fn install(storage: &mut impl Storage, file: FileName, header: &[u8], body: &[u8]) -> io::Result<()> {
+    let draft = file.draft();
+    storage.remove(draft)?;
+    storage.append(draft, header)?;
+    for piece in body.chunks(PIECE_BYTES) {
+        storage.append(draft, piece)?;
+    }
+    storage.sync(draft)?;
+    storage.rename(draft, file)?;
+    storage.sync_directory()
+}
+
+/// A verified index file.
+#[derive(Debug)]
+pub struct IndexFile {
+    start: u64,
+    end: u64,
+    count: u32,
+    body: Bytes,
+}
+
+/// Reads the index file of the segment from `start` to `end`; `None` if there is none that is good.
+///
+/// # Errors
+/// The disk does not answer.
+pub fn read(
+    storage: &mut impl Storage,
+    (start, end): (u64, u64),
+    planted: Planted,
+) -> io::Result<Option<IndexFile>> {
+    let file = FileName::SegmentIndex(start);
+    let Some(header) = storage.read_at(file, 0, HEADER_BYTES)? else { return Ok(None) };
+    let Some((count, length, body_crc)) = read_header(&header, (start, end)) else { return Ok(None) };
+    if length > (end - start).saturating_mul(BODY_TIMES_MAX) {
+        return Ok(None);
+    }
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let body = storage.read_at(file, HEADER_BYTES as u64, length)?.unwrap_or_default();
+    let is_good = body.len() == length && crc32c::crc32c(&body) == body_crc;
+    Ok((is_good || planted.is(Mutant::TrustIndexFile)).then_some(IndexFile { start, end, count, body }))
+}
+
+/// Count, length and checksum of the body.
+fn read_header(bytes: &[u8], (start, end): (u64, u64)) -> Option<(u32, u64, u32)> {
+    let (mut fields, mut sum) = bytes.split_at_checked(HEADER_BYTES - 4)?;
+    let is_whole = sum.try_get_u32_le().ok()? == crc32c::crc32c(fields) && fields.starts_with(&MAGIC);
+    fields.advance(MAGIC.len());
+    let version = fields.get_u32_le();
+    let count = fields.get_u32_le();
+    let is_its = (fields.get_u64_le(), fields.get_u64_le()) == (start, end);
+    let found = (count, fields.get_u64_le(), fields.get_u32_le());
+    (is_whole && version == FORMAT_VERSION && is_its).then_some(found)
+}
+
+impl IndexFile {
+    /// Tells `each` of every record, in order. False if the file does not describe the whole
+    /// segment: what was told is then not to be relied on.
+    pub fn visit(&self, each: &mut impl FnMut(&RecordOutline)) -> bool {
+        let mut outlines = Outlines::new(self.body.clone(), self.start);
+        for _ in 0..self.count {
+            let Some(outline) = outlines.next() else { return false };
+            each(&outline);
+            outlines.recycle(outline);
+        }
+        outlines.is_done() && outlines.position() == self.end
+    }
+}
