@@ -246,7 +246,7 @@ impl Run {
         let content = if self.rng.once_in(6) {
             Content::Tombstone
         } else {
-            let fill = format!("{}-{key}-{}-", place.1.0, self.seq).repeat(200);
+            let fill = format!("{}-{key}-{}-", place.1.0, self.seq).repeat(400);
             Content::Value(Bytes::from(fill).slice(..usize::try_from(length).unwrap_or(0)))
         };
         let sibling = Sibling { dot, stamp: Stamp(self.seq), expiry: None, content };
