@@ -21,12 +21,25 @@ use std::io;
 pub struct LogWriter {
     /// The segment being appended to, and its bytes so far.
     segment: Option<(FileName, u64)>,
+    /// Files appended to and not yet synced, oldest first.
+    dirty: Vec<FileName>,
     /// A file was created since the directory was last synced.
     directory_dirty: bool,
     written: Ticket,
     synced: Ticket,
     /// The last request that somebody waits to see synced.
     awaited: Ticket,
+}
+
+/// What is to be synced so that everything written by now is durable.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SyncPlan {
+    /// The last request that it covers.
+    pub ticket: Ticket,
+    /// Every file appended to and not yet synced, oldest first.
+    pub files: Vec<FileName>,
+    /// Whether the directory is to be synced after them.
+    pub directory: bool,
 }
 
 impl LogWriter {
@@ -69,13 +82,17 @@ impl LogWriter {
             Some(segment) => segment,
             None => {
                 let file = FileName::Segment(position);
-                storage.append(file, &segment_header(position))?;
+                append_whole(storage, file, 0, &segment_header(position))?;
                 self.directory_dirty = true;
                 (file, SEGMENT_HEADER_BYTES as u64)
             }
         };
-        storage.append(file, bytes)?;
+        self.segment = Some((file, length));
+        append_whole(storage, file, length, bytes)?;
         self.segment = Some((file, length + bytes.len() as u64));
+        if !self.dirty.contains(&file) {
+            self.dirty.push(file);
+        }
         Ok(())
     }
 
@@ -84,15 +101,32 @@ impl LogWriter {
     /// # Errors
     /// As for [`write`](Self::write).
     pub fn sync(&mut self, storage: &mut impl Storage) -> io::Result<()> {
-        if let Some((file, _)) = self.segment {
-            storage.sync(file)?;
+        let Some(plan) = self.sync_plan() else { return Ok(()) };
+        for file in &plan.files {
+            storage.sync(*file)?;
         }
-        if self.directory_dirty {
+        if plan.directory {
             storage.sync_directory()?;
-            self.directory_dirty = false;
         }
-        self.synced = self.written;
+        self.synced_to(&plan);
         Ok(())
+    }
+
+    /// Everything written and not yet synced, for whoever syncs it beside further writes; none if
+    /// there is nothing. It must be carried out, and told of with [`synced_to`](Self::synced_to),
+    /// or the process must end.
+    pub fn sync_plan(&mut self) -> Option<SyncPlan> {
+        let is_due = self.synced < self.written || self.directory_dirty || !self.dirty.is_empty();
+        is_due.then(|| SyncPlan {
+            ticket: self.written,
+            files: std::mem::take(&mut self.dirty),
+            directory: std::mem::take(&mut self.directory_dirty),
+        })
+    }
+
+    /// A plan has been carried out.
+    pub fn synced_to(&mut self, plan: &SyncPlan) {
+        self.synced = self.synced.max(plan.ticket);
     }
 
     /// Whether somebody waits for a sync.
@@ -112,6 +146,17 @@ impl LogWriter {
     pub fn synced(&self) -> Ticket {
         self.synced
     }
+}
+
+/// Appends to a file of `length` bytes, and cuts off again what a failure left of it.
+fn append_whole(storage: &mut impl Storage, file: FileName, length: u64, bytes: &[u8]) -> io::Result<()> {
+    storage.append(file, bytes).or_else(|error| {
+        // A tail that stays would stand in the middle of the log if the append were tried again.
+        storage.truncate(file, length).map_err(|cut| {
+            io::Error::other(format!("{error}; and what was written of it cannot be cut off: {cut}"))
+        })?;
+        Err(error)
+    })
 }
 
 /// What recovery found.
