@@ -8,13 +8,14 @@
 //! the order given, and a record is appended, then durable, then acknowledged.
 
 mod index;
+pub mod index_file;
 mod log;
 mod outline;
 mod record;
 mod storage;
 
 pub use index::{Engine, Merged};
-pub use log::{LogWriter, Recovered, RecoveryError, recover};
+pub use log::{LogWriter, Recovered, RecoveryError, SyncPlan, recover};
 pub use outline::{CacheSlot, Kind, Location, Outline, Stored};
 pub use storage::{FileName, Storage, replace};
 
