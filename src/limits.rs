@@ -103,6 +103,17 @@ pub const STAMP_AHEAD_MS_MAX: u64 = 86_400_000;
 
 /// A segment of the commit log is sealed at this many bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes written and not yet synced at which the log thread syncs of itself, so that no sync has
+/// much to do: a tenth of a second of a slow disk.
+pub const UNSYNCED_BYTES_MAX: usize = 8 << 20;
+/// Bytes that the loop itself hands to the file system in one turn; more goes to the log thread.
+pub const LOOP_WRITE_BYTES_MAX: usize = 1 << 20;
+/// Requests queued for the log thread beyond which the loop writes itself what waits for a sync:
+/// the thread hangs in one.
+pub const REQUESTS_QUEUED_HIGH: usize = 256;
+/// Requests queued for the log thread at which the process gives up. What a node has in hand, and
+/// so waits for, is capped at as many: only a disk that has stopped altogether comes to this.
+pub const REQUESTS_QUEUED_MAX: usize = 2 * PENDING_ROWS_MAX;
 /// Largest body of a log record.
 pub const RECORD_BYTES_MAX: usize = PEER_BODY_BYTES_MAX;
 

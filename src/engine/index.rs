@@ -183,6 +183,7 @@ impl Engine {
                     self.watermark = self.unsynced.pop_front().map_or(self.watermark, |entry| entry.1);
                 }
             }
+            DiskEvent::Full | DiskEvent::Room | DiskEvent::Free(_) => {}
         }
     }
 
