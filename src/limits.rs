@@ -114,6 +114,21 @@ pub const REQUESTS_QUEUED_HIGH: usize = 256;
 /// Requests queued for the log thread at which the process gives up. What a node has in hand, and
 /// so waits for, is capped at as many: only a disk that has stopped altogether comes to this.
 pub const REQUESTS_QUEUED_MAX: usize = 2 * PENDING_ROWS_MAX;
+/// Least bytes of a segment that can be asked for: below, files would outnumber records.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Most bytes of a segment that can be asked for: it is compacted as a whole.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// The disk's reserve, below which puts are refused, is a hundredth of the file system but at
+/// least and at most so much: room for deletes and compaction, not a share of a large disk.
+pub const DISK_RESERVE_BYTES: (u64, u64) = (64 << 20, 4 << 30);
+/// Values read from the disk that may be queued: more than requests in hand ever wait for.
+pub const VALUE_READS_MAX: usize = 4 * PENDING_ROWS_MAX;
+/// Reads of background work that may be queued. Compaction and scrubbing ask for a few at a time.
+pub const BACKGROUND_READS_MAX: usize = 256;
+/// Largest read that the loop itself copies out of the page cache.
+pub const READ_AT_ONCE_BYTES_MAX: usize = 256 << 10;
+/// Segments kept open for reading. Each costs a descriptor, of which a process often has 1024.
+pub const OPEN_SEGMENTS_MAX: usize = 128;
 /// Largest body of a log record.
 pub const RECORD_BYTES_MAX: usize = PEER_BODY_BYTES_MAX;
 
