@@ -266,7 +266,7 @@ impl Node {
             }
             PeerReply::Held(object) => self.take_answer(now, &mut row, from, Some(object), true),
             PeerReply::Absent { vouched } => self.take_answer(now, &mut row, from, None, vouched),
-            PeerReply::Overloaded => {
+            PeerReply::Overloaded | PeerReply::Full => {
                 row.answers.refuse(from);
                 self.ask_one_more(now, id, &mut row, out);
             }

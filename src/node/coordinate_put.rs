@@ -135,6 +135,7 @@ impl Node {
         if self.reachable(checked) < checked.quorum {
             return Err(Reason::NoQuorum);
         }
+        self.check_space(&write.content)?;
         let place = (checked.keyspace, checked.sector);
         let mut object = self.engine.object(place, &terms.key).cloned().unwrap_or_default();
         let lww = checked.settings.conflict == Conflict::Lww;
@@ -325,7 +326,7 @@ impl Node {
                 }
                 row.tally.accept(from)
             }
-            PeerReply::Overloaded => row.tally.refuse(from),
+            PeerReply::Overloaded | PeerReply::Full => row.tally.refuse(from),
             PeerReply::Behind(epoch) => {
                 self.push_and_send_again(now, id, &mut row, from, *epoch, out);
                 None

@@ -1,6 +1,6 @@
 //! What can happen to a storage node, and what it can ask for.
 
-use crate::engine::{DiskEvent, DiskRequest};
+use crate::engine::{DiskEvent, DiskRequest, ReadDone, ReadRequest};
 use crate::types::{ConnId, NodeId, RequestId};
 use crate::wire::client::{ClientReply, ClientRequest};
 use crate::wire::manager::{ManagerToNode, NodeToManager};
@@ -58,8 +58,10 @@ pub enum Input {
     ManagerDown,
     /// The manager says something.
     Manager(ManagerToNode),
-    /// The disk has got on.
+    /// The disk has got on with its writes.
     Disk(DiskEvent),
+    /// Something has been read from the disk, or could not be.
+    Read(ReadDone),
     /// Everything that had happened has been told: what is to reach the disk can go as one write.
     TurnEnd,
     /// The deadline has passed.
@@ -115,8 +117,10 @@ pub enum Output {
     },
     /// Tell the manager. Only asked while its connection is up.
     Manager(NodeToManager),
-    /// Something for the disk.
+    /// Something for the disk to write.
     Disk(DiskRequest),
+    /// Something to be read from the disk.
+    Read(ReadRequest),
     /// Who this node is has changed (it has joined): the Hello of links and listeners follows.
     IdentityChanged,
     /// Everything in hand is finished: the process may end.

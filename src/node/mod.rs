@@ -21,6 +21,7 @@ mod peers;
 pub mod pending;
 mod replica;
 mod request;
+mod space;
 mod status;
 pub mod sync_gate;
 #[cfg(test)]
@@ -28,7 +29,7 @@ mod tests;
 mod transfer;
 
 use crate::clock::HybridClock;
-use crate::engine::{Engine, FileName, Storage, Ticket};
+use crate::engine::{Engine, FileName, ReadDone, Storage, Ticket};
 use crate::limits::{PENDING_ROWS_MAX, REPLY_TABLE_MAX};
 use crate::lookup::Lookup;
 use crate::machine::Machine;
@@ -49,6 +50,7 @@ use identity::{Identity, Raised};
 use io::{Input, Output};
 use peers::Peers;
 use pending::{Pending, RowId};
+use space::Space;
 use std::sync::Arc;
 use sync_gate::SyncGate;
 use transfer::{Chunk, Transfers};
@@ -67,6 +69,12 @@ pub struct Options {
     pub key_bytes_max: usize,
     /// Longest value taken.
     pub value_bytes_max: usize,
+    /// Bytes of values that are kept in memory.
+    pub cache_bytes: usize,
+    /// Bytes at which a segment of the log is ended and another begun.
+    pub segment_bytes: u64,
+    /// Free bytes of the disk below which puts are refused.
+    pub disk_reserve_bytes: u64,
     /// A random number for a directory that has no identity yet.
     pub fresh_uuid: DiskUuid,
     /// The machine's boot, as a number: when it changed, unsynced data may be gone.
@@ -87,6 +95,7 @@ pub struct Node {
     view: Option<View>,
     engine: Engine,
     gate: SyncGate<Ack>,
+    space: Space,
     clock: HybridClock,
     /// The last dot's sequence in this life.
     seq: u64,
@@ -204,6 +213,7 @@ impl Node {
             view,
             engine,
             gate: SyncGate::default(),
+            space: Space::new(options.disk_reserve_bytes),
             clock: HybridClock::default(),
             seq: 0,
             pending: Pending::new(PENDING_ROWS_MAX, reuse_ids),
@@ -304,7 +314,8 @@ impl Node {
             | PeerReply::Same
             | PeerReply::Held(_)
             | PeerReply::Absent { .. }
-            | PeerReply::Overloaded => {}
+            | PeerReply::Overloaded
+            | PeerReply::Full => {}
         }
         let id = RowId::from(request);
         match self.pending.take(id) {
@@ -357,11 +368,15 @@ impl Node {
 
     fn on_disk(&mut self, now: Now, event: crate::engine::DiskEvent, out: &mut Vec<Output>) {
         self.engine.on_disk(event);
+        self.space.on_disk(event);
         while let Some(ack) = self.gate.release(&self.engine) {
             self.acknowledge(now, ack, out);
         }
         self.table_when_durable(now, out);
     }
+
+    /// Something asked of the disk has been read.
+    fn on_read(&mut self, _now: Now, _done: ReadDone, _out: &mut Vec<Output>) {}
 
     fn acknowledge(&mut self, now: Now, ack: Ack, out: &mut Vec<Output>) {
         match ack {
@@ -414,6 +429,7 @@ impl Machine for Node {
             Input::ManagerDown => self.manager_up = false,
             Input::Manager(message) => self.on_manager(now, message, out),
             Input::Disk(event) => self.on_disk(now, event, out),
+            Input::Read(done) => self.on_read(now, done, out),
             Input::TurnEnd => self.on_turn_end(out),
             Input::Tick => self.on_tick(now, out),
             Input::Stop => self.stopping = true,

@@ -134,6 +134,8 @@ pub enum PeerReply {
     Table(Bytes),
     /// Too busy to take it.
     Overloaded,
+    /// No room on the disk for it.
+    Full,
 }
 
 pub(crate) const FORWARD_REQUEST: u8 = 0x41;
@@ -154,6 +156,7 @@ const BEHIND: u8 = 0x67;
 const ALIVE: u8 = 0x68;
 const PEER_TABLE: u8 = 0x69;
 const OVERLOADED: u8 = 0x6a;
+const FULL: u8 = 0x6c;
 
 /// Entries of one transfer chunk: its byte cap over the smallest entry.
 const TRANSFER_ENTRIES_MAX: usize = 4096;
@@ -308,6 +311,7 @@ impl Message for PeerReply {
             PeerReply::Alive { .. } => ALIVE,
             PeerReply::Table(_) => PEER_TABLE,
             PeerReply::Overloaded => OVERLOADED,
+            PeerReply::Full => FULL,
         }
     }
 
@@ -319,7 +323,7 @@ impl Message for PeerReply {
                 Standing::Below(stamp) => stamp.0,
                 Standing::Repeated => u64::MAX,
             }),
-            PeerReply::Same | PeerReply::Overloaded => {}
+            PeerReply::Same | PeerReply::Overloaded | PeerReply::Full => {}
             PeerReply::Held(object) => encode_object(object, out),
             PeerReply::Absent { vouched } => out.bool(*vouched),
             PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => out.u64(epoch.0),
@@ -354,6 +358,7 @@ impl Message for PeerReply {
             }
             PEER_TABLE => PeerReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             OVERLOADED => PeerReply::Overloaded,
+            FULL => PeerReply::Full,
             other => return Err(DecodeError::UnknownKind(other)),
         };
         reader.finish()?;
