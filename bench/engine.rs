@@ -4,17 +4,25 @@
 //! `cargo bench --bench engine [-- --keys 1000000 --dir DIR]`. Keys have 16 bytes, values 100.
 //! Each figure is the CPU time of this thread and of the kernel on its behalf, per operation.
 
-#![allow(clippy::print_stdout, clippy::expect_used, clippy::unwrap_used, reason = "a bench reports and may give up")]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a bench reports and may give up"
+)]
 
 use ahash::AHashMap;
 use bytes::Bytes;
 use gtstore::engine::{
-    DiskEvent, Engine, EngineSettings, Fetched, Loaded, LogWriter, ReadDone, ReadRequest, Storage, read_stretch,
+    DiskEvent, Engine, EngineSettings, Fetched, Loaded, LogWriter, ReadDone, ReadRequest, Storage,
+    read_stretch,
 };
 use gtstore::mutant::Planted;
 use gtstore::ring::{Durability, sector_of};
 use gtstore::shell::files::Files;
-use gtstore::types::{Actor, Dot, Incarnation, Instant, Key, KeyspaceId, NodeId, Now, SectorId, Stamp, WallMs};
+use gtstore::types::{
+    Actor, Dot, Incarnation, Instant, Key, KeyspaceId, NodeId, Now, SectorId, Stamp, WallMs,
+};
 use gtstore::version::{Content, Object, Replaces, Sibling, VersionVector};
 use std::io::Write;
 use std::path::{Path, PathBuf};

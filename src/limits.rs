@@ -109,6 +109,8 @@ pub const SPACE_PERCENT_MAX: u64 = 170;
 pub const SCAN_BYTES: u32 = 128 << 10;
 /// Chunks of cached values that one turn may give up.
 pub const CACHE_CHUNKS_PER_TURN: usize = 4;
+/// Bytes of the log that the scrub reads in a second: a terabyte in three days.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 /// Least time between two rounds of the scrub, in milliseconds: a day.
 pub const SCRUB_EVERY_MS: u64 = 86_400_000;
 /// Keys looked at in one turn when it must be found out what lay in a damaged stretch.
@@ -116,6 +118,32 @@ pub const SWEEP_KEYS_PER_TURN: usize = 500;
 
 /// A segment of the commit log is sealed at this many bytes.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes written and not yet synced at which the log thread syncs of itself, so that no sync has
+/// much to do: a tenth of a second of a slow disk.
+pub const UNSYNCED_BYTES_MAX: usize = 8 << 20;
+/// Bytes that the loop itself hands to the file system in one turn; more goes to the log thread.
+pub const LOOP_WRITE_BYTES_MAX: usize = 1 << 20;
+/// Requests queued for the log thread beyond which the loop writes itself what waits for a sync:
+/// the thread hangs in one.
+pub const REQUESTS_QUEUED_HIGH: usize = 256;
+/// Requests queued for the log thread at which the process gives up. What a node has in hand, and
+/// so waits for, is capped at as many: only a disk that has stopped altogether comes to this.
+pub const REQUESTS_QUEUED_MAX: usize = 2 * PENDING_ROWS_MAX;
+/// Least bytes of a segment that can be asked for: below, files would outnumber records.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// Most bytes of a segment that can be asked for: it is compacted as a whole.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// The disk's reserve, below which puts are refused, is a hundredth of the file system but at
+/// least and at most so much: room for deletes and compaction, not a share of a large disk.
+pub const DISK_RESERVE_BYTES: (u64, u64) = (64 << 20, 4 << 30);
+/// Values read from the disk that may be queued: more than requests in hand ever wait for.
+pub const VALUE_READS_MAX: usize = 4 * PENDING_ROWS_MAX;
+/// Reads of background work that may be queued. Compaction and scrubbing ask for a few at a time.
+pub const BACKGROUND_READS_MAX: usize = 256;
+/// Largest read that the loop itself copies out of the page cache.
+pub const READ_AT_ONCE_BYTES_MAX: usize = 256 << 10;
+/// Segments kept open for reading. Each costs a descriptor, of which a process often has 1024.
+pub const OPEN_SEGMENTS_MAX: usize = 128;
 /// Largest body of a log record.
 pub const RECORD_BYTES_MAX: usize = PEER_BODY_BYTES_MAX;
 

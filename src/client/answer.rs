@@ -127,7 +127,8 @@ impl Client {
     ) {
         row.attempt_failed(reason);
         let error = Error::refused(row.intent(), reason, &by);
-        if !reason.may_pass() {
+        // Of room, a node that says so has asked every owner: to ask again would be hope.
+        if !reason.may_pass() || matches!(reason, Reason::DiskFull { .. }) {
             return self.finish(now, &row, Err(error), out);
         }
         row.trouble = Trouble::Refused(reason, by);
@@ -147,8 +148,9 @@ impl Client {
                 return self.place(now, id, row, out);
             }
             Reason::Stopping | Reason::NotServing { .. } | Reason::NoQuorum | Reason::Overloaded => {}
-            // None of these may pass.
+            // None of these comes so far.
             Reason::Unconfirmed
+            | Reason::DiskFull { .. }
             | Reason::Expired
             | Reason::EmptyKey
             | Reason::KeyTooLong { .. }

@@ -122,7 +122,8 @@ fn failed_kind(reason: Reason) -> ErrorKind {
         | Reason::TooManySiblings { .. }
         | Reason::NotOwner(_)
         | Reason::NotOnDataPath
-        | Reason::Stopping => ErrorKind::Failed,
+        | Reason::Stopping
+        | Reason::DiskFull { .. } => ErrorKind::Failed,
     }
 }
 

@@ -143,6 +143,8 @@ impl Appender {
                 self.synced = self.synced.max(ticket);
                 self.watermark = reached(&mut self.unsynced, ticket, self.watermark);
             }
+            // Room on the disk is the node's concern.
+            DiskEvent::Full | DiskEvent::Room | DiskEvent::Free(_) => {}
         }
     }
 

@@ -95,8 +95,13 @@ impl Arena {
 
     fn add_page(&mut self, class: usize, block_bytes: usize) -> u32 {
         let bytes = if block_bytes > PAGE_BYTES / 4 { block_bytes } else { PAGE_BYTES };
-        let page =
-            Page { block_bytes, class, bytes: vec![0; bytes].into_boxed_slice(), fresh: 0, freed: Vec::new() };
+        let page = Page {
+            block_bytes,
+            class,
+            bytes: vec![0; bytes].into_boxed_slice(),
+            fresh: 0,
+            freed: Vec::new(),
+        };
         self.bytes += bytes;
         let at = if let Some(at) = self.unused.pop() {
             self.pages[at as usize] = page;

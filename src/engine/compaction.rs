@@ -106,7 +106,8 @@ impl Engine {
         if (self.compaction.phase != Phase::Scanning { segment: stretch.segment }) {
             return;
         }
-        let (segment, end) = (stretch.segment, self.segments.get(stretch.segment).map_or(0, |found| found.end));
+        let (segment, end) =
+            (stretch.segment, self.segments.get(stretch.segment).map_or(0, |found| found.end));
         let outcome = result.and_then(|bytes| self.rewrite(stretch, end, bytes));
         match outcome {
             Ok(next) if next >= end => {
@@ -114,7 +115,9 @@ impl Engine {
                 self.compaction.phase = Phase::Scanned { segment, ticket };
             }
             // The next record is larger than a stretch.
-            Ok(next) if next == stretch.position => self.scan_on(segment, next, stretch.length.saturating_mul(2)),
+            Ok(next) if next == stretch.position => {
+                self.scan_on(segment, next, stretch.length.saturating_mul(2))
+            }
             Ok(next) => self.scan_on(segment, next, SCAN_BYTES),
             Err(fault) => {
                 log::error!("{} cannot be compacted: {fault}", FileName::Segment(segment).to_text());

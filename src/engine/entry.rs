@@ -240,8 +240,8 @@ impl<'a> Packed<'a> {
         let expiry = has(HAS_EXPIRY).then(|| WallMs(self.fixed(8)));
         let length = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let kind = if has(IS_VALUE) { Kind::Value(length(self.varint())) } else { Kind::Tombstone };
-        let location = has(HAS_LOCATION)
-            .then(|| Location { position: self.varint(), bytes: length(self.varint()) });
+        let location =
+            has(HAS_LOCATION).then(|| Location { position: self.varint(), bytes: length(self.varint()) });
         let slot = (slot != NO_SLOT).then_some(CacheSlot(slot));
         let content = Stored { kind, location, slot, damaged: has(IS_DAMAGED) };
         (slot_at, Sibling { dot: Dot { actor, seq }, stamp, expiry, content })

@@ -114,7 +114,14 @@ impl Index {
 
     /// Keeps a value of a key in memory. `position`: where its record ends in the log, or none if
     /// memory is the only place where it is.
-    pub(super) fn keep_value(&mut self, place: At, key: &[u8], dot: Dot, value: &Bytes, position: Option<u64>) {
+    pub(super) fn keep_value(
+        &mut self,
+        place: At,
+        key: &[u8],
+        dot: Dot,
+        value: &Bytes,
+        position: Option<u64>,
+    ) {
         let Some(handle) = self.handle(place, key) else { return };
         let slot = self.cache.insert(handle, value, position);
         let outline = Entry::new(self.arena.get(handle)).outline(&self.actors);

@@ -86,13 +86,20 @@ pub enum DiskRequest {
     },
 }
 
-/// What the disk has written. Events come in ticket order.
+/// What the disk has done. Events come in ticket order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DiskEvent {
     /// Everything up to and including this ticket is written: it survives the process.
     Written(Ticket),
     /// Everything up to and including this ticket is synced: it survives the machine.
     Synced(Ticket),
+    /// Nothing can be written at present: the disk is full. What was asked for waits, in order,
+    /// and is tried again until there is room.
+    Full,
+    /// There is room again: what waited has begun to be written.
+    Room,
+    /// The bytes that are free for us on the disk. Told at first and when they have changed.
+    Free(u64),
 }
 
 /// What is to be read from the disk. Carried out in any order, beside the writes.
@@ -124,6 +131,14 @@ pub struct Stretch {
     pub position: u64,
     /// How many.
     pub length: u32,
+}
+
+impl Stretch {
+    /// Its first byte, by the offset in the segment's file; none if that is no place in it.
+    #[must_use]
+    pub fn offset(&self) -> Option<u64> {
+        self.position.checked_sub(self.segment)?.checked_add(record::SEGMENT_HEADER_BYTES as u64)
+    }
 }
 
 /// What came of a [`ReadRequest`].
@@ -161,7 +176,7 @@ impl fmt::Display for ReadFault {
 /// # Errors
 /// It cannot be read.
 pub fn read_stretch(storage: &mut impl Storage, stretch: &Stretch) -> Result<Bytes, ReadFault> {
-    let offset = SEGMENT_HEADER_BYTES as u64 + stretch.position.saturating_sub(stretch.segment);
+    let offset = stretch.offset().ok_or(ReadFault::Failed)?;
     match storage.read_at(FileName::Segment(stretch.segment), offset, stretch.length as usize) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(ReadFault::Missing),

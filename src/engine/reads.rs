@@ -59,7 +59,13 @@ impl Reads {
     }
 
     /// Reads a stretch of a segment in the background.
-    pub(super) fn scan(&mut self, segment: u64, position: u64, length: u32, purpose: impl FnOnce(Stretch) -> Purpose) {
+    pub(super) fn scan(
+        &mut self,
+        segment: u64,
+        position: u64,
+        length: u32,
+        purpose: impl FnOnce(Stretch) -> Purpose,
+    ) {
         let stretch = |id| Stretch { id, segment, position, length };
         let id = self.next(|id| purpose(stretch(id)));
         self.wanted.push(ReadRequest::Scan(stretch(id)));

@@ -54,9 +54,10 @@ impl Engine {
             return;
         }
         let position = self.scrub.position;
-        let next = self.segments.sealed(self.log.watermark()).find(|(_, segment)| {
-            segment.end > position && !segment.damaged
-        });
+        let next = self
+            .segments
+            .sealed(self.log.watermark())
+            .find(|(_, segment)| segment.end > position && !segment.damaged);
         let Some((start, _)) = next.map(|(start, segment)| (start, segment.end)) else {
             return self.end_round(now);
         };
@@ -73,7 +74,8 @@ impl Engine {
             log::info!("scrub: {} bytes of the log are as they were written", self.scrub.round_bytes);
         }
         let next = self.scrub.began.after_ms(SCRUB_EVERY_MS).max(now.after_ms(SCAN_PAUSE_MS));
-        self.scrub = Scrub { due: Some(next), began: next, sweep: self.scrub.sweep.take(), ..Scrub::default() };
+        self.scrub =
+            Scrub { due: Some(next), began: next, sweep: self.scrub.sweep.take(), ..Scrub::default() };
     }
 
     /// Looks at a stretch that was read.

@@ -130,13 +130,7 @@ impl Segments {
 
     /// The sealed segment most worth rewriting, if the log is larger than it may be: `percent` of
     /// its live bytes. Values that were to expire by `hour` count as garbage.
-    pub(super) fn victim(
-        &self,
-        durable: u64,
-        percent: u64,
-        segment_bytes: u64,
-        hour: u64,
-    ) -> Option<u64> {
+    pub(super) fn victim(&self, durable: u64, percent: u64, segment_bytes: u64, hour: u64) -> Option<u64> {
         let lives = |segment: &Segment| {
             let expired: u64 = segment.expiring.range(..hour).map(|entry| *entry.1).sum();
             segment.live.saturating_sub(expired)
@@ -154,10 +148,16 @@ impl Segments {
             };
             let worst = whole().min_by_key(|&(start, segment)| (share(start, segment), start));
             // One that is all live would only be copied.
-            return worst.filter(|&(start, segment)| lives(segment) * 20 < (segment.end - start) * 19).map(|entry| entry.0);
+            return worst
+                .filter(|&(start, segment)| lives(segment) * 20 < (segment.end - start) * 19)
+                .map(|entry| entry.0);
         }
         let small = |&(start, segment): &(u64, &Segment)| segment.end - start < segment_bytes / SMALL_SHARE;
-        if whole().filter(small).count() > SMALL_MAX { whole().find(small).map(|entry| entry.0) } else { None }
+        if whole().filter(small).count() > SMALL_MAX {
+            whole().find(small).map(|entry| entry.0)
+        } else {
+            None
+        }
     }
 }
 

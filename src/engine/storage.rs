@@ -40,6 +40,7 @@ pub trait Storage {
     ///
     /// # Errors
     /// After one, the page cache cannot be trusted: the process must stop and never try again.
+    /// It is never of the kinds that a full disk gives: those may be tried again.
     fn sync(&mut self, file: FileName) -> io::Result<()>;
 
     /// Makes the directory durable: files created, renamed and removed.

@@ -147,12 +147,10 @@ impl Engine {
             shelf_records: BTreeMap::new(),
             unreadable: 0,
         };
-        let found = recover(
-            storage,
-            settings.segment_bytes,
-            settings.planted,
-            &mut |record: &RecordOutline| engine.replay(record),
-        )?;
+        let found =
+            recover(storage, settings.segment_bytes, settings.planted, &mut |record: &RecordOutline| {
+                engine.replay(record)
+            })?;
         engine.log = Appender::new(found.next_position, found.segment, settings.segment_bytes);
         engine.count_segments(&found);
         engine.quarantine_damage(&found.damage);
@@ -170,9 +168,11 @@ impl Engine {
                     self.statements.remove(&(place, key.clone()));
                 }
                 let before = self.index.outline(place, key);
-                let held = |dot: Dot| before.as_ref().and_then(|outline| {
-                    outline.siblings().iter().find(|sibling| sibling.dot == dot).cloned()
-                });
+                let held = |dot: Dot| {
+                    before.as_ref().and_then(|outline| {
+                        outline.siblings().iter().find(|sibling| sibling.dot == dot).cloned()
+                    })
+                };
                 // What was kept but is not known was rewritten further on, or is lost: until it
                 // turns up it cannot be read.
                 let unknown = Stored { kind: Kind::Value(0), location: None, slot: None, damaged: true };
@@ -218,7 +218,9 @@ impl Engine {
         if found.segment < found.next_position {
             self.segments.found(found.segment, found.next_position, false, false);
         }
-        for location in self.shelf_records.values().map(|entry| entry.1).chain(self.statements.values().copied()) {
+        for location in
+            self.shelf_records.values().map(|entry| entry.1).chain(self.statements.values().copied())
+        {
             self.segments.add_live(location, None);
         }
         let segments = &mut self.segments;
@@ -271,8 +273,7 @@ impl Engine {
             let held = before.as_ref().and_then(|outline| find(outline, sibling.dot));
             held.is_none_or(|held| held.content.damaged && !sibling.content.damaged)
         };
-        let (added, kept): (Vec<_>, Vec<_>) =
-            after.siblings().iter().partition(|sibling| is_new(sibling));
+        let (added, kept): (Vec<_>, Vec<_>) = after.siblings().iter().partition(|sibling| is_new(sibling));
         let added: Vec<Sibling> =
             added.iter().filter_map(|sibling| find_content(object, sibling.dot)).cloned().collect();
         if durability != Durability::Memory {
@@ -550,7 +551,10 @@ impl Engine {
         if self.reads.is_indexing() {
             return;
         }
-        let next = self.segments.sealed(self.log.watermark()).find(|(_, segment)| !segment.indexed && !segment.damaged);
+        let next = self
+            .segments
+            .sealed(self.log.watermark())
+            .find(|(_, segment)| !segment.indexed && !segment.damaged);
         let Some((start, end)) = next.map(|(start, segment)| (start, segment.end)) else { return };
         self.reads.index(start, end);
         if let Some(segment) = self.segments.get_mut(start) {

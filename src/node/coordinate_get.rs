@@ -11,8 +11,8 @@
 //! Absence is never a version: a replica that has nothing adds nothing.
 
 use super::io::{Lane, Output};
-use super::pending::RowId;
 use super::load::{Then, Waiting};
+use super::pending::RowId;
 use super::request::{Begun, Checked};
 use super::{Node, ReplyTo, Row};
 use crate::engine::{Fetched, Loaded};
@@ -345,7 +345,7 @@ impl Node {
             }
             PeerReply::Held(object) => self.take_answer(now, &mut row, from, Some(object), true),
             PeerReply::Absent { vouched } => self.take_answer(now, &mut row, from, None, vouched),
-            PeerReply::Overloaded | PeerReply::Unreadable => {
+            PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full => {
                 row.answers.refuse(from);
                 self.ask_one_more(now, id, &mut row, out);
             }

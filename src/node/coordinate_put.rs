@@ -136,6 +136,7 @@ impl Node {
         if self.reachable(checked) < checked.quorum {
             return Err(Reason::NoQuorum);
         }
+        self.check_space(&write.content)?;
         let place = (checked.keyspace, checked.sector);
         let lww = checked.settings.conflict == Conflict::Lww;
         let first = write.attempt == 0 || self.options.planted.is(Mutant::BlindRetry);
@@ -343,7 +344,7 @@ impl Node {
                 }
                 row.tally.accept(from)
             }
-            PeerReply::Overloaded | PeerReply::Unreadable => row.tally.refuse(from),
+            PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full => row.tally.refuse(from),
             PeerReply::Behind(epoch) => {
                 self.push_and_send_again(now, id, &mut row, from, *epoch, out);
                 None

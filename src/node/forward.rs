@@ -11,8 +11,8 @@
 
 use super::io::{Lane, Output};
 use super::load::{Then, Waiting};
-use super::request::Begun;
 use super::pending::RowId;
+use super::request::Begun;
 use super::request::Checked;
 use super::{Node, ReplyTo, Row};
 use crate::engine::Loaded;
@@ -37,6 +37,8 @@ pub(super) struct Forward {
     deadline: Instant,
     by: Provenance,
     sends: u8,
+    /// The last owner that had no room for the write.
+    full: Option<NodeId>,
     tried: Vec<NodeId>,
     phase: Phase,
 }
@@ -69,6 +71,7 @@ impl Forward {
             deadline: checked.deadline,
             by,
             sends: 0,
+            full: None,
             tried,
             phase: Phase::Waiting { until: now.mono },
         }
@@ -77,6 +80,13 @@ impl Forward {
     pub(super) fn wake(&self) -> Instant {
         let (Phase::Asking { until, .. } | Phase::Waiting { until } | Phase::Reading { until }) = self.phase;
         until.min(self.deadline)
+    }
+
+    /// An owner has no room: another may have, and if none has that is what to say.
+    pub(super) fn note_refusal(&mut self, reason: Reason) {
+        if let Reason::DiskFull { node } = reason {
+            self.full = Some(node);
+        }
     }
 
     fn asks(&self, node: NodeId) -> bool {
@@ -109,6 +119,10 @@ impl Node {
             return self.forward_fail(id, &row, out);
         }
         let Some(owner) = self.next_owner(now, &row) else {
+            if row.full.is_some() {
+                // Room does not come back as links do.
+                return self.forward_fail(id, &row, out);
+            }
             row.tried.clear();
             row.sends += 1;
             return self.put_row_back(id, Row::Forward(row));
@@ -179,7 +193,10 @@ impl Node {
                 self.wait_for(Waiting::new(Then::Forward(id), loaded.clone(), row.deadline), wanted);
                 self.put_row_back(id, Row::Forward(row));
             }
-            Err(reason) if reason.may_pass() => self.forward_next(now, id, row, out),
+            Err(reason) if reason.may_pass() => {
+                row.note_refusal(reason);
+                self.forward_next(now, id, row, out);
+            }
             Err(_) if row.was_attempted() => self.forward_fail(id, &row, out),
             Err(reason) => {
                 let reply = DataReply { by: row.by.clone(), result: DataResult::Refused(reason) };
@@ -206,6 +223,7 @@ impl Node {
                 // Too late to begin there is not too late elsewhere.
                 DataResult::Refused(reason) if reason.may_pass() || reason == Reason::Expired => {
                     row.by = reply.by;
+                    row.note_refusal(reason);
                     self.forward_refused(now, id, row, from, out);
                 }
                 // An owner given up on does not speak for the one now asked.
@@ -217,7 +235,7 @@ impl Node {
                 | DataResult::Missing { .. }
                 | DataResult::Refused(_) => self.forward_relay(now, id, &row, reply, out),
             },
-            PeerReply::Overloaded | PeerReply::Unreadable => {
+            PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full => {
                 self.forward_refused(now, id, row, from, out);
             }
             PeerReply::Stored { .. }
@@ -291,7 +309,11 @@ impl Node {
     }
 
     fn forward_fail(&mut self, id: RowId, row: &Forward, out: &mut Vec<Output>) {
-        let reason = if row.may_be_applied() { Reason::Unconfirmed } else { Reason::NoQuorum };
+        let reason = if row.may_be_applied() {
+            Reason::Unconfirmed
+        } else {
+            row.full.map_or(Reason::NoQuorum, |node| Reason::DiskFull { node })
+        };
         let reply = DataReply { by: row.by.clone(), result: DataResult::Refused(reason) };
         self.reply(row.to, reply, out);
         self.forward_end(id, row);

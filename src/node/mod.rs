@@ -22,6 +22,7 @@ mod peers;
 pub mod pending;
 mod replica;
 mod request;
+mod space;
 mod status;
 pub mod sync_gate;
 #[cfg(test)]
@@ -51,6 +52,7 @@ use io::{Input, Output};
 use load::Waiting;
 use peers::Peers;
 use pending::{Pending, RowId};
+use space::Space;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use sync_gate::SyncGate;
@@ -76,6 +78,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of the log read back each second to find rot; 0 for none.
     pub scrub_bytes_per_second: u64,
+    /// Free bytes of the disk below which puts are refused.
+    pub disk_reserve_bytes: u64,
     /// A random number for a directory that has no identity yet.
     pub fresh_uuid: DiskUuid,
     /// The machine's boot, as a number: when it changed, unsynced data may be gone.
@@ -96,6 +100,7 @@ pub struct Node {
     view: Option<View>,
     engine: Engine,
     gate: SyncGate<Ack>,
+    space: Space,
     clock: HybridClock,
     /// The last dot's sequence in this life.
     seq: u64,
@@ -215,6 +220,7 @@ impl Node {
             view,
             engine,
             gate: SyncGate::default(),
+            space: Space::new(options.disk_reserve_bytes),
             clock: HybridClock::default(),
             seq: 0,
             pending: Pending::new(PENDING_ROWS_MAX, reuse_ids),
@@ -322,7 +328,8 @@ impl Node {
             | PeerReply::Held(_)
             | PeerReply::Absent { .. }
             | PeerReply::Unreadable
-            | PeerReply::Overloaded => {}
+            | PeerReply::Overloaded
+            | PeerReply::Full => {}
         }
         let id = RowId::from(request);
         match self.pending.take(id) {
@@ -378,6 +385,7 @@ impl Node {
 
     fn on_disk(&mut self, now: Now, event: crate::engine::DiskEvent, out: &mut Vec<Output>) {
         self.engine.on_disk(event);
+        self.space.on_disk(event);
         while let Some(ack) = self.gate.release(&self.engine) {
             self.acknowledge(now, ack, out);
         }

@@ -115,6 +115,9 @@ impl Node {
         if self.options.planted.is(Mutant::DropReplicaWrite) {
             return Some(PeerReply::Stored { standing: Standing::Highest });
         }
+        if !self.has_space_for(object, write.map(|(_, dot)| dot)) {
+            return Some(PeerReply::Full);
+        }
         self.clock.observe(object.highest_stamp(), now.wall);
         let name = |op| WriteName::new(op, place.keyspace, key);
         let repeated = write.is_some_and(|(op, dot)| !self.remember(name(op), dot));
@@ -200,6 +203,10 @@ impl Node {
             Ok(settings) => settings,
             Err(refusal) => return Some(refusal),
         };
+        // What moves here was counted when the table was made: it may go below the reserve.
+        if !self.space.takes_anything() {
+            return Some(PeerReply::Full);
+        }
         let at = (place.keyspace, place.sector);
         // A moved copy is synced whatever the keyspace's own durability: the old one will be given up.
         let durability =

@@ -5,8 +5,8 @@ use super::forward::Forward;
 use super::io::{Lane, Output};
 use super::load::{Then, Waiting};
 use super::{Node, ReplyTo};
-use crate::limits::PENDING_BYTES_MAX;
 use crate::engine::{Loaded, Wanted};
+use crate::limits::PENDING_BYTES_MAX;
 use crate::ring::{KeyspaceSettings, Sector, Table};
 use crate::types::{Instant, KeyspaceId, NodeId, Now, SectorId};
 use crate::version::Content;
@@ -95,14 +95,17 @@ impl Node {
                     Err(reason) => self.refuse(to, reason, &checked, out),
                 }
             }
-            (ReplyTo::Client { .. }, true) => match self.coordinate(now, to, &request, &checked, loaded, out) {
+            (ReplyTo::Client { .. }, true) => match self.coordinate(now, to, &request, &checked, loaded, out)
+            {
                 Ok(begun) => self.begin_later(to, request, &checked, loaded, begun),
-                // Another owner may reach the quorum that this one cannot.
-                Err(Reason::NoQuorum) => self.forward(now, to, request, &checked, vec![me], out),
+                // Another owner may reach the quorum that this one cannot, or have room.
+                Err(reason @ (Reason::NoQuorum | Reason::DiskFull { .. })) => {
+                    self.forward(now, to, request, &checked, Some(reason), out);
+                }
                 Err(reason) => self.refuse(to, reason, &checked, out),
             },
             (ReplyTo::Client { .. }, false) if !request.terms().direct => {
-                self.forward(now, to, request, &checked, Vec::new(), out);
+                self.forward(now, to, request, &checked, None, out);
             }
             (ReplyTo::Forwarder { .. } | ReplyTo::Client { .. }, false) => {
                 self.refuse(to, Reason::NotOwner(checked.table.epoch), &checked, out);
@@ -219,13 +222,14 @@ impl Node {
         Ok(())
     }
 
+    /// Hands a request on to an owner; `refused` is why this one, if it is one, does not do it.
     fn forward(
         &mut self,
         now: Now,
         to: ReplyTo,
         mut request: DataRequest,
         checked: &Checked,
-        tried: Vec<NodeId>,
+        refused: Option<Reason>,
         out: &mut Vec<Output>,
     ) {
         // Kept past this turn, for a second try: it must not pin the receive buffer.
@@ -233,7 +237,10 @@ impl Node {
         self.forwarded_bytes += request.payload_bytes();
         let id = self.pending.reserve();
         let by = Provenance { answered: self.reachable(checked), ..checked.provenance(NodeId(0)) };
-        self.forward_next(now, id, Forward::new(now, to, request, checked, by, tried), out);
+        let tried = refused.map(|_| self.me()).into_iter().collect();
+        let mut row = Forward::new(now, to, request, checked, by, tried);
+        refused.into_iter().for_each(|reason| row.note_refusal(reason));
+        self.forward_next(now, id, row, out);
     }
 }
 

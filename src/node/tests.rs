@@ -3,12 +3,12 @@
 use super::io::{Input, Lane, Output};
 use super::{Node, Options};
 use crate::engine::{DiskEvent, LogWriter};
+use crate::engine::{Fetched, Loaded};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::machine::Machine;
 use crate::mutant::Planted;
 use crate::ring::{Member, MemberState, Slot, Table};
 use crate::sim::SimDisk;
-use crate::engine::{Fetched, Loaded};
 use crate::types::{
     Actor, ClientId, ClusterId, ConnId, DiskUuid, Dot, Epoch, Incarnation, Instant, Key, NodeId, Now, OpId,
     RequestId, Stamp, WallMs,
@@ -44,9 +44,10 @@ impl Stage {
             weight: 100,
             key_bytes_max: KEY_BYTES_MAX,
             value_bytes_max: VALUE_BYTES_MAX,
-            cache_bytes: 64 << 20,
-            segment_bytes: 64 << 20,
+            cache_bytes: 1 << 20,
+            segment_bytes: 64 << 10,
             scrub_bytes_per_second: 0,
+            disk_reserve_bytes: 1000,
             fresh_uuid: DiskUuid(1),
             boot_id: 1,
             planted: Planted::NONE,
@@ -278,4 +279,85 @@ fn a_context_that_claims_writes_not_yet_made_covers_none_of_them() {
     stage.sync();
     let Some(DataResult::Stored { context }) = stage.told() else { panic!("not stored") };
     assert!(context.vector.seq_of(actor) > 1_000_000, "{context:?}");
+}
+
+fn delete(client: u128) -> DataRequest {
+    let mut request = put(client, None, "");
+    if let DataRequest::Put { write, .. } = &mut request {
+        write.content = Content::Tombstone;
+    }
+    request
+}
+
+fn is_store(asked: &[(RequestId, PeerRequest)]) -> bool {
+    matches!(asked, [(_, PeerRequest::Store { .. })])
+}
+
+#[test]
+fn below_the_reserve_a_put_goes_to_another_owner_and_is_refused_before_it_has_a_dot() {
+    let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
+    stage.tell(Input::Disk(DiskEvent::Free(999)));
+    stage.ask(put(5, None, "value"));
+    for peer in [2, 3] {
+        assert_eq!(stage.told(), None);
+        let asked = stage.asked(peer);
+        assert!(matches!(asked[..], [(_, PeerRequest::Forward { .. })]), "{asked:?}");
+        let reply = DataReply::refused(Reason::DiskFull { node: NodeId(peer) });
+        stage.answer(peer, asked[0].0, PeerReply::Forwarded(reply));
+    }
+    let full = DataResult::Refused(Reason::DiskFull { node: NodeId(3) });
+    assert_eq!(stage.told(), Some(full), "no owner has room: that is to be said, and at once");
+    assert_eq!((stage.node.seq, stage.node.engine().size()), (0, (0, 0)), "something was begun");
+    // A delete is taken, and so is a put once there is room again.
+    stage.ask(delete(6));
+    assert!(is_store(&stage.asked(2)) && is_store(&stage.asked(3)));
+    stage.tell(Input::Disk(DiskEvent::Free(1250)));
+    stage.ask(put(7, None, "value"));
+    assert!(is_store(&stage.asked(2)));
+}
+
+#[test]
+fn below_the_reserve_a_replica_refuses_values_and_takes_tombstones_and_transfers() {
+    let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
+    let place = crate::wire::peer::Place {
+        keyspace: crate::types::KeyspaceId(0),
+        sector: crate::types::SectorId(0),
+        conf_epoch: Epoch(1),
+    };
+    let worth = Worth { ttl_ms: 2000, sent_us: stage.now_us };
+    let key = Key::from_static(b"k");
+    let value = object_of(3, Stamp::at(WallMs(900)));
+    let mut tombstone = Object::default();
+    let dot = Dot { actor: Actor { node: NodeId(2), incarnation: Incarnation(1) }, seq: 1 };
+    let sibling = Sibling { dot, stamp: Stamp(7), expiry: None, content: Content::Tombstone };
+    tombstone.put(Replaces::All, &VersionVector::default(), sibling);
+    let write = Some((OpId { client: ClientId(5), seq: 1 }, dot));
+    let store = |object: &Object, write| PeerRequest::Store {
+        worth,
+        place,
+        key: key.clone(),
+        object: object.clone(),
+        write,
+    };
+    let transfer = PeerRequest::Transfer { place, entries: vec![(key.clone(), value.clone())] };
+    let mut ask = |event, message: &PeerRequest| {
+        stage.tell(Input::Disk(event));
+        let (conn, from) = (ConnId(50), NodeId(2));
+        stage.tell(Input::Peer { conn, from, request: RequestId(3), message: message.clone() });
+        stage.sync();
+        let answers = stage.out.drain(..).filter_map(|output| match output {
+            Output::PeerReply { message, .. } => Some(matches!(message, PeerReply::Stored { .. })),
+            _ => None,
+        });
+        answers.collect::<Vec<_>>()
+    };
+    let low = DiskEvent::Free(999);
+    assert_eq!(ask(low, &store(&value, None)), [false], "a value for repair");
+    assert_eq!(ask(low, &store(&tombstone, write)), [true], "a delete");
+    assert_eq!(ask(low, &store(&tombstone, None)), [true], "a delete for repair");
+    assert_eq!(ask(low, &transfer), [true], "a transfer");
+    // Of a full disk nothing is asked, not even deletes.
+    for message in [store(&tombstone, write), transfer] {
+        assert_eq!(ask(DiskEvent::Full, &message), [false]);
+    }
 }

@@ -32,11 +32,24 @@ impl Program {
     /// The exit code of a process that has nothing more to do: it has printed its help, its
     /// version or what is wrong.
     pub fn parse(&mut self, args: &[String]) -> Result<Matches, ExitCode> {
+        self.parse_also(args, &[])
+    }
+
+    /// As [`parse`](Self::parse), with further options (name, hint) that `--help` leaves out: what
+    /// hardly anybody needs is in the README alone.
+    ///
+    /// # Errors
+    /// As for [`parse`](Self::parse).
+    pub fn parse_also(&mut self, args: &[String], hidden: &[(&str, &str)]) -> Result<Matches, ExitCode> {
         self.options.optflag("h", "help", "print this help");
         self.options.optflag("V", "version", "print the version");
+        let help = self.help();
+        for (name, hint) in hidden {
+            self.options.optopt("", name, "", hint);
+        }
         let matches = self.options.parse(args).map_err(|error| self.usage_error(&error))?;
         if matches.opt_present("help") {
-            print!("{}", self.help());
+            print!("{help}");
             return Err(ExitCode::SUCCESS);
         }
         if matches.opt_present("version") {
@@ -119,21 +132,22 @@ pub fn check_addr(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A number of bytes: plain, or with `K`, `M` or `G` for powers of 1024.
+/// A number of bytes: plain, or with `K`, `M` or `G` (also `KiB`, `MiB`, `GiB`) for powers of 1024.
 ///
 /// # Errors
 /// It is not one.
 pub fn size(text: &str) -> Result<u64, String> {
-    let (digits, shift) = match text.as_bytes().last() {
-        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
-        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
-        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+    let letters = text.strip_suffix("iB").unwrap_or(text);
+    let (digits, shift) = match letters.as_bytes().last() {
+        Some(b'k' | b'K') => (&letters[..letters.len() - 1], 10),
+        Some(b'm' | b'M') => (&letters[..letters.len() - 1], 20),
+        Some(b'g' | b'G') => (&letters[..letters.len() - 1], 30),
         Some(_) | None => (text, 0),
     };
     let count: Option<u64> = digits.parse().ok();
     count
         .and_then(|count| count.checked_mul(1 << shift))
-        .ok_or_else(|| format!("'{text}' is not a size: use a number of bytes, or 64K, 16M, 1G"))
+        .ok_or_else(|| format!("'{text}' is not a size: use a number of bytes, or 64KiB, 16MiB, 1GiB"))
 }
 
 #[cfg(test)]
@@ -174,7 +188,8 @@ mod tests {
     #[test]
     fn sizes_have_units() {
         assert_eq!((size("7"), size("64K"), size("1g")), (Ok(7), Ok(65536), Ok(1 << 30)));
-        for wrong in ["", "K", "-1", "1.5M", "99999999999G", "1kB", "ü"] {
+        assert_eq!((size("64KiB"), size("16MiB"), size("1GiB")), (Ok(65536), Ok(16 << 20), Ok(1 << 30)));
+        for wrong in ["", "K", "iB", "7iB", "-1", "1.5M", "99999999999G", "1kB", "ü"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,14 +1,17 @@
 //! A data directory on a real disk.
 //!
 //! One process at a time: the directory is locked for as long as [`Files`] lives, by a lock that
-//! the system drops when the process ends, however it ends.
+//! the system drops when the process ends, however it ends. Within the process several threads may
+//! work on the directory, each through a [`Files`] of its own ([`Files::share`]).
 
-use crate::engine::{FileName, Storage};
+use super::log_thread::{Disk, Gauge, SyncJob};
+use crate::engine::{FileName, Storage, SyncPlan};
 use bytes::Bytes;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const LOCK_FILE: &str = "lock";
 /// What is stored is nobody else's business.
@@ -19,12 +22,21 @@ const DIRECTORY_MODE: u32 = 0o700;
 pub struct Files {
     path: PathBuf,
     /// The directory itself, to sync it.
-    directory: File,
+    directory: Arc<File>,
     /// Held, never read: while it is open no other process can have the directory.
-    _lock: File,
-    /// The file last appended to. A sync goes through the handle that wrote, which is the one
-    /// that is told of a failed write-back.
-    appended: Option<(FileName, File)>,
+    lock: Arc<File>,
+    /// Files that were appended to and not synced since, and the one last appended to. A sync
+    /// goes through the handle that wrote, which is the one that is told of a failed write-back.
+    appended: Vec<Appended>,
+}
+
+/// A file open for appending.
+#[derive(Debug)]
+struct Appended {
+    name: FileName,
+    file: Arc<File>,
+    /// Whether something was appended that no sync has covered.
+    dirty: bool,
 }
 
 impl Files {
@@ -57,41 +69,114 @@ impl Files {
             }
             Err(TryLockError::Error(error)) => return Err(failed("lock", error)),
         }
-        Ok(Self { path: path.to_owned(), directory, _lock: lock, appended: None })
+        let (directory, lock) = (Arc::new(directory), Arc::new(lock));
+        Ok(Self { path: path.to_owned(), directory, lock, appended: Vec::new() })
+    }
+
+    /// The same directory for another thread, under the same lock. The two must not write to the
+    /// same files.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            directory: Arc::clone(&self.directory),
+            lock: Arc::clone(&self.lock),
+            appended: Vec::new(),
+        }
+    }
+
+    /// Opens a file to read from it; `None` if it does not exist.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn open_to_read(&self, file: FileName) -> io::Result<Option<File>> {
+        match File::open(self.path_of(file)) {
+            Ok(open) => Ok(Some(open)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes of the file system that the directory is on, used or not.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn total_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::fstatvfs(&*self.directory)?;
+        Ok(found.f_blocks.saturating_mul(found.f_frsize))
     }
 
     fn path_of(&self, file: FileName) -> PathBuf {
         self.path.join(file.to_text())
     }
 
-    /// The file, open for appending.
-    fn handle(&mut self, file: FileName) -> io::Result<&mut File> {
-        let open = match self.appended.take() {
-            Some((name, open)) if name == file => open,
-            Some(_) | None => OpenOptions::new().append(true).create(true).open(self.path_of(file))?,
+    /// The file, open for appending. Those that need no sync any more are closed.
+    fn handle(&mut self, name: FileName) -> io::Result<&mut Appended> {
+        let at = match self.appended.iter().position(|open| open.name == name) {
+            Some(at) => at,
+            None => {
+                let file = OpenOptions::new().append(true).create(true).open(self.path_of(name))?;
+                self.appended.retain(|open| open.dirty);
+                self.appended.push(Appended { name, file: Arc::new(file), dirty: false });
+                self.appended.len() - 1
+            }
         };
-        Ok(&mut self.appended.insert((file, open)).1)
+        Ok(&mut self.appended[at])
     }
 
     /// Lets go of a handle whose name is about to mean something else.
-    fn forget(&mut self, file: FileName) {
-        if self.appended.as_ref().is_some_and(|(name, _)| *name == file) {
-            self.appended = None;
+    fn forget(&mut self, name: FileName) {
+        self.appended.retain(|open| open.name != name);
+    }
+}
+
+/// A failed sync must never be taken for a full disk, which may be tried again.
+fn sync_failed(error: io::Error) -> io::Error {
+    io::Error::other(format!("a sync failed: {error}"))
+}
+
+impl Disk for Files {
+    fn sync_job(&mut self, plan: &SyncPlan) -> io::Result<SyncJob> {
+        let mut files = Vec::with_capacity(plan.files.len());
+        for name in &plan.files {
+            let open = self.handle(*name)?;
+            open.dirty = false;
+            files.push(Arc::clone(&open.file));
         }
+        let directory = plan.directory.then(|| Arc::clone(&self.directory));
+        Ok(Box::new(move || {
+            for file in &files {
+                file.sync_data().map_err(sync_failed)?;
+            }
+            directory.map_or(Ok(()), |directory| directory.sync_all()).map_err(sync_failed)
+        }))
+    }
+
+    fn free_gauge(&self) -> Gauge {
+        let directory = Arc::clone(&self.directory);
+        Box::new(move || {
+            let found = rustix::fs::fstatvfs(&*directory)?;
+            Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        })
     }
 }
 
 impl Storage for Files {
     fn append(&mut self, file: FileName, bytes: &[u8]) -> io::Result<()> {
-        self.handle(file)?.write_all(bytes)
+        let open = self.handle(file)?;
+        open.dirty = true;
+        (&*open.file).write_all(bytes)
     }
 
     fn sync(&mut self, file: FileName) -> io::Result<()> {
-        self.handle(file)?.sync_data()
+        let open = self.handle(file)?;
+        open.file.sync_data().map_err(sync_failed)?;
+        open.dirty = false;
+        Ok(())
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
-        self.directory.sync_all()
+        self.directory.sync_all().map_err(sync_failed)
     }
 
     fn read(&mut self, file: FileName) -> io::Result<Option<Bytes>> {
@@ -103,11 +188,7 @@ impl Storage for Files {
     }
 
     fn read_at(&mut self, file: FileName, offset: u64, length: usize) -> io::Result<Option<Bytes>> {
-        let open = match File::open(self.path_of(file)) {
-            Ok(open) => open,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(open) = self.open_to_read(file)? else { return Ok(None) };
         let mut bytes = vec![0; length];
         let mut filled = 0;
         while filled < length {
@@ -123,7 +204,15 @@ impl Storage for Files {
     }
 
     fn truncate(&mut self, file: FileName, length: u64) -> io::Result<()> {
-        self.handle(file)?.set_len(length)
+        if let Some(open) = self.appended.iter().find(|open| open.name == file) {
+            return open.file.set_len(length);
+        }
+        match OpenOptions::new().write(true).open(self.path_of(file)) {
+            Ok(open) => open.set_len(length),
+            // It could not even be made.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn list(&mut self) -> io::Result<Vec<FileName>> {
@@ -187,6 +276,28 @@ mod tests {
         files.append(FileName::Identity, b"er").unwrap();
         assert_eq!(files.read(FileName::Identity).unwrap().unwrap(), "newer");
         assert_eq!(files.read(FileName::IdentityDraft).unwrap().unwrap(), "draft");
+    }
+
+    #[test]
+    fn a_sync_goes_through_the_handles_that_wrote_also_beside_further_writes() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut files = Files::open(temp.path()).unwrap();
+        let (old, new) = (FileName::Segment(0), FileName::Segment(9));
+        files.append(old, b"one").unwrap();
+        files.append(new, b"two").unwrap();
+        assert_eq!(files.appended.len(), 2, "a file was closed before it was synced");
+        let wrote: Vec<_> = files.appended.iter().map(|open| Arc::clone(&open.file)).collect();
+        let plan = SyncPlan { ticket: Default::default(), files: vec![old, new], directory: true };
+        let job = files.sync_job(&plan).unwrap();
+        // Each is held here, in the list, and by the job.
+        assert!(wrote.iter().all(|file| Arc::strong_count(file) == 3));
+        files.append(new, b"three").unwrap();
+        std::thread::spawn(job).join().unwrap().unwrap();
+        files.append(FileName::Segment(18), b"four").unwrap();
+        let names: Vec<_> = files.appended.iter().map(|open| open.name).collect();
+        assert_eq!(names, [new, FileName::Segment(18)], "what was synced is let go, what was not is kept");
+        files.truncate(FileName::Segment(27), 0).unwrap();
+        assert!(files.free_gauge()().unwrap() <= files.total_bytes().unwrap());
     }
 
     #[test]

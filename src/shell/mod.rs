@@ -5,7 +5,8 @@
 //! |---|---|
 //! | [`net`] | sockets and the `mio` poll: whole frames in, whole messages out |
 //! | [`files`] | a data directory; after start its owner is the log thread |
-//! | `log_thread` | group commit, on a thread of its own |
+//! | `log_thread` | group commit: writes that never wait for a sync, syncs on a thread of their own |
+//! | `read_thread` | reads from the disk: at once where they are in memory, else on threads |
 //! | `server` | what the two servers' loops stand on: poll, disk, clock, signals, one turn's haul |
 //! | `dialer` | one connection that is to be there always |
 //! | [`storage`], [`manager`] | the two processes: command line, loop |
@@ -22,8 +23,10 @@ pub mod files;
 mod log_limit;
 mod log_thread;
 pub mod manager;
+mod memory;
 pub mod net;
 pub mod random;
+mod read_thread;
 mod server;
 mod signals;
 pub mod storage;

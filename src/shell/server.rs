@@ -31,6 +31,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 const DRAIN_WITHIN: Duration = Duration::from_millis(500);
 /// How often the loop says how it is doing, at debug level.
 const METER_EVERY: Duration = Duration::from_secs(10);
+/// A turn that took so long has kept everybody waiting.
+const STALL_US: u64 = 100_000;
+/// How often that is said at most.
+const STALL_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// Poll, disk, clock and signals of one process.
 pub(super) struct Server {
@@ -97,6 +101,14 @@ impl Server {
         self.log.submit(request)
     }
 
+    /// What the disk has done since this was last asked: what was submitted may have been written
+    /// there and then.
+    pub(super) fn disk_events(&self) -> Result<Vec<DiskEvent>, String> {
+        let mut events = Vec::new();
+        self.log.take_events(&mut events)?;
+        Ok(events)
+    }
+
     /// Sends out what the turn has produced.
     pub(super) fn end_turn(&mut self) {
         self.net.flush();
@@ -124,9 +136,12 @@ struct Meter {
     turns: u64,
     busy_us: u64,
     slowest_us: u64,
-    /// Turns that took over a millisecond, and over a hundred.
+    /// Turns that took over a millisecond.
     over_1_ms: u64,
-    over_100_ms: u64,
+    /// Turns that took over [`STALL_US`], since the start, and how many of them have been told.
+    stalls: u64,
+    stalls_told: u64,
+    stall_told: Option<Instant>,
 }
 
 impl Meter {
@@ -140,18 +155,39 @@ impl Meter {
         self.busy_us += took_us;
         self.slowest_us = self.slowest_us.max(took_us);
         self.over_1_ms += u64::from(took_us > 1_000);
-        self.over_100_ms += u64::from(took_us > 100_000);
+        if took_us > STALL_US {
+            self.stalled(now, took_us);
+        }
         if now >= self.told.after(METER_EVERY) {
             log::debug!(
-                "loop: {} turns, busy {} ms, slowest {} us, {} over 1 ms, {} over 100 ms",
+                "loop: {} turns, busy {} ms, slowest {} us, {} over 1 ms; {} stalls since the start",
                 self.turns,
                 self.busy_us / 1000,
                 self.slowest_us,
                 self.over_1_ms,
-                self.over_100_ms
+                self.stalls
             );
-            *self = Self { told: now, ..Self::default() };
+            let Self { stalls, stalls_told, stall_told, .. } = *self;
+            *self = Self { told: now, stalls, stalls_told, stall_told, ..Self::default() };
         }
+    }
+
+    /// One turn took too long. Returns whether that was told.
+    fn stalled(&mut self, now: Instant, took_us: u64) -> bool {
+        self.stalls += 1;
+        if self.stall_told.is_some_and(|told| now < told.after(STALL_TOLD_EVERY)) {
+            return false;
+        }
+        log::warn!(
+            "the loop stood still for {} ms; everything waited for it ({} times since it was last said, \
+             {} in all); is the machine overloaded, or its disk?",
+            took_us / 1000,
+            self.stalls - self.stalls_told,
+            self.stalls
+        );
+        self.stall_told = Some(now);
+        self.stalls_told = self.stalls;
+        true
     }
 }
 
@@ -191,5 +227,28 @@ pub(super) fn exit(name: &str, outcome: Result<(), String>) -> ExitCode {
             eprintln!("{name}: {text}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stall_is_counted_and_at_most_one_a_second_told() {
+        let mut meter = Meter::default();
+        let (mut now, mut told) = (Instant(0), 0);
+        for _ in 0..100 {
+            meter.begin(now);
+            now = now.after(Duration::from_millis(150));
+            let before = meter.stalls_told;
+            meter.end(now);
+            told += u64::from(meter.stalls_told > before);
+            // One that is not slow.
+            meter.begin(now);
+            meter.end(now.after(Duration::from_millis(99)));
+        }
+        assert_eq!(meter.stalls, 100);
+        assert!((10..=16).contains(&told), "{told} in 15 seconds");
     }
 }

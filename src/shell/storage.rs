@@ -11,7 +11,10 @@ mod settings;
 use super::files::Files;
 use super::net::NetEvent;
 use super::random;
+use super::read_thread::Readers;
 use super::server::{Server, Turn, announce, exit, init_logging, listen};
+use crate::engine::DiskRequest;
+use crate::limits::DISK_RESERVE_BYTES;
 use crate::machine::Machine;
 use crate::mutant::Planted;
 use crate::node::io::{Input, Output};
@@ -47,6 +50,7 @@ pub fn main(args: &[String]) -> ExitCode {
 /// The running process.
 struct Process {
     server: Server,
+    readers: Readers,
     node: Node,
     /// Where others reach us.
     addr: String,
@@ -80,19 +84,26 @@ impl Process {
             weight: settings.weight,
             key_bytes_max: settings.key_bytes_max,
             value_bytes_max: settings.value_bytes_max,
-            cache_bytes: 64 << 20,
-            segment_bytes: 64 << 20,
-            scrub_bytes_per_second: 0,
+            cache_bytes: settings.cache_bytes,
+            segment_bytes: settings.segment_bytes,
+            scrub_bytes_per_second: settings.scrub_bytes_per_second,
+            disk_reserve_bytes: match settings.disk_reserve_bytes {
+                Some(bytes) => bytes,
+                None => usual_reserve(&files)?,
+            },
             fresh_uuid: DiskUuid(random::id().map_err(|error| format!("no random numbers: {error}"))?),
             boot_id: random::boot_id(),
             planted: Planted::default(),
         };
         let node = Node::open(&mut files, options)?;
+        let readers = Readers::start(&files, &net.waker())
+            .map_err(|error| format!("cannot start the threads that read: {error}"))?;
         let mut server = Server::start(net, files)?;
         announce(&format_args!("{NAME}: listening on {bound}"));
         let links = Links::new(settings.managers, server.now().mono);
         let mut process = Self {
             server,
+            readers,
             node,
             addr,
             is_announced: false,
@@ -117,6 +128,7 @@ impl Process {
                 self.inputs.extend(input);
             }
             self.inputs.extend(turn.disk.drain(..).map(Input::Disk));
+            self.readers.take_done(|done| self.inputs.push_back(Input::Read(done)));
             self.inputs.extend(turn.stop.then_some(Input::Stop));
             self.tell_node(turn.now)?;
             self.server.end_turn();
@@ -140,7 +152,8 @@ impl Process {
                 self.handle(now, Input::Tick)?;
             }
             self.handle(now, Input::TurnEnd)?;
-            // Carrying outputs out may have ended a link, which is news.
+            // Carrying outputs out may have ended a link, written a record or read a value at once,
+            // which is news of this very turn.
             if self.inputs.is_empty() {
                 return Ok(());
             }
@@ -170,12 +183,21 @@ impl Process {
             Output::Connect { peer, addr } => self.inputs.extend(links.connect(net, now, peer, &addr)),
             Output::Disconnect { peer } => self.inputs.extend(links.disconnect(net, peer)),
             Output::Manager(message) => self.inputs.extend(links.tell_manager(net, now, &message)),
-            Output::Read(_) => {}
-            Output::Disk(request) => self.server.submit(request)?,
+            Output::Disk(request) => self.submit(request)?,
+            Output::Read(request) => self.inputs.extend(self.readers.submit(request).map(Input::Read)),
             Output::IdentityChanged => self.introduce(),
             Output::Stopped => self.is_stopped = true,
             Output::Fatal(text) => return Err(text),
         }
+        Ok(())
+    }
+
+    fn submit(&mut self, request: DiskRequest) -> Result<(), String> {
+        if let DiskRequest::Remove { files, .. } = &request {
+            self.readers.forget(files);
+        }
+        self.server.submit(request)?;
+        self.inputs.extend(self.server.disk_events()?.into_iter().map(Input::Disk));
         Ok(())
     }
 
@@ -242,6 +264,12 @@ impl Process {
             }
         }
     }
+}
+
+/// The reserve of whoever did not say otherwise.
+fn usual_reserve(files: &Files) -> Result<u64, String> {
+    let total = files.total_bytes().map_err(|error| format!("cannot see the size of the disk: {error}"))?;
+    Ok((total / 100).clamp(DISK_RESERVE_BYTES.0, DISK_RESERVE_BYTES.1))
 }
 
 /// What someone asks, on a connection that they dialed.

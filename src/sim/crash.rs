@@ -12,8 +12,8 @@
 use super::disk::SimDisk;
 use super::rng::Rng;
 use crate::engine::{
-    DiskEvent, DiskRequest, Engine, EngineSettings, Fetched, FileName, Loaded, LogWriter, ReadDone, ReadFault,
-    ReadRequest, Storage, Ticket, index_file,
+    DiskEvent, DiskRequest, Engine, EngineSettings, Fetched, FileName, Loaded, LogWriter, ReadDone,
+    ReadFault, ReadRequest, Storage, Ticket, index_file,
 };
 use crate::mutant::Planted;
 use crate::ring::Durability;
@@ -388,7 +388,8 @@ impl Run {
     fn recover_and_check(&mut self, disk: SimDisk, acknowledged: usize, power_lost: bool, what: &str) {
         let planted = self.settings.planted;
         let rng = Rng::new(self.rng.any());
-        let mut watched = Watched { disk, kept: Vec::new(), acknowledged: 0, keep_one_in: 3, rng, operations: 0 };
+        let mut watched =
+            Watched { disk, kept: Vec::new(), acknowledged: 0, keep_one_in: 3, rng, operations: 0 };
         if let Err(error) = Engine::open(&mut watched, engine_settings(planted)) {
             return self.fail(format!("{what}: cannot be opened: {error}"));
         }

@@ -5,6 +5,7 @@
 //! worse where it must not rely on it (messages may be lost, doubled and reordered).
 
 mod network;
+mod reads;
 mod seen;
 
 pub(super) use seen::Seen;
@@ -13,7 +14,7 @@ use super::process::{LaneKey, LinkKey, ProcId, Process, Running};
 use super::rng::Rng;
 use super::weather::Climate;
 use crate::client;
-use crate::engine::{DiskEvent, DiskRequest};
+use crate::engine::{DiskEvent, DiskRequest, ReadRequest};
 use crate::machine::Machine;
 use crate::manager;
 use crate::node;
@@ -53,6 +54,8 @@ enum What {
     DiskWrite { proc: ProcId, life: u64 },
     /// The disk has synced what was written.
     DiskDone { proc: ProcId, life: u64 },
+    /// The disk has read something.
+    Read { proc: ProcId, life: u64, request: ReadRequest },
     /// Something outside the cluster: a fault, a client's next step.
     Outside(Outside),
 }
@@ -185,6 +188,7 @@ impl World {
             What::TurnEnd { proc, life } => self.turn_end(proc, life),
             What::DiskWrite { proc, life } => self.disk_write(proc, life),
             What::DiskDone { proc, life } => self.disk_done(proc, life),
+            What::Read { proc, life, request } => self.read(proc, life, &request),
         }
         None
     }
@@ -195,7 +199,11 @@ impl World {
             self.conns.get(conn).map(|conn| if dialer { conn.dialer } else { conn.listener })
         };
         match what {
-            What::Outside(_) | What::Broken { .. } | What::DiskWrite { .. } | What::DiskDone { .. } => None,
+            What::Outside(_)
+            | What::Broken { .. }
+            | What::DiskWrite { .. }
+            | What::DiskDone { .. }
+            | What::Read { .. } => None,
             What::Dialed { conn } => end(conn, false),
             What::Answered { conn, .. } => end(conn, true),
             What::Message { conn, to_dialer, .. } => end(conn, *to_dialer),
@@ -351,8 +359,8 @@ impl World {
                     self.send(conn, false, RequestId(0), &message);
                 }
             }
-            Output::Read(_) => {}
             Output::Disk(request) => self.queue_disk(proc, request),
+            Output::Read(request) => self.order_read(proc, request),
             Output::IdentityChanged => {}
             Output::Stopped => self.crash(proc, false),
             Output::Fatal(text) => {

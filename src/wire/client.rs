@@ -205,6 +205,11 @@ pub enum Reason {
     NotOnDataPath,
     /// The process is stopping.
     Stopping,
+    /// An owner's disk has no room for more values, and no other owner took the write.
+    DiskFull {
+        /// Whose disk.
+        node: NodeId,
+    },
 }
 
 /// The four outcomes of a write (CONSISTENCY.md, section 1), of which `Ok` is not a refusal.
@@ -402,7 +407,8 @@ impl Reason {
             | Reason::BadQuorum { .. }
             | Reason::NotOwner(_)
             | Reason::NotOnDataPath
-            | Reason::Stopping => Outcome::Failed,
+            | Reason::Stopping
+            | Reason::DiskFull { .. } => Outcome::Failed,
         }
     }
 
@@ -414,7 +420,8 @@ impl Reason {
             | Reason::Overloaded
             | Reason::NotOwner(_)
             | Reason::NotServing { .. }
-            | Reason::Stopping => true,
+            | Reason::Stopping
+            | Reason::DiskFull { .. } => true,
             Reason::Unconfirmed
             | Reason::Expired
             | Reason::EmptyKey
@@ -465,6 +472,11 @@ impl fmt::Display for Reason {
                 f.write_str("the manager neither reads nor writes keys; ask a storage node")
             }
             Reason::Stopping => f.write_str("the node is stopping; ask another"),
+            Reason::DiskFull { node } => write!(
+                f,
+                "the disk of node {node} is full up to its reserve; nothing was written; free some of \
+                 it, or add a node; reads and deletes go on"
+            ),
         }
     }
 }

@@ -136,6 +136,8 @@ pub enum PeerReply {
     Overloaded,
     /// What is held cannot be read from the disk, or is not known to be whole.
     Unreadable,
+    /// No room on the disk for it.
+    Full,
 }
 
 pub(crate) const FORWARD_REQUEST: u8 = 0x41;
@@ -157,6 +159,7 @@ const ALIVE: u8 = 0x68;
 const PEER_TABLE: u8 = 0x69;
 const OVERLOADED: u8 = 0x6a;
 const UNREADABLE: u8 = 0x6b;
+const FULL: u8 = 0x6c;
 
 /// Entries of one transfer chunk: its byte cap over the smallest entry.
 const TRANSFER_ENTRIES_MAX: usize = 4096;
@@ -312,6 +315,7 @@ impl Message for PeerReply {
             PeerReply::Table(_) => PEER_TABLE,
             PeerReply::Overloaded => OVERLOADED,
             PeerReply::Unreadable => UNREADABLE,
+            PeerReply::Full => FULL,
         }
     }
 
@@ -323,7 +327,7 @@ impl Message for PeerReply {
                 Standing::Below(stamp) => stamp.0,
                 Standing::Repeated => u64::MAX,
             }),
-            PeerReply::Same | PeerReply::Overloaded | PeerReply::Unreadable => {}
+            PeerReply::Same | PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full => {}
             PeerReply::Held(object) => encode_object(object, out),
             PeerReply::Absent { vouched } => out.bool(*vouched),
             PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => out.u64(epoch.0),
@@ -359,6 +363,7 @@ impl Message for PeerReply {
             PEER_TABLE => PeerReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             OVERLOADED => PeerReply::Overloaded,
             UNREADABLE => PeerReply::Unreadable,
+            FULL => PeerReply::Full,
             other => return Err(DecodeError::UnknownKind(other)),
         };
         reader.finish()?;

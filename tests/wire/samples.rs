@@ -96,7 +96,7 @@ family!(Opening { Hello, Welcome, Refused });
 family!(ClientRequest { Data, Contact, Table, Status, Dump, CreateKeyspace });
 family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, KeyspaceCreated, Error });
 family!(PeerRequest { Forward, Store, Read, Transfer, Probe, FetchTable, PushTable });
-family!(PeerReply { Forwarded, Stored, Same, Held, Absent, Stale, Behind, Alive, Table, Overloaded });
+family!(PeerReply { Forwarded, Stored, Same, Held, Absent, Stale, Behind, Alive, Table, Overloaded, Full });
 family!(NodeToManager { Join, Report, Streamed, Table });
 family!(ManagerToNode { Joined, Rejected, Table, OfferTable });
 
@@ -209,7 +209,7 @@ fn found() -> DataReply {
     DataReply { by: provenance(), result: DataResult::Found { values, context: context() } }
 }
 
-const REASONS: [(&str, Reason); 14] = [
+const REASONS: [(&str, Reason); 15] = [
     ("not-serving", Reason::NotServing { members: 258, needed: 3 }),
     ("no-quorum", Reason::NoQuorum),
     ("unconfirmed", Reason::Unconfirmed),
@@ -224,6 +224,7 @@ const REASONS: [(&str, Reason); 14] = [
     ("not-owner", Reason::NotOwner(Epoch(u64::MAX))),
     ("not-on-data-path", Reason::NotOnDataPath),
     ("stopping", Reason::Stopping),
+    ("disk-full", Reason::DiskFull { node: NodeId(3) }),
 ];
 
 /// Every reason is among [`REASONS`]: this match does not compile when one is new.
@@ -242,7 +243,8 @@ fn reason_has_a_sample(reason: Reason) -> bool {
         | Reason::BadQuorum { .. }
         | Reason::NotOwner(_)
         | Reason::NotOnDataPath
-        | Reason::Stopping => REASONS.iter().any(|entry| entry.1 == reason),
+        | Reason::Stopping
+        | Reason::DiskFull { .. } => REASONS.iter().any(|entry| entry.1 == reason),
     }
 }
 
@@ -393,6 +395,7 @@ fn peer_replies() -> Vec<(&'static str, PeerReply)> {
         ("", PeerReply::Alive { epoch: Epoch(24), keys: 25, bytes: 26 }),
         ("", PeerReply::Table(Bytes::from_static(b"a table"))),
         ("", PeerReply::Overloaded),
+        ("", PeerReply::Full),
     ]
 }
 

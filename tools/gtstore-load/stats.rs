@@ -29,6 +29,8 @@ pub enum Trouble {
     NotOwner,
     /// The node is stopping.
     Stopping,
+    /// No owner has room on its disk.
+    DiskFull,
     /// As many concurrent values as a key may have.
     Conflict,
     /// The request is not one that can be granted: a limit, a quorum, a keyspace.
@@ -39,7 +41,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// All of them, in the order in which they are told, each with its name.
-    pub const ALL: [(Trouble, &'static str); 11] = [
+    pub const ALL: [(Trouble, &'static str); 12] = [
         (Trouble::Wrong, "wrong"),
         (Trouble::Unknown, "unknown"),
         (Trouble::Timeout, "timeout"),
@@ -49,6 +51,7 @@ impl Trouble {
         (Trouble::NotServing, "not_serving"),
         (Trouble::NotOwner, "not_owner"),
         (Trouble::Stopping, "stopping"),
+        (Trouble::DiskFull, "disk_full"),
         (Trouble::Conflict, "conflict"),
         (Trouble::Rejected, "rejected"),
     ];
@@ -63,6 +66,7 @@ impl Trouble {
             (Reason::NotServing { .. }, _) => Trouble::NotServing,
             (Reason::NotOwner(_), _) => Trouble::NotOwner,
             (Reason::Stopping, _) => Trouble::Stopping,
+            (Reason::DiskFull { .. }, _) => Trouble::DiskFull,
             (Reason::TooManySiblings { .. }, _) => Trouble::Conflict,
             (
                 Reason::EmptyKey

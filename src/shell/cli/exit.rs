@@ -74,7 +74,8 @@ pub(crate) fn exit_of(error: &Error) -> Exit {
                 | Reason::Overloaded
                 | Reason::Expired
                 | Reason::NotOwner(_)
-                | Reason::Stopping,
+                | Reason::Stopping
+                | Reason::DiskFull { .. },
             ) => Exit::Unavailable,
             Some(
                 Reason::EmptyKey
@@ -122,6 +123,7 @@ impl fmt::Display for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::NodeId;
 
     #[test]
     fn each_outcome_has_its_own_code() {
@@ -132,6 +134,7 @@ mod tests {
         };
         assert_eq!(failed(ErrorKind::Failed, Some(Reason::NoQuorum)), 4);
         assert_eq!(failed(ErrorKind::Failed, Some(Reason::NotServing { members: 1, needed: 3 })), 4);
+        assert_eq!(failed(ErrorKind::Failed, Some(Reason::DiskFull { node: NodeId(2) })), 4);
         assert_eq!(failed(ErrorKind::Timeout, None), 4);
         assert_eq!(failed(ErrorKind::Unknown, Some(Reason::Unconfirmed)), 5);
         assert_eq!(failed(ErrorKind::Conflict, Some(Reason::TooManySiblings { max: 64 })), 6);

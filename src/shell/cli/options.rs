@@ -113,6 +113,8 @@ pub(crate) struct DevOptions {
     pub(crate) nodes: usize,
     pub(crate) rep: u8,
     pub(crate) data_dir: Option<String>,
+    /// For each node, as it was typed.
+    pub(crate) cache_bytes: Option<String>,
     pub(crate) shell: bool,
 }
 
@@ -139,6 +141,7 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("nodes", &["dev"]),
     ("rep", &["dev"]),
     ("data-dir", &["dev"]),
+    ("cache-bytes", &["dev"]),
     ("no-shell", &["dev"]),
     ("context", &["put", "del", "trace", "--put"]),
     ("val", &["--put"]),
@@ -152,6 +155,7 @@ fn all_options() -> Options {
     options.optopt("", "context", "", "").optopt("", "node", "", "").optopt("", "format", "", "");
     options.optopt("", "conflict", "", "").optopt("", "durability", "", "");
     options.optopt("", "nodes", "", "").optopt("", "rep", "", "").optopt("", "data-dir", "", "");
+    options.optopt("", "cache-bytes", "", "");
     options.optflag("", "no-shell", "").optflag("h", "help", "").optflag("V", "version", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
     options
@@ -370,8 +374,12 @@ fn dev(matches: &Matches) -> Result<Command, Failure> {
         let text = format!("{rep} copies need at least {rep} nodes: use --nodes {rep} or a smaller --rep");
         return Err(Failure::usage(text));
     }
+    let cache_bytes = matches.opt_str("cache-bytes");
+    if let Some(Err(error)) = cache_bytes.as_deref().map(args::size) {
+        return Err(Failure::usage(format!("--cache-bytes: {error}")));
+    }
     let shell = !matches.opt_present("no-shell");
-    Ok(Command::Dev(DevOptions { nodes, rep, data_dir: matches.opt_str("data-dir"), shell }))
+    Ok(Command::Dev(DevOptions { nodes, rep, data_dir: matches.opt_str("data-dir"), cache_bytes, shell }))
 }
 
 impl Default for Globals {
@@ -467,6 +475,8 @@ mod tests {
             "get k -r x",
             "dev --nodes 2 --rep 3",
             "dev --nodes 0",
+            "dev --cache-bytes much",
+            "get k --cache-bytes 1G",
             "trace get",
             "trace put k",
             "keyspace drop c",

@@ -1,8 +1,12 @@
 //! The storage node's command line.
 
 use super::NAME;
-use crate::limits::{KEY_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::shell::args::{Program, addr_list, check_addr, listen_addr, value};
+use crate::limits::{
+    KEY_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, VALUE_BYTES_MAX,
+};
+use crate::shell::args::{Program, addr_list, check_addr, listen_addr, size, value};
+use crate::shell::memory::memory_bytes;
 use getopts::{Matches, Options};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +17,8 @@ const MANAGER_DEFAULT: &str = "127.0.0.1:7400";
 const MANAGER_ENV: &str = "GTSTORE_MANAGER";
 const WEIGHT_DEFAULT: u16 = 100;
 const ZONE_BYTES_MAX: usize = 64;
+/// Options that `--help` leaves out.
+const HIDDEN: &[(&str, &str)] = &[("segment-bytes", "SIZE"), ("scrub-bytes-per-second", "SIZE")];
 
 /// What the command line says.
 #[derive(Debug)]
@@ -25,12 +31,17 @@ pub(super) struct Settings {
     pub(super) weight: u16,
     pub(super) key_bytes_max: usize,
     pub(super) value_bytes_max: usize,
+    pub(super) cache_bytes: usize,
+    pub(super) segment_bytes: u64,
+    pub(super) scrub_bytes_per_second: u64,
+    /// None: as the file system is.
+    pub(super) disk_reserve_bytes: Option<u64>,
 }
 
 impl Settings {
     pub(super) fn from_args(args: &[String]) -> Result<Self, ExitCode> {
         let mut program = program();
-        let matches = program.parse(args)?;
+        let matches = program.parse_also(args, HIDDEN)?;
         let manager_env = std::env::var(MANAGER_ENV).ok();
         Self::from_matches(&matches, manager_env).map_err(|what| program.usage_error(&what))
     }
@@ -54,6 +65,11 @@ impl Settings {
             weight: value(matches, "weight", WEIGHT_DEFAULT)?,
             key_bytes_max,
             value_bytes_max,
+            cache_bytes: cache_bytes(matches)?,
+            segment_bytes: size_of(matches, "segment-bytes")?.unwrap_or(SEGMENT_BYTES),
+            scrub_bytes_per_second: size_of(matches, "scrub-bytes-per-second")?
+                .unwrap_or(SCRUB_BYTES_PER_SECOND),
+            disk_reserve_bytes: size_of(matches, "disk-reserve-bytes")?,
         };
         settings.validate()
     }
@@ -64,6 +80,9 @@ impl Settings {
         }
         if self.zone.len() > ZONE_BYTES_MAX {
             return Err(format!("--zone has at most {ZONE_BYTES_MAX} bytes"));
+        }
+        if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
+            return Err("--segment-bytes is 64KiB to 1GiB".to_owned());
         }
         if self.listen.ip().is_unspecified() && self.advertise.is_none() {
             return Err(format!(
@@ -87,6 +106,18 @@ impl Settings {
     }
 }
 
+/// The size that an option gives.
+fn size_of(matches: &Matches, option: &str) -> Result<Option<u64>, String> {
+    let given = matches.opt_str(option).map(|text| size(&text)).transpose();
+    given.map_err(|error| format!("--{option}: {error}"))
+}
+
+/// Usually a quarter of the memory: the index, which is not in it, and the page cache need some too.
+fn cache_bytes(matches: &Matches) -> Result<usize, String> {
+    let bytes = size_of(matches, "cache-bytes")?.unwrap_or_else(|| memory_bytes() / 4);
+    usize::try_from(bytes).map_err(|_| "--cache-bytes is more than this machine can address".to_owned())
+}
+
 fn program() -> Program {
     let mut options = Options::new();
     options
@@ -106,6 +137,13 @@ fn program() -> Program {
             "profile",
             "key and value limits: 'default' (1024 B, 1 MiB) or 'gtstore' (20 B, 1000 B)",
             "NAME",
+        )
+        .optopt("", "cache-bytes", "memory for values, as 512MiB (a quarter of the machine's)", "SIZE")
+        .optopt(
+            "",
+            "disk-reserve-bytes",
+            "free space below which puts are refused (1 % of the disk, 64MiB to 4GiB)",
+            "SIZE",
         );
     Program {
         name: NAME,
@@ -127,7 +165,8 @@ mod tests {
     use super::*;
 
     fn settings(args: &[&str], env: Option<&str>) -> Result<Settings, String> {
-        let matches = program().options.parse(args).unwrap();
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let matches = program().parse_also(&args, HIDDEN).unwrap();
         Settings::from_matches(&matches, env.map(str::to_owned))
     }
 
@@ -148,11 +187,31 @@ mod tests {
             (&["--listen", "0.0.0.0:7401"], "--advertise"),
             (&["--advertise", "x"], "--advertise"),
             (&["--profile", "x"], "--profile"),
+            (&["--cache-bytes", "x"], "--cache-bytes"),
+            (&["--disk-reserve-bytes", "1.5G"], "--disk-reserve-bytes"),
+            (&["--segment-bytes", "63K"], "--segment-bytes"),
+            (&["--segment-bytes", "2G"], "--segment-bytes"),
             (&["--zone", &"z".repeat(65)], "--zone"),
         ] {
             let error = settings(args, None).unwrap_err();
             assert!(error.contains(names), "{args:?}: {error}");
         }
+    }
+
+    #[test]
+    fn sizes_have_defaults_and_one_that_few_need_is_not_in_the_help() {
+        let usual = settings(&[], None).unwrap();
+        assert_eq!((usual.segment_bytes, usual.disk_reserve_bytes), (64 << 20, None));
+        assert!(usual.cache_bytes > 0);
+        let args = ["--cache-bytes", "0", "--segment-bytes", "64KiB", "--disk-reserve-bytes", "1GiB"];
+        let said = settings(&args, None).unwrap();
+        assert_eq!(
+            (said.cache_bytes, said.segment_bytes, said.disk_reserve_bytes),
+            (0, 64 << 10, Some(1 << 30))
+        );
+        let help = program().help();
+        assert!(help.contains("--cache-bytes") && help.contains("--disk-reserve-bytes"));
+        assert!(!help.contains("--segment-bytes"));
     }
 
     #[test]

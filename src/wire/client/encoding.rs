@@ -289,6 +289,7 @@ fn encode_reason(reason: Reason, out: &mut Writer) {
         Reason::NotOwner(epoch) => (12, epoch.0),
         Reason::NotOnDataPath => (13, 0),
         Reason::Stopping => (14, 0),
+        Reason::DiskFull { node } => (15, u64::from(node.0)),
     };
     out.u8(ordinal);
     out.u64(number);
@@ -318,6 +319,7 @@ fn decode_reason(reader: &mut Reader) -> Result<Reason, DecodeError> {
         12 => Reason::NotOwner(Epoch(number)),
         13 => Reason::NotOnDataPath,
         14 => Reason::Stopping,
+        15 => Reason::DiskFull { node: NodeId(small("node")?) },
         _ => return Err(DecodeError::Invalid("reason")),
     };
     Ok(reason)

@@ -33,6 +33,8 @@ pub(crate) struct DevCluster {
     /// Whether the directory goes when the cluster does.
     pub(super) temporary: bool,
     pub(super) manager: Server,
+    /// What every node is started with beside its own.
+    node_args: Vec<String>,
     /// By number of directory.
     pub(super) nodes: Vec<Server>,
     watch: Watch,
@@ -70,7 +72,9 @@ impl DevCluster {
         let process = Process::new(&dir, "manager", "gtstore-manager", args);
         let manager = Server { process, id: 0, addr: String::new() };
         let stopping = Arc::new(AtomicBool::new(false));
-        Ok(Self { dir, temporary, manager, nodes: Vec::new(), watch, stopped: false, stopping })
+        let cache = options.cache_bytes.iter().flat_map(|size| ["--cache-bytes".to_owned(), size.clone()]);
+        let node_args = cache.collect();
+        Ok(Self { dir, temporary, manager, node_args, nodes: Vec::new(), watch, stopped: false, stopping })
     }
 
     /// Starts the manager, then the nodes found in the directory, and as many more as are wanted.
@@ -105,12 +109,13 @@ impl DevCluster {
 
     fn add_server(&mut self, number: u16) -> Result<usize, Failure> {
         let name = format!("node-{number}");
-        let args = vec![
+        let mut args = vec![
             "--manager".to_owned(),
             self.manager.addr.clone(),
             "--data-dir".to_owned(),
             self.dir.join(&name).display().to_string(),
         ];
+        args.extend(self.node_args.iter().cloned());
         let process = Process::new(&self.dir, &name, "gtstore-storage", args);
         self.nodes.push(Server { process, id: 0, addr: String::new() });
         let at = self.nodes.len() - 1;
