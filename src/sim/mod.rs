@@ -23,6 +23,6 @@ mod weather;
 mod workload;
 mod world;
 
-pub use disk::SimDisk;
+pub use disk::{DiskCall, Replay, SimDisk};
 pub use rng::Rng;
 pub use run::{Report, Settings, Shape, run};
