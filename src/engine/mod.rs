@@ -18,6 +18,8 @@ mod record;
 mod recovery;
 mod scan;
 mod storage;
+#[cfg(test)]
+mod testing;
 
 pub use index::{Engine, Merged};
 pub use log::{LogWriter, SyncPlan};
