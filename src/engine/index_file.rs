@@ -57,6 +57,32 @@ impl From<BuildError> for ReadFault {
 /// # Errors
 /// The segment cannot be read, or the file cannot be written; there is then no new index file.
 pub fn build(storage: &mut impl Storage, segment: u64, end: u64) -> Result<(), BuildError> {
+    let Encoded { body, count } = encode_segment(storage, segment, end)?;
+    let mut header = Vec::with_capacity(HEADER_BYTES);
+    header.put_slice(&MAGIC);
+    header.put_u32_le(FORMAT_VERSION);
+    header.put_u32_le(count);
+    header.put_u64_le(segment);
+    header.put_u64_le(end);
+    header.put_u64_le(body.len() as u64);
+    header.put_u32_le(crc32c::crc32c(&body));
+    header.put_u32_le(crc32c::crc32c(&header));
+    install(storage, FileName::SegmentIndex(segment), &header, &body)?;
+    Ok(())
+}
+
+/// What an index file says of its segment.
+pub(super) struct Encoded {
+    pub(super) body: Vec<u8>,
+    pub(super) count: u32,
+}
+
+/// Reads a segment and says what its index file should.
+pub(super) fn encode_segment(
+    storage: &mut impl Storage,
+    segment: u64,
+    end: u64,
+) -> Result<Encoded, BuildError> {
     let file = FileName::Segment(segment);
     if storage.read_at(file, 0, 1)?.is_none() {
         return Err(BuildError::Missing);
@@ -70,23 +96,10 @@ pub fn build(storage: &mut impl Storage, segment: u64, end: u64) -> Result<(), B
                 count = count.saturating_add(1);
             }
             Found::Bad(_) | Found::Unknown(_) => return Err(BuildError::Damaged),
-            Found::End => break,
+            Found::End if scan.position() == end => return Ok(Encoded { body, count }),
+            Found::End => return Err(BuildError::Damaged),
         }
     }
-    if scan.position() != end {
-        return Err(BuildError::Damaged);
-    }
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    header.put_slice(&MAGIC);
-    header.put_u32_le(FORMAT_VERSION);
-    header.put_u32_le(count);
-    header.put_u64_le(segment);
-    header.put_u64_le(end);
-    header.put_u64_le(body.len() as u64);
-    header.put_u32_le(crc32c::crc32c(&body));
-    header.put_u32_le(crc32c::crc32c(&header));
-    install(storage, FileName::SegmentIndex(segment), &header, &body)?;
-    Ok(())
 }
 
 fn install(storage: &mut impl Storage, file: FileName, header: &[u8], body: &[u8]) -> io::Result<()> {
@@ -122,7 +135,7 @@ pub fn read(
     let file = FileName::SegmentIndex(start);
     let Some(header) = storage.read_at(file, 0, HEADER_BYTES)? else { return Ok(None) };
     let Some((count, length, body_crc)) = read_header(&header, (start, end)) else { return Ok(None) };
-    if length > (end - start).saturating_mul(BODY_TIMES_MAX) {
+    if length > end.saturating_sub(start).saturating_mul(BODY_TIMES_MAX) {
         return Ok(None);
     }
     let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -144,6 +157,11 @@ fn read_header(bytes: &[u8], (start, end): (u64, u64)) -> Option<(u32, u64, u32)
 }
 
 impl IndexFile {
+    /// Whether it says just this.
+    pub(super) fn is(&self, body: &[u8], count: u32) -> bool {
+        self.body == body && self.count == count
+    }
+
     /// Tells `each` of every record, in order. False if the file does not describe the whole
     /// segment: what was told is then not to be relied on.
     pub fn visit(&self, each: &mut impl FnMut(&RecordOutline)) -> bool {

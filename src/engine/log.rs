@@ -101,6 +101,9 @@ impl LogWriter {
                 self.created = None;
                 self.unsynced.retain(|entry| !files.contains(&entry.0));
                 self.written = *ticket;
+                if self.unsynced.is_empty() {
+                    self.synced = *ticket;
+                }
             }
         }
         Ok(())
@@ -234,3 +237,6 @@ fn undo(storage: &mut impl Storage, file: FileName, length: Option<u64>) -> io::
         ))
     })
 }
+
+#[cfg(test)]
+mod tests;

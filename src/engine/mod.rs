@@ -28,6 +28,8 @@ mod segments;
 mod shelf;
 mod storage;
 mod store;
+#[cfg(test)]
+mod testing;
 
 pub use log::{LogWriter, SyncPlan};
 pub use manifest::{Manifest, ManifestError};

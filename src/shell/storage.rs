@@ -5,6 +5,7 @@
 //! for: clients and peers ask on connections they dialed, peers and the manager answer on those
 //! that we dialed (`links`).
 
+mod inspect;
 mod links;
 mod settings;
 
@@ -36,13 +37,16 @@ use std::process::ExitCode;
 /// The program's name, as in its messages and ready lines.
 pub const NAME: &str = "gtstore-storage";
 
-/// Runs a storage node until it is told to stop; `args` are those after the program's name.
+/// Runs a storage node until it is told to stop, or looks at a data directory; `args` are those after the program's name.
 #[must_use]
 pub fn main(args: &[String]) -> ExitCode {
     let settings = match Settings::from_args(args) {
         Ok(settings) => settings,
         Err(code) => return code,
     };
+    if let Some(inspection) = &settings.inspection {
+        return inspection.run();
+    }
     init_logging();
     exit(NAME, Process::start(settings).and_then(Process::run))
 }

@@ -25,6 +25,6 @@ mod workload;
 mod world;
 
 pub use crash::{CrashReport, CrashSettings, crash_sweep};
-pub use disk::SimDisk;
+pub use disk::{DiskCall, Replay, SimDisk};
 pub use rng::Rng;
 pub use run::{Report, Settings, Shape, run};

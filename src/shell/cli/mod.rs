@@ -28,7 +28,7 @@ mod options;
 mod output;
 mod progress;
 mod shell;
-mod text;
+pub(crate) mod text;
 mod trace;
 
 use crate::client::{ErrorKind, Store};

@@ -1,6 +1,7 @@
 //! The storage node's command line.
 
 use super::NAME;
+use super::inspect::Inspection;
 use crate::limits::{
     KEY_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES,
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, VALUE_BYTES_MAX,
@@ -23,6 +24,8 @@ const HIDDEN: &[(&str, &str)] = &[("segment-bytes", "SIZE"), ("scrub-bytes-per-s
 /// What the command line says.
 #[derive(Debug)]
 pub(super) struct Settings {
+    /// Look at a directory instead of running.
+    pub(super) inspection: Option<Inspection>,
     pub(super) managers: Vec<String>,
     pub(super) listen: SocketAddr,
     advertise: Option<String>,
@@ -56,7 +59,14 @@ impl Settings {
             Some("gtstore") => (PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX),
             Some(other) => return Err(format!("--profile is 'default' or 'gtstore', not '{other}'")),
         };
+        let inspection = match (matches.opt_str("check"), matches.opt_str("dump")) {
+            (Some(_), Some(_)) => return Err("--check and --dump are two runs".to_owned()),
+            (Some(dir), None) => Some(Inspection::Check(PathBuf::from(dir))),
+            (None, Some(dir)) => Some(Inspection::Dump(PathBuf::from(dir))),
+            (None, None) => None,
+        };
         let settings = Self {
+            inspection,
             managers: addr_list(&managers).map_err(|error| format!("--manager: {error}"))?,
             listen: listen_addr(&listen).map_err(|error| format!("--listen: {error}"))?,
             advertise: advertise.map_err(|error| format!("--advertise: {error}"))?,
@@ -144,7 +154,15 @@ fn program() -> Program {
             "disk-reserve-bytes",
             "free space below which puts are refused (1 % of the disk, 64MiB to 4GiB)",
             "SIZE",
-        );
+        )
+        .optopt(
+            "",
+            "check",
+            "verify a data directory that no node runs on, change nothing, and exit: \
+             0 if it is sound, 1 if anything is damaged",
+            "DIR",
+        )
+        .optopt("", "dump", "print its log records as JSON Lines, and exit likewise", "DIR");
     Program {
         name: NAME,
         summary: "stores keys as one node of a GTStore cluster.",
@@ -155,6 +173,7 @@ fn program() -> Program {
                 "gtstore-storage --manager m1:7400 --listen 0.0.0.0:7401 --advertise n1:7401 --zone rack-1",
                 "one of a cluster over several machines",
             ),
+            ("gtstore-storage --check /tmp/n2", "whether a stopped node's data is sound"),
         ],
         options,
     }
@@ -212,6 +231,14 @@ mod tests {
         let help = program().help();
         assert!(help.contains("--cache-bytes") && help.contains("--disk-reserve-bytes"));
         assert!(!help.contains("--segment-bytes"));
+    }
+
+    #[test]
+    fn a_directory_is_looked_at_in_one_way_at_a_time() {
+        let check = settings(&["--check", "d"], None).unwrap().inspection;
+        assert_eq!(check, Some(Inspection::Check(PathBuf::from("d"))));
+        assert_eq!(settings(&[], None).unwrap().inspection, None);
+        assert!(settings(&["--check", "d", "--dump", "d"], None).is_err());
     }
 
     #[test]
