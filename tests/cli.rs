@@ -295,6 +295,24 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
 }
 
 #[test]
+fn every_program_that_is_misused_says_how_to_get_help() {
+    for (program, name) in [
+        (GTSTORE, "gtstore help"),
+        (env!("CARGO_BIN_EXE_gtstore-manager"), "gtstore-manager --help"),
+        (env!("CARGO_BIN_EXE_gtstore-storage"), "gtstore-storage --help"),
+        (env!("CARGO_BIN_EXE_gtstore-load"), "gtstore-load --help"),
+        (env!("CARGO_BIN_EXE_gtstore-sim"), "gtstore-sim --help"),
+    ] {
+        for wrong in ["--nonsense", "stray"] {
+            let output = Command::new(program).arg(wrong).output().unwrap();
+            assert_eq!(code(&output), 2, "{program} {wrong}");
+            let said = text(&output.stderr);
+            assert!(said.contains(&format!("Try '{name}'.")), "{program} {wrong}: {said}");
+        }
+    }
+}
+
+#[test]
 fn an_argument_that_is_no_text_is_refused_and_not_replaced() {
     use std::os::unix::ffi::OsStrExt;
     let key = std::ffi::OsStr::from_bytes(b"c\xff");
