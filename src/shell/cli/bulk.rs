@@ -145,7 +145,7 @@ impl Import {
             self.wait_for_one(store)?;
         }
         let size = key.len() + value.len();
-        let item = store.item(key.clone(), store.options().w);
+        let item = store.item(&key, store.options().w);
         let call = store.submit(Call::Put { item, value: value.into(), context: None });
         self.waiting.insert(call, (key, size));
         self.waiting_bytes += size;
@@ -288,7 +288,7 @@ pub(crate) fn export(
         if keys.is_empty() {
             break;
         }
-        let results = store.get_many(keys.iter().cloned());
+        let results = store.get_many(&keys);
         for (key, result) in keys.iter().zip(results) {
             match result {
                 Ok(entry) => {

@@ -22,10 +22,10 @@ pub(crate) fn put(
 }
 
 fn do_put(store: &mut Store, globals: &Globals, key: &str, value: &str) -> Result<Written, Failure> {
-    let (key_bytes, value) = (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let bytes = value.as_bytes().to_vec();
     let result = match &globals.context {
-        Some(context) => store.put_with(key_bytes, value, context),
-        None => store.put(key_bytes, value),
+        Some(context) => store.put_with(key, bytes, context),
+        None => store.put(key, bytes),
     };
     result.map_err(|error| Failure::of(&format!("put {}", quoted(key.as_bytes())), &error))
 }
@@ -33,8 +33,8 @@ fn do_put(store: &mut Store, globals: &Globals, key: &str, value: &str) -> Resul
 /// `del KEY`.
 pub(crate) fn delete(store: &mut Store, globals: &Globals, out: &mut dyn Write, key: &str) -> CommandResult {
     let result = match &globals.context {
-        Some(context) => store.delete_with(key.as_bytes().to_vec(), context),
-        None => store.delete(key.as_bytes().to_vec()),
+        Some(context) => store.delete_with(key, context),
+        None => store.delete(key),
     };
     let written = result.map_err(|error| Failure::of(&format!("del {}", quoted(key.as_bytes())), &error))?;
     if written.written {
@@ -105,9 +105,7 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
 }
 
 fn do_get(store: &mut Store, key: &str) -> Result<Entry, Failure> {
-    store
-        .get(key.as_bytes().to_vec())
-        .map_err(|error| Failure::of(&format!("get {}", quoted(key.as_bytes())), &error))
+    store.get(key).map_err(|error| Failure::of(&format!("get {}", quoted(key.as_bytes())), &error))
 }
 
 fn say_concurrent(entry: &Entry) -> std::io::Result<()> {
@@ -149,7 +147,7 @@ pub(crate) fn get_many(
     out: &mut dyn Write,
     keys: &[String],
 ) -> CommandResult {
-    let results = store.get_many(keys.iter().map(|key| key.as_bytes().to_vec()));
+    let results = store.get_many(keys);
     let mut worst: Option<Failure> = None;
     let mut missing = 0;
     for (key, result) in keys.iter().zip(results) {
@@ -224,7 +222,7 @@ pub(crate) fn assigned_get(
 
 /// `trace put`'s call: a put that tells what each node did.
 pub(crate) fn traced_put(store: &mut Store, key: &str, value: &str) -> Result<Written, crate::client::Error> {
-    let mut item = store.item(key.as_bytes().to_vec(), store.options().w);
+    let mut item = store.item(key, store.options().w);
     item.trace = true;
     let value = value.as_bytes().to_vec().into();
     store.call(Call::Put { item, value, context: None }).and_then(blocking::written)
@@ -232,7 +230,7 @@ pub(crate) fn traced_put(store: &mut Store, key: &str, value: &str) -> Result<Wr
 
 /// `trace get`'s call.
 pub(crate) fn traced_get(store: &mut Store, key: &str) -> Result<Entry, crate::client::Error> {
-    let mut item = store.item(key.as_bytes().to_vec(), store.options().r);
+    let mut item = store.item(key, store.options().r);
     item.trace = true;
     store.call(Call::Get { item }).and_then(blocking::entry)
 }

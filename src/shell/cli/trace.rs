@@ -56,7 +56,7 @@ pub(crate) fn put(
 
 /// Connects first, or the first request would carry the time of finding the cluster.
 fn meet(store: &mut Store) -> CommandResult {
-    let item = store.item(&b"trace"[..], 1);
+    let item = store.item("trace", 1);
     // Whatever comes of it, the traced request will say better.
     let _ = store.call(crate::client::Call::Get { item });
     Ok(())
