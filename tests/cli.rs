@@ -313,6 +313,25 @@ fn every_program_that_is_misused_says_how_to_get_help() {
 }
 
 #[test]
+fn a_data_directory_that_is_a_plain_file_is_said_to_be_none() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"mine").unwrap();
+    let file = file.to_str().unwrap();
+    for (program, args) in [
+        (GTSTORE, &["dev", "--no-shell", "--data-dir", file][..]),
+        (env!("CARGO_BIN_EXE_gtstore-manager"), &["--listen", "127.0.0.1:0", "--data-dir", file]),
+        (env!("CARGO_BIN_EXE_gtstore-storage"), &["--listen", "127.0.0.1:0", "--data-dir", file]),
+    ] {
+        let output = Command::new(program).args(args).output().unwrap();
+        assert_eq!(code(&output), 1, "{program}");
+        let said = text(&output.stderr);
+        assert!(said.contains("file is not a directory"), "{program}: {said}");
+    }
+    assert_eq!(std::fs::read(file).unwrap(), b"mine");
+}
+
+#[test]
 fn an_argument_that_is_no_text_is_refused_and_not_replaced() {
     use std::os::unix::ffi::OsStrExt;
     let key = std::ffi::OsStr::from_bytes(b"c\xff");

@@ -4,6 +4,7 @@ use super::process::{Process, ask_to_stop, listening_addr, ready_node};
 use super::watch::Watch;
 use crate::shell::cli::exit::{Exit, Failure};
 use crate::shell::cli::options::DevOptions;
+use crate::shell::files::check_directory;
 use crate::shell::random;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,9 @@ impl DevCluster {
     pub(super) fn prepare(options: &DevOptions) -> Result<Self, Failure> {
         let failed =
             |what: &str, error: std::io::Error| Failure::new(Exit::Error, format!("{what}: {error}"));
+        if let Some(dir) = &options.data_dir {
+            check_directory(Path::new(dir)).map_err(|text| Failure::new(Exit::Error, text))?;
+        }
         let mut watch = Watch::start().map_err(|error| failed("cannot start the watch", error))?;
         let (dir, temporary) = match &options.data_dir {
             Some(dir) => (PathBuf::from(dir), false),
