@@ -151,6 +151,8 @@ fn each_ending_has_its_exit_code_and_says_what_to_do() {
     ends(&["mget", "k", "nothing"], 3, "1 of 2 keys not found");
     ends(&["frobnicate"], 2, "gtstore help");
     ends(&["put", "", "v"], 2, "at least 1 byte");
+    ends(&["trace", "get", "k"], 0, "");
+    ends(&["trace", "get", "nothing"], 3, "not found");
     ends(&["put", &"k".repeat(1025), "v"], 2, "1024 bytes");
     ends(&["get", "k", "-k", "nowhere"], 2, "keyspace list");
     ends(&["keyspace", "create", "x", "--n", "9"], 2, "3 copies");

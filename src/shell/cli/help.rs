@@ -154,7 +154,7 @@ gtstore trace put KEY VALUE
 Reads or writes one key and shows each node's part: the forwarder that took the request, the
 coordinator that ran the quorum, each replica, when it was asked and when it answered (on the
 asker's clock, from its start), and the versions it holds or stored. A version is named
-node.life:write; it is never used twice.
+node.life:write; it is never used twice. No such key: 3, as of get.
 ",
     ),
     (

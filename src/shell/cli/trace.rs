@@ -1,6 +1,6 @@
 //! `trace get|put`: the protocol at work, node by node.
 
-use super::exit::{CommandResult, Failure};
+use super::exit::{CommandResult, Exit, Failure};
 use super::keys::{stood_behind, traced_get, traced_put};
 use super::options::{Format, Globals};
 use super::output::{json_provenance, object, print_json, print_rows};
@@ -34,7 +34,15 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
         &entry.by,
         &entry.context,
         took,
-    )
+    )?;
+    if entry.values.is_empty() {
+        let text = match globals.format {
+            Format::Json => String::new(),
+            Format::Table | Format::Plain => format!("{} not found", quoted(key.as_bytes())),
+        };
+        return Err(Failure::new(Exit::NotFound, text));
+    }
+    Ok(())
 }
 
 /// `trace put KEY VALUE`.
