@@ -1,7 +1,8 @@
 //! The command line against a real cluster: what a person types, and what comes back.
 //!
 //! The cluster is `gtstore dev` itself, so that starting, restarting and stopping it are tested
-//! too. Ports are free ones or the kernel's; every wait is for a condition.
+//! too. Ports are the kernel's, so that no other cluster on this machine is met; every wait is for
+//! a condition.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
 
@@ -29,7 +30,7 @@ struct Dev {
 impl Dev {
     fn start(nodes: usize, rep: usize, data_dir: Option<&Path>) -> Self {
         let mut command = Command::new(GTSTORE);
-        command.args(["dev", "--no-shell", "-o", "json"]);
+        command.args(["dev", "--any-ports", "--no-shell", "-o", "json"]);
         command.args(["--nodes", &nodes.to_string(), "--rep", &rep.to_string()]);
         if let Some(dir) = data_dir {
             command.arg("--data-dir").arg(dir);
@@ -44,6 +45,7 @@ impl Dev {
             panic!("not ready: {line:?} {why}")
         });
         let dev = Self { child, _stdout: stdout, ready };
+        assert!(!dev.manager().ends_with(":7400"), "the kernel gives no port that is anybody's usual one");
         dev.assert_whole();
         dev
     }
@@ -149,10 +151,10 @@ fn each_ending_has_its_exit_code_and_says_what_to_do() {
     ends(&["get", "nothing"], 3, "not found");
     ends(&["del", "nothing"], 3, "not found");
     ends(&["mget", "k", "nothing"], 3, "1 of 2 keys not found");
-    ends(&["frobnicate"], 2, "gtstore help");
-    ends(&["put", "", "v"], 2, "at least 1 byte");
     ends(&["trace", "get", "k"], 0, "");
     ends(&["trace", "get", "nothing"], 3, "not found");
+    ends(&["frobnicate"], 2, "gtstore help");
+    ends(&["put", "", "v"], 2, "at least 1 byte");
     ends(&["put", &"k".repeat(1025), "v"], 2, "1024 bytes");
     ends(&["get", "k", "-k", "nowhere"], 2, "keyspace list");
     ends(&["keyspace", "create", "x", "--n", "9"], 2, "3 copies");
@@ -280,7 +282,7 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     let script = "put a 1\nkill 2\nget a\nrestart 2\nget a\nget nothing\n# done\nexit\n";
     let output = {
         let mut child = Command::new(GTSTORE)
-            .arg("dev")
+            .args(["dev", "--any-ports"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

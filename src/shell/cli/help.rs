@@ -216,7 +216,7 @@ commands; history is kept in ~/.gtstore_history. Leave with exit, or Ctrl-D.
     (
         "dev",
         "\
-gtstore dev [--nodes 3] [--rep 3] [--data-dir DIR] [--no-shell] [-o json]
+gtstore dev [--nodes 3] [--rep 3] [--data-dir DIR] [--any-ports] [--no-shell] [-o json]
 
 Starts a manager and storage nodes on this machine, waits until they serve, and opens a shell
 in which, beside all other commands,
@@ -233,6 +233,8 @@ again, what is found there is started again, and nodes up to --nodes.
 --no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:
   {\"manager\":\"HOST:PORT\",\"data_dir\":\"...\",\"nodes\":[{\"id\":1,\"addr\":\"HOST:PORT\",\"pid\":123},...]}
 Ports are 7400 for the manager and 7401 on for nodes; where one is taken, the system chooses.
+With --any-ports it chooses all of them: for clusters beside each other, and for tests, which
+then never meet a client of another cluster that was on the usual ports.
 The servers are the same programs as gtstore-manager and gtstore-storage: this executable,
 started under those names, is them.
 ",

@@ -113,6 +113,8 @@ pub(crate) struct DevOptions {
     pub(crate) nodes: usize,
     pub(crate) rep: u8,
     pub(crate) data_dir: Option<String>,
+    /// Every port is the system's choice.
+    pub(crate) any_ports: bool,
     pub(crate) shell: bool,
 }
 
@@ -139,6 +141,7 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("nodes", &["dev"]),
     ("rep", &["dev"]),
     ("data-dir", &["dev"]),
+    ("any-ports", &["dev"]),
     ("no-shell", &["dev"]),
     ("context", &["put", "del", "trace", "--put"]),
     ("val", &["--put"]),
@@ -152,7 +155,11 @@ fn all_options() -> Options {
     options.optopt("", "context", "", "").optopt("", "node", "", "").optopt("", "format", "", "");
     options.optopt("", "conflict", "", "").optopt("", "durability", "", "");
     options.optopt("", "nodes", "", "").optopt("", "rep", "", "").optopt("", "data-dir", "", "");
-    options.optflag("", "no-shell", "").optflag("h", "help", "").optflag("V", "version", "");
+    options
+        .optflag("", "any-ports", "")
+        .optflag("", "no-shell", "")
+        .optflag("h", "help", "")
+        .optflag("V", "version", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
     options
 }
@@ -370,8 +377,13 @@ fn dev(matches: &Matches) -> Result<Command, Failure> {
         let text = format!("{rep} copies need at least {rep} nodes: use --nodes {rep} or a smaller --rep");
         return Err(Failure::usage(text));
     }
-    let shell = !matches.opt_present("no-shell");
-    Ok(Command::Dev(DevOptions { nodes, rep, data_dir: matches.opt_str("data-dir"), shell }))
+    Ok(Command::Dev(DevOptions {
+        nodes,
+        rep,
+        data_dir: matches.opt_str("data-dir"),
+        any_ports: matches.opt_present("any-ports"),
+        shell: !matches.opt_present("no-shell"),
+    }))
 }
 
 impl Default for Globals {

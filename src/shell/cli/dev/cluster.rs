@@ -33,6 +33,8 @@ pub(crate) struct DevCluster {
     pub(super) dir: PathBuf,
     /// Whether the directory goes when the cluster does.
     pub(super) temporary: bool,
+    /// Whether ports are left to the system from the start.
+    any_ports: bool,
     pub(super) manager: Server,
     /// By number of directory.
     pub(super) nodes: Vec<Server>,
@@ -74,12 +76,22 @@ impl DevCluster {
         let process = Process::new(&dir, "manager", "gtstore-manager", args);
         let manager = Server { process, id: 0, addr: String::new() };
         let stopping = Arc::new(AtomicBool::new(false));
-        Ok(Self { dir, temporary, manager, nodes: Vec::new(), watch, stopped: false, stopping })
+        Ok(Self {
+            dir,
+            temporary,
+            any_ports: options.any_ports,
+            manager,
+            nodes: Vec::new(),
+            watch,
+            stopped: false,
+            stopping,
+        })
     }
 
     /// Starts the manager, then the nodes found in the directory, and as many more as are wanted.
     pub(super) fn start(&mut self, nodes_wanted: usize) -> Result<(), Failure> {
-        self.manager.start(&preferred(MANAGER_PORT), &mut self.watch, &self.stopping)?;
+        let listen = self.listen(MANAGER_PORT);
+        self.manager.start(&listen, &mut self.watch, &self.stopping)?;
         let mut numbers = node_numbers(&self.dir);
         let mut next = 1;
         while numbers.len() < nodes_wanted {
@@ -107,6 +119,11 @@ impl DevCluster {
         Ok(at)
     }
 
+    /// Where a server is to listen whose port is this one if all is well.
+    fn listen(&self, port: u16) -> String {
+        if self.any_ports { ANY_PORT.to_owned() } else { preferred(port) }
+    }
+
     fn add_server(&mut self, number: u16) -> Result<usize, Failure> {
         let name = format!("node-{number}");
         let args = vec![
@@ -118,7 +135,7 @@ impl DevCluster {
         let process = Process::new(&self.dir, &name, "gtstore-storage", args);
         self.nodes.push(Server { process, id: 0, addr: String::new() });
         let at = self.nodes.len() - 1;
-        let listen = preferred(MANAGER_PORT.saturating_add(number));
+        let listen = self.listen(MANAGER_PORT.saturating_add(number));
         self.nodes[at].start(&listen, &mut self.watch, &self.stopping)?;
         Ok(at)
     }
