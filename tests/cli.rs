@@ -158,6 +158,12 @@ fn each_ending_has_its_exit_code_and_says_what_to_do() {
     ends(&["put", &"k".repeat(1025), "v"], 2, "1024 bytes");
     ends(&["get", "k", "-k", "nowhere"], 2, "keyspace list");
     ends(&["keyspace", "create", "x", "--n", "9"], 2, "3 copies");
+    ends(&["get", "k", "-k", ""], 2, "1 to 64");
+    ends(&["owners", ""], 2, "1 to 1024");
+    ends(&["get", "k", "-r", "4"], 2, "3 copies");
+    ends(&["-k", "default", "export", "-", "-r", "4"], 2, "at most 3");
+    ends(&["import", "-", "-w", "4"], 2, "at most 3");
+    ends(&["put", "k", "v", "--timeout-ms", "60001"], 2, "1 to 60000");
     ends(&["get", "k", "--manager", "127.0.0.1:1"], 4, "check that it runs");
     // A node answers for everything but what needs the manager.
     ends(&["get", "k", "--manager", dev.node_addr(2)], 0, "");

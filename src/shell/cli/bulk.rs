@@ -8,7 +8,7 @@ use super::progress::Progress;
 use super::text::quoted;
 use crate::client::{Call, CallId, Error, Store};
 use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::ring::{KeyspaceSettings, Slot, Table};
+use crate::ring::{Keyspace, KeyspaceSettings, Slot, Table};
 use crate::shell::blocking::{IN_FLIGHT, IN_FLIGHT_BYTES, written};
 use crate::types::{NodeId, SectorId};
 use crate::wire::client::DumpEntry;
@@ -31,12 +31,20 @@ fn format_of_name(file: &str) -> Option<FileFormat> {
     Path::new(file).extension()?.to_str()?.parse().ok()
 }
 
-/// The settings of the store's keyspace. One that is not there is told once, not for every key.
+/// The settings of the store's keyspace. One that is not there, or that cannot answer with so many
+/// copies, is told once, not for every key: there may be none.
 fn settings_in(table: &Table, store: &Store) -> Result<KeyspaceSettings, Failure> {
-    let name = &store.options().keyspace;
-    let found = table.keyspace(name).map(|(_, keyspace)| keyspace.settings);
-    let text = || format!("there is no keyspace {name:?}; see `gtstore keyspace list`");
-    found.ok_or_else(|| Failure::new(Exit::Usage, text()))
+    let options = store.options();
+    let name = &options.keyspace;
+    let Some((_, Keyspace { settings, .. })) = table.keyspace(name) else {
+        let text = format!("there is no keyspace {name:?}; see `gtstore keyspace list`");
+        return Err(Failure::new(Exit::Usage, text));
+    };
+    if options.r > settings.n || options.w > settings.n {
+        let text = format!("-r and -w are at most {}, the copies that the keyspace has of a key", settings.n);
+        return Err(Failure::usage(text));
+    }
+    Ok(*settings)
 }
 
 /// An import under way.
