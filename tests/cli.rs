@@ -210,6 +210,19 @@ fn concurrent_values_are_all_shown_and_settled_with_their_context() {
 }
 
 #[test]
+fn a_keyspace_made_again_is_a_conflict_only_if_it_is_to_be_another() {
+    let dev = Dev::start(1, 1, None);
+    for _ in 0..2 {
+        dev.ok(&["keyspace", "create", "carts", "--conflict", "siblings"]);
+    }
+    let output = dev.run(&["keyspace", "create", "carts", "--durability", "os"]);
+    assert_eq!(code(&output), 6);
+    let said = text(&output.stderr);
+    assert!(said.contains("it has siblings, sync; asked for was lww, os."), "{said}");
+    assert!(dev.ok(&["keyspace", "list", "-o", "plain"]).contains("carts\t1\t1\t1\tsiblings\tsync\n"));
+}
+
+#[test]
 fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("data");

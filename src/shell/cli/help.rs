@@ -201,7 +201,7 @@ A keyspace is a named set of keys with its own copies (N), answers a read needs 
 acknowledgements a write needs (W), what becomes of concurrent writes (lww: the latest wins;
 siblings: readers see all), and durability. What is not given follows the cluster: its N, a
 majority for R and W, lww, sync. Creating one needs the manager; doing so twice with equal
-settings is harmless.
+settings is harmless. One that is there with other settings: exit code 6, and it stays as it is.
 ",
     ),
     (
