@@ -318,6 +318,19 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
 }
 
 #[test]
+fn the_shell_ends_with_the_code_that_exit_names() {
+    let dev = Dev::start(1, 1, None);
+    let ends = |script: &str| code(&run(dev.manager(), &["shell"], script.as_bytes()));
+    assert_eq!(ends("get nothing\nexit 42\nput never 1\n"), 42);
+    assert_eq!(ends("get nothing\nquit 0\n"), 0);
+    assert_eq!(ends("get never\nexit\n"), 3, "what stands behind exit is not run");
+    let output = run(dev.manager(), &["shell"], b"exit now\nput still-there 1\n");
+    assert_eq!(code(&output), 2);
+    assert!(text(&output.stderr).contains("exit [CODE]"), "{}", text(&output.stderr));
+    assert_eq!(dev.ok(&["get", "still-there"]), "1\n");
+}
+
+#[test]
 fn every_program_that_is_misused_says_how_to_get_help() {
     for (program, name) in [
         (GTSTORE, "gtstore help"),

@@ -21,7 +21,7 @@ const HISTORY_LINES: usize = 1000;
 /// Reads and runs lines until the user leaves.
 ///
 /// From a terminal a failed command is told and that is all; from a script the first failure is
-/// the shell's.
+/// the shell's. `exit CODE` has the last word.
 pub(crate) fn run(
     mut store: Store,
     globals: &Globals,
@@ -39,7 +39,7 @@ pub(crate) fn run(
     if interactive {
         writeln!(out, "Type 'help' for commands, 'exit' to leave.")?;
     }
-    let mut first_failure = None;
+    let (mut first_failure, mut asked) = (None, None);
     loop {
         out.flush()?;
         let line = match editor.readline(if interactive { "gtstore> " } else { "" }) {
@@ -50,7 +50,11 @@ pub(crate) fn run(
         let _ = editor.add_history_entry(line.as_str());
         match run_line(&mut store, globals, out, cluster, &line) {
             Ok(Next::Read) => {}
-            Ok(Next::Leave) => break,
+            Ok(Next::Leave(None)) => break,
+            Ok(Next::Leave(Some(code))) => {
+                asked = Some(code);
+                break;
+            }
             Err(failure) => {
                 out.flush()?;
                 tell(&failure);
@@ -61,16 +65,18 @@ pub(crate) fn run(
     if let Some(path) = &history {
         trim_and_save(&mut editor, path);
     }
-    match first_failure.filter(|_| !interactive) {
-        Some(exit) => Err(Failure::new(exit, "")),
-        None => Ok(()),
+    match (asked, first_failure.filter(|_| !interactive)) {
+        (Some(0), _) | (None, None) => Ok(()),
+        (Some(code), _) => Err(Failure::new(Exit::Asked(code), "")),
+        (None, Some(exit)) => Err(Failure::new(exit, "")),
     }
 }
 
 /// What comes after a line.
 enum Next {
     Read,
-    Leave,
+    /// With this exit code, if one was asked for.
+    Leave(Option<u8>),
 }
 
 fn run_line(
@@ -86,7 +92,7 @@ fn run_line(
     match words.first().map(String::as_str) {
         None => return Ok(Next::Read),
         Some(word) if word.starts_with('#') => return Ok(Next::Read),
-        Some("exit" | "quit") => return Ok(Next::Leave),
+        Some("exit" | "quit") => return leave(&words[1..]),
         Some(_) => {}
     }
     if let Some(cluster) = cluster
@@ -114,6 +120,15 @@ fn run_line(
         Parsed::Nothing => return Err(Failure::usage("options alone are no command")),
     }
     Ok(Next::Read)
+}
+
+/// `exit [CODE]`.
+fn leave(args: &[String]) -> Result<Next, Failure> {
+    match args {
+        [] => Ok(Next::Leave(None)),
+        [code] if code.parse::<u8>().is_ok() => Ok(Next::Leave(code.parse().ok())),
+        [..] => Err(Failure::usage_of("shell", "usage: exit [CODE], with a code of 0 to 255")),
+    }
 }
 
 /// Splits a line as sh does: blanks, single and double quotes, backslashes.

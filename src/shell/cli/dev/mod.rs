@@ -91,11 +91,11 @@ fn start_and_serve(
     addrs.extend(lock(cluster).nodes.iter().map(|server| server.addr.clone()));
     let mut own = globals.clone();
     own.store.addrs = addrs;
-    shell::run(Store::open(own.store.clone())?, &own, out, Some(cluster))?;
+    let result = shell::run(Store::open(own.store.clone())?, &own, out, Some(cluster));
     writeln!(out, "Stopping ...")?;
     out.flush()?;
     lock(cluster).stop();
-    Ok(())
+    result
 }
 
 /// Stops everything however `run` is left.
