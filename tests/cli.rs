@@ -15,6 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 const GTSTORE: &str = env!("CARGO_BIN_EXE_gtstore");
@@ -328,6 +329,73 @@ fn the_shell_ends_with_the_code_that_exit_names() {
     assert_eq!(code(&output), 2);
     assert!(text(&output.stderr).contains("exit [CODE]"), "{}", text(&output.stderr));
     assert_eq!(dev.ok(&["get", "still-there"]), "1\n");
+}
+
+/// A `gtstore shell` on a terminal, by way of `script`.
+struct Terminal {
+    child: Child,
+    screen: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn shell(manager: &str, home: &Path) -> Self {
+        let mut child = Command::new("script")
+            .args(["-qec", &format!("{GTSTORE} shell"), "/dev/null"])
+            .envs([("GTSTORE_MANAGER", manager), ("TERM", "xterm")])
+            .env("HOME", home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let screen = Arc::new(Mutex::new(String::new()));
+        let (shown, mut stdout) = (Arc::clone(&screen), child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 1024];
+            while let Ok(count @ 1..) = stdout.read(&mut bytes) {
+                shown.lock().unwrap().push_str(&text(&bytes[..count]));
+            }
+        });
+        Self { child, screen }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.child.stdin.as_ref().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until it shows `what` behind all that was waited for before.
+    fn shows(&mut self, what: &str) {
+        wait_until(what, || {
+            let mut screen = self.screen.lock().unwrap();
+            let end = screen.find(what)? + what.len();
+            screen.drain(..end);
+            Some(())
+        });
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn ctrl_c_takes_a_line_back_and_leaves_only_when_there_is_none() {
+    let (dev, home) = (Dev::start(1, 1, None), TempDir::new().unwrap());
+    let mut terminal = Terminal::shell(dev.manager(), home.path());
+    terminal.shows("gtstore> ");
+    terminal.types("put a 1");
+    terminal.shows("put a 1");
+    terminal.types("\x03");
+    terminal.shows("gtstore> ");
+    terminal.types("get nothing\r");
+    terminal.shows("\"nothing\" not found");
+    terminal.shows("gtstore> ");
+    terminal.types("\x03");
+    terminal.shows("Leaving. The cluster goes on.");
+    assert!(terminal.child.wait().unwrap().success());
+    assert_eq!(code(&dev.run(&["get", "a"])), 3, "the line that was taken back was not run");
 }
 
 #[test]

@@ -210,7 +210,9 @@ settings is harmless. One that is there with other settings: exit code 6, and it
 gtstore shell
 
 Commands without 'gtstore' in front. Quotes and backslashes work as in sh. Tab completes
-commands; history is kept in ~/.gtstore_history. Leave with exit, or Ctrl-D.
+commands; history is kept in ~/.gtstore_history. Leave with exit [CODE], Ctrl-D, or Ctrl-C on
+an empty line; on any other line Ctrl-C takes back what was typed. A script (standard input
+is no terminal) ends with the exit code of its first failure, unless exit names one.
 ",
     ),
     (
@@ -225,7 +227,8 @@ in which, beside all other commands,
   restart N   starts it (again) from its directory       pause N, resume N   SIGSTOP, SIGCONT
   processes   lists them
 
-N is a node's number, or 'manager'. Leaving the shell stops everything it started.
+N is a node's number, or 'manager'. Leaving the shell (see 'help shell') stops everything it
+started, and so does Ctrl-C while a command runs.
 
 Without --data-dir everything is temporary and deleted at the end. With one, data is kept
 there (manager/, node-1/, ...) beside the servers' logs (manager.log, node-1.log, ...); given

@@ -13,6 +13,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -22,6 +23,8 @@ const HISTORY_LINES: usize = 1000;
 ///
 /// From a terminal a failed command is told and that is all; from a script the first failure is
 /// the shell's. `exit CODE` has the last word.
+///
+/// Ctrl-C takes a line back that is being typed; on an empty line it leaves, as Ctrl-D does.
 pub(crate) fn run(
     mut store: Store,
     globals: &Globals,
@@ -44,7 +47,17 @@ pub(crate) fn run(
         out.flush()?;
         let line = match editor.readline(if interactive { "gtstore> " } else { "" }) {
             Ok(line) => line,
-            Err(ReadlineError::Eof | ReadlineError::Interrupted) => break,
+            Err(ReadlineError::Eof) => break,
+            Err(ReadlineError::Interrupted) if editor.helper().is_some_and(|words| words.typing.get()) => {
+                continue;
+            }
+            Err(ReadlineError::Interrupted) => {
+                // A dev cluster's end is told by whoever ends it.
+                if cluster.is_none() {
+                    writeln!(out, "Leaving. The cluster goes on.")?;
+                }
+                break;
+            }
             Err(error) => return Err(broken(&error)),
         };
         let _ = editor.add_history_entry(line.as_str());
@@ -184,6 +197,9 @@ fn trim_and_save(editor: &mut Editor<Words, DefaultHistory>, path: &std::path::P
 /// Completion of commands and of their second words.
 struct Words {
     firsts: Vec<&'static str>,
+    /// Whether there is anything on the line. What Ctrl-C ends does not say so itself, but every
+    /// change of the line is shown to the hinter.
+    typing: Cell<bool>,
 }
 
 impl Words {
@@ -195,7 +211,7 @@ impl Words {
             firsts.extend(dev::COMMANDS.iter().filter_map(|form| form.split(' ').next()));
         }
         firsts.sort_unstable();
-        Self { firsts }
+        Self { firsts, typing: Cell::new(false) }
     }
 
     /// What may stand where the last word is being typed.
@@ -226,6 +242,11 @@ impl Completer for Words {
 
 impl Hinter for Words {
     type Hint = String;
+
+    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
+        self.typing.set(!line.is_empty());
+        None
+    }
 }
 impl Highlighter for Words {}
 impl Validator for Words {}

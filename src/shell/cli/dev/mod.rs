@@ -118,6 +118,8 @@ fn stop_on_signals(cluster: &SharedCluster) -> CommandResult {
     let stopping = Arc::clone(&lock(&cluster).stopping);
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
+            // Standard output may be somebody's data, and is locked.
+            let _ = writeln!(std::io::stderr(), "Stopping ...");
             stopping.store(true, Ordering::Relaxed);
             lock(&cluster).stop();
             restore_terminal();
