@@ -260,6 +260,7 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     assert!(found.keys().eq(lines.keys()));
     let output = run(dev.node_addr(0), &["mget", "key7", "key1999", "-o", "plain"], b"");
     assert_eq!(text(&output.stdout), "key7\tvalue\\t7\\x00\\xff\nkey1999\tvalue\\t1999\\x00\\xff\n");
+    assert_eq!(run(dev.node_addr(0), &["get", "key7"], b"").stdout, b"value\t7\0\xff\n", "into a pipe");
 }
 
 #[test]
@@ -381,8 +382,9 @@ impl Drop for Terminal {
 }
 
 #[test]
-fn ctrl_c_takes_a_line_back_and_leaves_only_when_there_is_none() {
+fn a_terminal_is_shown_no_control_characters_and_its_ctrl_c_takes_a_line_back_first() {
     let (dev, home) = (Dev::start(1, 1, None), TempDir::new().unwrap());
+    dev.ok(&["put", "bytes", "a\x1b\t\\b"]);
     let mut terminal = Terminal::shell(dev.manager(), home.path());
     terminal.shows("gtstore> ");
     terminal.types("put a 1");
@@ -391,6 +393,9 @@ fn ctrl_c_takes_a_line_back_and_leaves_only_when_there_is_none() {
     terminal.shows("gtstore> ");
     terminal.types("get nothing\r");
     terminal.shows("\"nothing\" not found");
+    terminal.shows("gtstore> ");
+    terminal.types("get bytes\r");
+    terminal.shows("a\\x1b\\t\\\\b");
     terminal.shows("gtstore> ");
     terminal.types("\x03");
     terminal.shows("Leaving. The cluster goes on.");

@@ -87,8 +87,12 @@ what it replaces. Exit code 4: nothing was written. 5: it may have been; read th
         "\
 gtstore get KEY
 
-Prints the value. Several concurrent values (in a 'siblings' keyspace) are printed one to a
-line, with a note and the context on standard error; that is exit code 0. No such key: 3.
+Prints the value and a newline: into a pipe or file, and with -o plain, its bytes as they are
+('| head -c -1' takes the newline off again); on a terminal as one line, in which backslash, tab,
+newline, carriage return, other control characters and what is not UTF-8 stand as
+\\\\ \\t \\n \\r \\xNN, as everywhere. Several concurrent values (in a 'siblings' keyspace) are printed
+one after the other, with a note and the context on standard error; that is exit code 0. No
+such key: 3.
 'Not found' is only said when so many owners have nothing that no acknowledged write can
 have been missed; else the answer is an error.
 
@@ -111,8 +115,8 @@ nothing is written. With --context it deletes what was read with that context.
         "\
 gtstore mget KEY...
 
-Reads several keys at once: a line for each, in the order asked. Exit code 3 if any of them
-was not found.
+Reads several keys at once: a line for each, in the order asked, keys and values escaped as get
+does on a terminal. Exit code 3 if any of them was not found.
 ",
     ),
     (

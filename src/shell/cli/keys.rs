@@ -2,8 +2,8 @@
 
 use super::exit::{CommandResult, Exit, Failure};
 use super::options::{Format, Globals};
-use super::output::{json_provenance, json_version, object, print_json};
-use super::text::{context_hex, escaped, json_bytes, quoted, shown};
+use super::output::{bare, json_provenance, json_version, object, print_json};
+use super::text::{context_hex, escaped, json_bytes, quoted};
 use crate::client::{Call, Entry, Provenance, Store, Written};
 use crate::shell::blocking;
 use serde_json::{Map, Value};
@@ -82,17 +82,9 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
         return Err(not_found(out, globals.format, key, &entry)?);
     }
     match globals.format {
-        Format::Table => {
+        Format::Table | Format::Plain => {
             for version in &entry.values {
-                writeln!(out, "{}", shown(&version.value))?;
-            }
-            if entry.values.len() > 1 {
-                say_concurrent(&entry)?;
-            }
-        }
-        Format::Plain => {
-            for version in &entry.values {
-                out.write_all(&version.value)?;
+                out.write_all(&bare(globals.format, &version.value))?;
                 writeln!(out)?;
             }
             if entry.values.len() > 1 {
@@ -215,7 +207,10 @@ pub(crate) fn assigned_get(
         return Err(not_found(out, globals.format, key, &entry)?);
     }
     for version in &entry.values {
-        writeln!(out, "{key}, {}, server{}", shown(&version.value), entry.by.coordinator)?;
+        out.write_all(&bare(globals.format, key.as_bytes()))?;
+        out.write_all(b", ")?;
+        out.write_all(&bare(globals.format, &version.value))?;
+        writeln!(out, ", server{}", entry.by.coordinator)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::exit::{CommandResult, Exit, Failure};
 use super::keys::{stood_behind, traced_get, traced_put};
 use super::options::{Format, Globals};
 use super::output::{json_provenance, object, print_json, print_rows};
-use super::text::{quoted, shown};
+use super::text::quoted;
 use crate::client::{Context, Provenance, Store};
 use crate::wire::client::{TraceRole, TraceStep};
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
         [] => "not found".to_owned(),
         [one] => format!("value {}", quoted(&one.value)),
         many => {
-            let all: Vec<String> = many.iter().map(|version| shown(&version.value)).collect();
+            let all: Vec<String> = many.iter().map(|version| quoted(&version.value)).collect();
             format!("{} concurrent values: {}", many.len(), all.join(" | "))
         }
     };
