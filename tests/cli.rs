@@ -113,7 +113,8 @@ fn run(manager: &str, args: &[&str], input: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
+    // One that has had enough of it says so on its standard error.
+    let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
@@ -261,6 +262,20 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     let output = run(dev.node_addr(0), &["mget", "key7", "key1999", "-o", "plain"], b"");
     assert_eq!(text(&output.stdout), "key7\tvalue\\t7\\x00\\xff\nkey1999\tvalue\\t1999\\x00\\xff\n");
     assert_eq!(run(dev.node_addr(0), &["get", "key7"], b"").stdout, b"value\t7\0\xff\n", "into a pipe");
+}
+
+#[test]
+fn an_import_stops_at_a_line_without_an_end() {
+    let dev = Dev::start(1, 1, None);
+    let output = dev.run(&["import", "/dev/zero"]);
+    assert_eq!(code(&output), 2);
+    assert!(text(&output.stderr).contains("line 1 of /dev/zero is longer than"), "{}", text(&output.stderr));
+    let long = [b"first\t1\n", &vec![b'x'; (8 << 20) + 1][..], b"\nlast\t1\n"].concat();
+    let output = run(dev.manager(), &["import", "-"], &long);
+    assert_eq!((code(&output), text(&output.stdout).starts_with("imported 1 keys, 0 failed")), (2, true));
+    assert!(text(&output.stderr).contains("line 2 of standard input"), "{}", text(&output.stderr));
+    assert_eq!(dev.ok(&["get", "first"]), "1\n");
+    assert_eq!(code(&dev.run(&["get", "last"])), 3);
 }
 
 #[test]

@@ -134,6 +134,7 @@ Writes every key of a file, many at a time. The format is told by the name (.jso
 
 Of two lines with one key the later one wins. The last line printed counts what was imported.
 Lines that failed are told on standard error, and the exit code is that of the first failure.
+At a line of more than 8 MiB, which no key and value need, the import stops.
 
   dpkg-query -W -f='${Package}\\t${Version}\\n' | gtstore import -
 ",

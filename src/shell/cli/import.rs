@@ -8,15 +8,11 @@ use super::options::FileFormat;
 use super::progress::Progress;
 use super::text::quoted;
 use crate::client::{Call, CallId, Store};
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::IMPORT_LINE_BYTES_MAX;
 use crate::shell::blocking::{IN_FLIGHT, IN_FLIGHT_BYTES, written};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-
-/// A longer line is not read into memory. Every byte of key and value may be escaped to four, or
-/// to six in JSON.
-const LINE_BYTES_MAX: u64 = ((KEY_BYTES_MAX + VALUE_BYTES_MAX) * 6 + 1024) as u64;
 
 /// An import under way.
 struct Import {
@@ -45,41 +41,14 @@ pub(crate) fn import(
         (Box::new(BufReader::with_capacity(1 << 16, opened)), total)
     };
     settings_in(&ask_table(store)?, store)?;
-    let mut format = format.or_else(|| format_of_name(file));
+    let format = format.or_else(|| format_of_name(file));
     let mut progress = Progress::new("importing", total);
     let mut import =
         Import { waiting: BTreeMap::new(), waiting_bytes: 0, stored: 0, failed: 0, exit: Exit::Ok };
-    let (mut line, mut number, mut at) = (Vec::new(), 0u64, 0u64);
-    loop {
-        line.clear();
-        let read = input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
-        let read = read.map_err(|error| Failure::new(Exit::Error, format!("cannot read {file}: {error}")))?;
-        if read == 0 {
-            break;
-        }
-        number += 1;
-        at += read as u64;
-        if read as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-            import.fail(&format!("line {number}"), Exit::Usage, "longer than any key and value may be");
-            at += skip_line(&mut input)?;
-            continue;
-        }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        if text.is_empty() {
-            continue;
-        }
-        let format = *format.get_or_insert_with(|| sniff(text));
-        match parse_line(format, text) {
-            Ok((key, value)) => import.submit(store, key, value)?,
-            Err(why) => import.fail(&format!("line {number}"), Exit::Usage, &why),
-        }
-        progress.show(import.stored, at);
-    }
-    while !import.waiting.is_empty() {
-        import.wait_for_one(store)?;
-        progress.show(import.stored, at);
-    }
+    // However far it came: what is on its way is waited for, and counted.
+    let name = if file == "-" { "standard input" } else { file };
+    let ended = import.read(store, &mut input, name, format, &mut progress);
+    let ended = ended.and(import.drain(store));
     progress.clear();
     writeln!(
         out,
@@ -91,30 +60,65 @@ pub(crate) fn import(
     if import.failed as usize > FAILURES_TOLD {
         writeln!(io::stderr(), "gtstore: {} more failed", import.failed as usize - FAILURES_TOLD)?;
     }
-    match import.exit {
-        Exit::Ok => Ok(()),
-        exit => Err(Failure::new(exit, "")),
-    }
-}
-
-/// Reads past the rest of a line without keeping it.
-fn skip_line(input: &mut dyn BufRead) -> io::Result<u64> {
-    let mut skipped = 0;
-    loop {
-        let buffer = input.fill_buf()?;
-        let (used, done) = match buffer.iter().position(|&byte| byte == b'\n') {
-            Some(at) => (at + 1, true),
-            None => (buffer.len(), buffer.is_empty()),
-        };
-        input.consume(used);
-        skipped += used as u64;
-        if done {
-            return Ok(skipped);
-        }
+    match (import.exit, ended) {
+        (Exit::Ok, ended) => ended,
+        (exit, Ok(())) => Err(Failure::new(exit, "")),
+        (exit, Err(failure)) => Err(Failure { exit, ..failure }),
     }
 }
 
 impl Import {
+    /// Reads the input to its end.
+    fn read(
+        &mut self,
+        store: &mut Store,
+        input: &mut dyn BufRead,
+        name: &str,
+        mut format: Option<FileFormat>,
+        progress: &mut Progress,
+    ) -> CommandResult {
+        let (mut line, mut at) = (Vec::new(), 0);
+        for number in 1u64.. {
+            line.clear();
+            let read = input.take(IMPORT_LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line);
+            match read {
+                Err(error) => {
+                    let text = format!("cannot read line {number} of {name}: {error}");
+                    return Err(Failure::new(Exit::Error, text));
+                }
+                Ok(0) => break,
+                Ok(bytes) if bytes > IMPORT_LINE_BYTES_MAX && line.last() != Some(&b'\n') => {
+                    // Looking for its end may take forever.
+                    let text = format!(
+                        "line {number} of {name} is longer than {IMPORT_LINE_BYTES_MAX} bytes, which no key \
+                         and value need; nothing from there on was imported"
+                    );
+                    return Err(Failure::new(Exit::Usage, text));
+                }
+                Ok(bytes) => at += bytes as u64,
+            }
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            let text = text.strip_suffix(b"\r").unwrap_or(text);
+            if text.is_empty() {
+                continue;
+            }
+            let format = *format.get_or_insert_with(|| sniff(text));
+            match parse_line(format, text) {
+                Ok((key, value)) => self.submit(store, key, value)?,
+                Err(why) => self.fail(&format!("line {number}"), Exit::Usage, &why),
+            }
+            progress.show(self.stored, at);
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, store: &mut Store) -> CommandResult {
+        while !self.waiting.is_empty() {
+            self.wait_for_one(store)?;
+        }
+        Ok(())
+    }
+
     fn submit(&mut self, store: &mut Store, key: Vec<u8>, value: Vec<u8>) -> CommandResult {
         // A file may name a key twice, and its last line must win: the earlier one is waited for.
         while self.waiting.len() >= IN_FLIGHT
