@@ -265,6 +265,45 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
 }
 
 #[test]
+fn siblings_survive_export_and_import_and_are_not_doubled_by_them() {
+    let (dev, dir) = (Dev::start(3, 3, None), TempDir::new().unwrap());
+    let file = dir.path().join("carts.tsv");
+    let file = file.to_str().unwrap();
+    let siblings = |key: &str| {
+        let json = dev.ok(&["-k", "carts", "get", key, "-o", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let values = json["values"].as_array().unwrap().iter();
+        let version = |version: &serde_json::Value| {
+            let part = |name: &str| version[name].as_str().unwrap().to_owned();
+            (part("value"), part("dot"))
+        };
+        values.map(version).collect::<std::collections::BTreeSet<_>>()
+    };
+    let import = |said: &str| {
+        let count = dev.ok(&["-k", "carts", "import", file]);
+        assert!(count.starts_with(said), "{count}");
+    };
+    dev.ok(&["keyspace", "create", "carts", "--conflict", "siblings"]);
+    for (key, value) in [("ann", "apples"), ("ann", "pears"), ("bob", "figs")] {
+        dev.ok(&["-k", "carts", "put", key, value]);
+    }
+    dev.ok(&["-k", "carts", "export", file]);
+    let before = (siblings("ann"), siblings("bob"));
+    assert_eq!((before.0.len(), before.1.len()), (2, 1));
+    for _ in 0..2 {
+        import("imported 0 keys, 0 failed, 3 already there");
+        assert_eq!((siblings("ann"), siblings("bob")), before);
+    }
+    // What is deleted comes back as it was, and what came meanwhile stays.
+    dev.ok(&["-k", "carts", "del", "ann"]);
+    dev.ok(&["-k", "carts", "put", "bob", "grapes"]);
+    import("imported 2 keys, 0 failed, 1 already there");
+    let values = |key: &str| siblings(key).into_iter().map(|version| version.0).collect::<Vec<_>>();
+    assert_eq!(values("ann"), ["apples", "pears"]);
+    assert_eq!(values("bob"), ["figs", "grapes"]);
+}
+
+#[test]
 fn an_import_stops_at_a_line_without_an_end() {
     let dev = Dev::start(1, 1, None);
     let output = dev.run(&["import", "/dev/zero"]);

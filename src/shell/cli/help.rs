@@ -132,7 +132,12 @@ Writes every key of a file, many at a time. The format is told by the name (.jso
   tsv     key, tab, value. In both, \\\\ \\t \\n \\r and \\xNN stand for backslash, tab, newline,
           carriage return and any byte; any other backslash stands for itself
 
-Of two lines with one key the later one wins. The last line printed counts what was imported.
+In an 'lww' keyspace a line replaces what is there, and of two lines with one key the later one
+wins. In a 'siblings' keyspace lines with one key are its concurrent values, as export writes
+them. There each key is read first, and a value it has is not written again: it ends with the
+values of the file beside those it had, and the same import once more changes nothing. To go
+back to just what is in the file, import into a keyspace of its own. The last line printed
+counts what was imported.
 Lines that failed are told on standard error, and the exit code is that of the first failure.
 At a line of more than 8 MiB, which no key and value need, the import stops.
 

@@ -7,22 +7,42 @@ use super::lines::{format_of_name, parse_line, sniff};
 use super::options::FileFormat;
 use super::progress::Progress;
 use super::text::quoted;
-use crate::client::{Call, CallId, Store};
+use crate::client::{Call, CallId, Context, Store};
 use crate::limits::IMPORT_LINE_BYTES_MAX;
-use crate::shell::blocking::{IN_FLIGHT, IN_FLIGHT_BYTES, written};
+use crate::ring::Conflict;
+use crate::shell::blocking::{IN_FLIGHT, IN_FLIGHT_BYTES, entry, written};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 /// An import under way.
 struct Import {
-    /// Keys in flight, with their bytes.
-    waiting: BTreeMap<CallId, (Vec<u8>, usize)>,
+    conflict: Conflict,
+    waiting: BTreeMap<CallId, Waiting>,
     waiting_bytes: usize,
     stored: u64,
+    /// Values that needed no writing.
+    there: u64,
     failed: u64,
     /// The first failure's exit code is the command's.
     exit: Exit,
+}
+
+/// A line in flight.
+struct Waiting {
+    key: Vec<u8>,
+    /// Bytes of key and value.
+    size: usize,
+    step: Step,
+}
+
+/// How far a line has come.
+enum Step {
+    /// In a `siblings` keyspace the key is read first: a blind put would stand beside an equal value,
+    /// once more with every import. The value is written if the key does not have it.
+    Looking { value: Vec<u8> },
+    /// The value is on its way.
+    Writing,
 }
 
 /// `import FILE|-`.
@@ -40,23 +60,16 @@ pub(crate) fn import(
         let total = opened.metadata().ok().filter(std::fs::Metadata::is_file).map(|meta| meta.len());
         (Box::new(BufReader::with_capacity(1 << 16, opened)), total)
     };
-    settings_in(&ask_table(store)?, store)?;
+    let conflict = settings_in(&ask_table(store)?, store)?.conflict;
     let format = format.or_else(|| format_of_name(file));
     let mut progress = Progress::new("importing", total);
-    let mut import =
-        Import { waiting: BTreeMap::new(), waiting_bytes: 0, stored: 0, failed: 0, exit: Exit::Ok };
+    let mut import = Import::new(conflict);
     // However far it came: what is on its way is waited for, and counted.
     let name = if file == "-" { "standard input" } else { file };
     let ended = import.read(store, &mut input, name, format, &mut progress);
     let ended = ended.and(import.drain(store));
     progress.clear();
-    writeln!(
-        out,
-        "imported {} keys, {} failed ({})",
-        import.stored,
-        import.failed,
-        progress.rate(import.stored)
-    )?;
+    import.tell_count(out, &progress)?;
     if import.failed as usize > FAILURES_TOLD {
         writeln!(io::stderr(), "gtstore: {} more failed", import.failed as usize - FAILURES_TOLD)?;
     }
@@ -68,6 +81,11 @@ pub(crate) fn import(
 }
 
 impl Import {
+    fn new(conflict: Conflict) -> Self {
+        let waiting = BTreeMap::new();
+        Self { conflict, waiting, waiting_bytes: 0, stored: 0, there: 0, failed: 0, exit: Exit::Ok }
+    }
+
     /// Reads the input to its end.
     fn read(
         &mut self,
@@ -107,7 +125,7 @@ impl Import {
                 Ok((key, value)) => self.submit(store, key, value)?,
                 Err(why) => self.fail(&format!("line {number}"), Exit::Usage, &why),
             }
-            progress.show(self.stored, at);
+            progress.show(self.stored + self.there, at);
         }
         Ok(())
     }
@@ -120,19 +138,36 @@ impl Import {
     }
 
     fn submit(&mut self, store: &mut Store, key: Vec<u8>, value: Vec<u8>) -> CommandResult {
-        // A file may name a key twice, and its last line must win: the earlier one is waited for.
+        // A file may name a key twice, and its last line must win, or see the others: they are waited for.
         while self.waiting.len() >= IN_FLIGHT
             || self.waiting_bytes >= IN_FLIGHT_BYTES
-            || self.waiting.values().any(|waiting| waiting.0 == key)
+            || self.waiting.values().any(|waiting| waiting.key == key)
         {
             self.wait_for_one(store)?;
         }
         let size = key.len() + value.len();
-        let item = store.item(&key, store.options().w);
-        let call = store.submit(Call::Put { item, value: value.into(), context: None });
-        self.waiting.insert(call, (key, size));
         self.waiting_bytes += size;
+        match self.conflict {
+            Conflict::Lww => self.put(store, key, size, value, None),
+            Conflict::Siblings => {
+                let call = store.submit(Call::Get { item: store.item(&key, store.options().r) });
+                self.waiting.insert(call, Waiting { key, size, step: Step::Looking { value } });
+            }
+        }
         Ok(())
+    }
+
+    fn put(
+        &mut self,
+        store: &mut Store,
+        key: Vec<u8>,
+        size: usize,
+        value: Vec<u8>,
+        context: Option<Context>,
+    ) {
+        let item = store.item(&key, store.options().w);
+        let call = store.submit(Call::Put { item, value: value.into(), context });
+        self.waiting.insert(call, Waiting { key, size, step: Step::Writing });
     }
 
     fn wait_for_one(&mut self, store: &mut Store) -> CommandResult {
@@ -140,13 +175,37 @@ impl Import {
             self.waiting.clear();
             return Ok(());
         };
-        let Some((key, size)) = self.waiting.remove(&call) else { return Ok(()) };
+        let Some(Waiting { key, size, step }) = self.waiting.remove(&call) else { return Ok(()) };
+        let outcome = match step {
+            Step::Looking { value } => match outcome.and_then(entry) {
+                Ok(entry) if entry.values.iter().any(|version| version.value == value) => {
+                    self.there += 1;
+                    Ok(())
+                }
+                Ok(entry) => {
+                    // A deleted key is written anew. Values that are there stay: nobody has settled them.
+                    let context = entry.values.is_empty().then_some(entry.context);
+                    self.put(store, key, size, value, context);
+                    return Ok(());
+                }
+                Err(error) => Err(error),
+            },
+            Step::Writing => outcome.and_then(written).map(|_| self.stored += 1),
+        };
         self.waiting_bytes -= size;
-        match outcome.and_then(written) {
-            Ok(_) => self.stored += 1,
-            Err(error) => self.fail(&quoted(&key), exit_of(&error), &error.to_string()),
+        if let Err(error) = outcome {
+            self.fail(&quoted(&key), exit_of(&error), &error.to_string());
         }
         Ok(())
+    }
+
+    fn tell_count(&self, out: &mut dyn Write, progress: &Progress) -> io::Result<()> {
+        let there = match self.there {
+            0 => String::new(),
+            there => format!(", {there} already there"),
+        };
+        let rate = progress.rate(self.stored + self.there);
+        writeln!(out, "imported {} keys, {} failed{there} ({rate})", self.stored, self.failed)
     }
 
     fn fail(&mut self, what: &str, exit: Exit, why: &str) {
