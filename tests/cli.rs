@@ -327,6 +327,11 @@ fn an_export_that_may_lack_keys_never_ends_as_if_it_were_whole() {
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     }
     let export = |keyspace| dev.run(&["-k", keyspace, "export", "-"]);
+    let dir = TempDir::new().unwrap();
+    let (file, partial) = (dir.path().join("all.tsv"), dir.path().join("all.tsv.partial"));
+    dev.ok(&["-k", "single", "export", file.to_str().unwrap()]);
+    let whole = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((whole.lines().count(), partial.exists()), (300, false));
     assert_eq!(export("nowhere").status.code(), Some(2), "not an empty file and success");
     let lines_of = |output: &Output| text(&output.stdout).lines().count();
     assert_eq!(lines_of(&export("single")), 300);
@@ -337,6 +342,15 @@ fn an_export_that_may_lack_keys_never_ends_as_if_it_were_whole() {
     let output = export("single");
     assert_eq!(code(&output), 4, "what only the dead node holds is missing: {}", text(&output.stderr));
     assert!(text(&output.stderr).contains("keys may be missing"), "{}", text(&output.stderr));
+    let output = dev.run(&["-k", "single", "export", file.to_str().unwrap()]);
+    let said = text(&output.stderr);
+    assert_eq!(code(&output), 4, "{said}");
+    let dead = format!("(not node {})", dev.nodes()[2]["id"]);
+    for part in ["NOT WHOLE", &dead, "all.tsv.partial", "all.tsv is as it was"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole, "the earlier export is still there");
+    assert!(std::fs::read_to_string(&partial).unwrap().lines().count() < 300);
     let output = export("default");
     assert_eq!(code(&output), 0, "two of three copies are enough: {}", text(&output.stderr));
     assert_eq!(lines_of(&output), 300);

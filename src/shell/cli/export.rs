@@ -6,15 +6,15 @@ use super::exit::{CommandResult, Exit, Failure, exit_of};
 use super::lines::{format_of_name, write_line};
 use super::options::FileFormat;
 use super::progress::Progress;
+use super::target::Target;
 use super::text::quoted;
-use crate::client::{Error, Store};
+use crate::client::Store;
 use crate::ring::{KeyspaceSettings, Slot, Table};
 use crate::types::{NodeId, SectorId};
 use crate::wire::client::DumpEntry;
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
 /// Keys an export reads at once.
 const EXPORT_BATCH: usize = 1000;
@@ -97,6 +97,15 @@ fn next_key(sources: &mut [Source], store: &mut Store) -> Option<Bytes> {
     }
 }
 
+/// What came of the keys that were read.
+#[derive(Default)]
+struct Tally {
+    done: u64,
+    failed: u64,
+    /// How the first failed read would end a command.
+    exit: Option<Exit>,
+}
+
 /// `export FILE|-`: the keys of the keyspace, in sector order, each read by quorum.
 pub(crate) fn export(
     store: &mut Store,
@@ -113,60 +122,84 @@ pub(crate) fn export(
     let expected = copies / u64::from(status.n.max(1));
     let up = status.nodes.into_iter().filter(|node| node.up);
     let mut sources: Vec<Source> = up.map(|node| Source::new(node.node, node.addr)).collect();
-    let to_stdout = file == "-";
-    let mut target: Box<dyn Write> = if to_stdout {
-        Box::new(out)
-    } else {
-        let made = File::create(file)
-            .map_err(|error| Failure::new(Exit::Error, format!("cannot write {file}: {error}")))?;
-        Box::new(BufWriter::new(made))
-    };
+    let mut target = Target::open(out, file)?;
     let mut progress = Progress::new("exporting", (store.options().keyspace.is_empty()).then_some(expected));
-    let (mut done, mut failed, mut exit) = (0u64, 0u64, Exit::Ok);
+    let copied = copy(store, &mut sources, target.writer(), format, &mut progress);
+    progress.clear();
+    let tally = match copied {
+        Ok(tally) => tally,
+        Err(error) => return Err(target.discard(error)),
+    };
+    let lack = lack(&table, settings, &sources);
+    let is_whole = tally.failed == 0 && lack.is_none();
+    let but = if is_whole { "" } else { ", NOT WHOLE" };
+    let (done, failed, rate) = (tally.done, tally.failed, progress.rate(tally.done));
+    let count = format!("exported {done} keys, {failed} failed{but} ({rate})");
+    if is_whole {
+        target.finish()?;
+        // On standard output the count would be taken for a key.
+        return Ok(writeln!(io::stderr(), "{count}")?);
+    }
+    writeln!(io::stderr(), "{count}")?;
+    let kept = target.keep_partial()?;
+    Err(match (lack, tally.exit) {
+        (Some(lack), _) => Failure::new(Exit::Unavailable, format!("{lack}{kept}; see `gtstore status`")),
+        (None, exit) => {
+            let text = format!("{failed} keys could not be read{kept}; see `gtstore status`");
+            Failure::new(exit.unwrap_or(Exit::Error), text)
+        }
+    })
+}
+
+/// Reads every key by quorum and writes it. Fails only where it cannot write.
+fn copy(
+    store: &mut Store,
+    sources: &mut [Source],
+    target: &mut dyn Write,
+    format: FileFormat,
+    progress: &mut Progress,
+) -> io::Result<Tally> {
+    let mut tally = Tally::default();
     loop {
-        let keys: Vec<Bytes> =
-            std::iter::from_fn(|| next_key(&mut sources, store)).take(EXPORT_BATCH).collect();
+        let keys: Vec<Bytes> = std::iter::from_fn(|| next_key(sources, store)).take(EXPORT_BATCH).collect();
         if keys.is_empty() {
-            break;
+            return Ok(tally);
         }
         let results = store.get_many(&keys);
         for (key, result) in keys.iter().zip(results) {
             match result {
                 Ok(entry) => {
                     for version in &entry.values {
-                        write_line(&mut target, format, key, &version.value)?;
+                        write_line(target, format, key, &version.value)?;
                     }
-                    done += u64::from(!entry.values.is_empty());
+                    tally.done += u64::from(!entry.values.is_empty());
                 }
                 Err(error) => {
-                    failed += 1;
-                    exit = if exit == Exit::Ok { exit_of(&error) } else { exit };
-                    tell_failure(failed, key, &error);
+                    tally.failed += 1;
+                    tally.exit.get_or_insert(exit_of(&error));
+                    if tally.failed as usize <= FAILURES_TOLD {
+                        let _ = writeln!(io::stderr(), "gtstore: {} not exported: {error}", quoted(key));
+                    }
                 }
             }
         }
-        progress.show(done, done);
+        progress.show(tally.done, tally.done);
     }
-    target.flush()?;
-    drop(target);
-    progress.clear();
-    // On standard output the count would be taken for a key.
-    writeln!(io::stderr(), "exported {done} keys, {failed} failed ({})", progress.rate(done))?;
-    let whole = sources.iter().filter(|source| matches!(source.listing, Listing::Whole));
-    let uncertain = uncertain_sectors(&table, settings, &whole.map(|source| source.node).collect());
-    if uncertain > 0 {
-        let text = format!(
-            "keys may be missing: in {uncertain} of {} sectors too few owners could be asked for \
-             their keys; see `gtstore status`",
-            table.sectors.len()
-        );
-        return Err(Failure::new(Exit::Unavailable, text));
-    }
-    if exit == Exit::Ok { Ok(()) } else { Err(Failure::new(exit, "")) }
 }
 
-fn tell_failure(count: u64, key: &[u8], error: &Error) {
-    if count as usize <= FAILURES_TOLD {
-        let _ = writeln!(io::stderr(), "gtstore: {} not exported: {error}", quoted(key));
-    }
+/// Why keys may be missing, if they may: whom nobody could ask.
+fn lack(table: &Table, settings: KeyspaceSettings, sources: &[Source]) -> Option<String> {
+    let whole = sources.iter().filter(|source| matches!(source.listing, Listing::Whole));
+    let listed: BTreeSet<NodeId> = whole.map(|source| source.node).collect();
+    let uncertain = uncertain_sectors(table, settings, &listed);
+    let silent = table.present().map(|(node, _)| node).filter(|node| !listed.contains(node));
+    let silent: Vec<String> = silent.map(|node| node.to_string()).collect();
+    (uncertain > 0).then(|| {
+        format!(
+            "keys may be missing: in {uncertain} of {} sectors too few owners could be asked for their keys \
+             (not node {})",
+            table.sectors.len(),
+            silent.join(", ")
+        )
+    })
 }

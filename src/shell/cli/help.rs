@@ -87,12 +87,12 @@ what it replaces. Exit code 4: nothing was written. 5: it may have been; read th
         "\
 gtstore get KEY
 
-Prints the value and a newline: into a pipe or file, and with -o plain, its bytes as they are
-('| head -c -1' takes the newline off again); on a terminal as one line, in which backslash, tab,
-newline, carriage return, other control characters and what is not UTF-8 stand as
-\\\\ \\t \\n \\r \\xNN, as everywhere. Several concurrent values (in a 'siblings' keyspace) are printed
-one after the other, with a note and the context on standard error; that is exit code 0. No
-such key: 3.
+Prints the value and a newline. Into a pipe or file, and with -o plain, the value is its bytes
+as they are ('| head -c -1' takes the newline off again). On a terminal it is one line, in which
+backslash, tab, newline, carriage return, other control characters and bytes that are not UTF-8
+stand as \\\\ \\t \\n \\r \\xNN, as everywhere. Several concurrent values (in a 'siblings' keyspace)
+are printed one after the other, with a note and the context on standard error; that is exit
+code 0. No such key: 3.
 'Not found' is only said when so many owners have nothing that no acknowledged write can
 have been missed; else the answer is an error.
 
@@ -151,8 +151,10 @@ gtstore export FILE|-  [--format jsonl|tsv]
 
 Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
 of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
-Concurrent values are written as several lines. The count goes to standard error. If so many
-nodes are down that keys may be missing, it says so, and the exit code is 4.
+Concurrent values are written as several lines. The count goes to standard error.
+It is written to FILE.partial, which replaces FILE when it is whole and on disk. If so many
+nodes are down that keys may be missing, or keys cannot be read, it says so and the exit code
+is 4: FILE.partial is kept, and an earlier FILE is left as it was.
 ",
     ),
     (

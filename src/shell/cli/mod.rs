@@ -9,7 +9,7 @@
 //! | `options` | the command line as a value |
 //! | `help` | every `--help` |
 //! | `keys`, `trace` | put, get, del, mget; the protocol at work |
-//! | `import`, `export` | files of keys; `bulk`, `lines`, `progress` serve both |
+//! | `import`, `export` | files of keys; `bulk`, `lines`, `progress`, `target` serve them |
 //! | `cluster` | status, ring, owners, dump, keyspace |
 //! | `shell` | the interactive shell |
 //! | `dev` | a whole cluster on this machine |
@@ -30,6 +30,7 @@ mod options;
 mod output;
 mod progress;
 mod shell;
+mod target;
 mod text;
 mod trace;
 
