@@ -192,3 +192,8 @@ pub const CLIENT_GRACE_MS: u32 = 100;
 pub const CLIENT_ASK_AGAIN_MS: u64 = 100;
 /// How often a client routed by speed tries an owner at random: one request in so many.
 pub const CLIENT_EXPLORE_ONE_IN: u64 = 32;
+
+/// Longest line of an imported file, in bytes: a key and a value at their limits, every byte of
+/// them escaped to six in JSON, and some room. What is longer is not such a file, and may never end.
+pub const IMPORT_LINE_BYTES_MAX: usize = 8 << 20;
+const _: () = assert!(IMPORT_LINE_BYTES_MAX >= (KEY_BYTES_MAX + VALUE_BYTES_MAX) * 6 + 1024);

@@ -1,7 +1,8 @@
 //! The command line against a real cluster: what a person types, and what comes back.
 //!
 //! The cluster is `gtstore dev` itself, so that starting, restarting and stopping it are tested
-//! too. Ports are free ones or the kernel's; every wait is for a condition.
+//! too. Ports are the kernel's, so that no other cluster on this machine is met; every wait is for
+//! a condition.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
 
@@ -14,6 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 const GTSTORE: &str = env!("CARGO_BIN_EXE_gtstore");
@@ -29,7 +31,7 @@ struct Dev {
 impl Dev {
     fn start(nodes: usize, rep: usize, data_dir: Option<&Path>) -> Self {
         let mut command = Command::new(GTSTORE);
-        command.args(["dev", "--no-shell", "-o", "json"]);
+        command.args(["dev", "--any-ports", "--no-shell", "-o", "json"]);
         command.args(["--nodes", &nodes.to_string(), "--rep", &rep.to_string()]);
         if let Some(dir) = data_dir {
             command.arg("--data-dir").arg(dir);
@@ -44,6 +46,7 @@ impl Dev {
             panic!("not ready: {line:?} {why}")
         });
         let dev = Self { child, _stdout: stdout, ready };
+        assert!(!dev.manager().ends_with(":7400"), "the kernel gives no port that is anybody's usual one");
         dev.assert_whole();
         dev
     }
@@ -110,7 +113,8 @@ fn run(manager: &str, args: &[&str], input: &[u8]) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
+    // One that has had enough of it says so on its standard error.
+    let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
 
@@ -149,11 +153,19 @@ fn each_ending_has_its_exit_code_and_says_what_to_do() {
     ends(&["get", "nothing"], 3, "not found");
     ends(&["del", "nothing"], 3, "not found");
     ends(&["mget", "k", "nothing"], 3, "1 of 2 keys not found");
+    ends(&["trace", "get", "k"], 0, "");
+    ends(&["trace", "get", "nothing"], 3, "not found");
     ends(&["frobnicate"], 2, "gtstore help");
     ends(&["put", "", "v"], 2, "at least 1 byte");
     ends(&["put", &"k".repeat(1025), "v"], 2, "1024 bytes");
     ends(&["get", "k", "-k", "nowhere"], 2, "keyspace list");
     ends(&["keyspace", "create", "x", "--n", "9"], 2, "3 copies");
+    ends(&["get", "k", "-k", ""], 2, "1 to 64");
+    ends(&["owners", ""], 2, "1 to 1024");
+    ends(&["get", "k", "-r", "4"], 2, "3 copies");
+    ends(&["-k", "default", "export", "-", "-r", "4"], 2, "at most 3");
+    ends(&["import", "-", "-w", "4"], 2, "at most 3");
+    ends(&["put", "k", "v", "--timeout-ms", "60001"], 2, "1 to 60000");
     ends(&["get", "k", "--manager", "127.0.0.1:1"], 4, "check that it runs");
     // A node answers for everything but what needs the manager.
     ends(&["get", "k", "--manager", dev.node_addr(2)], 0, "");
@@ -200,6 +212,19 @@ fn concurrent_values_are_all_shown_and_settled_with_their_context() {
 }
 
 #[test]
+fn a_keyspace_made_again_is_a_conflict_only_if_it_is_to_be_another() {
+    let dev = Dev::start(1, 1, None);
+    for _ in 0..2 {
+        dev.ok(&["keyspace", "create", "carts", "--conflict", "siblings"]);
+    }
+    let output = dev.run(&["keyspace", "create", "carts", "--durability", "os"]);
+    assert_eq!(code(&output), 6);
+    let said = text(&output.stderr);
+    assert!(said.contains("it has siblings, sync; asked for was lww, os."), "{said}");
+    assert!(dev.ok(&["keyspace", "list", "-o", "plain"]).contains("carts\t1\t1\t1\tsiblings\tsync\n"));
+}
+
+#[test]
 fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("data");
@@ -236,6 +261,60 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     assert!(found.keys().eq(lines.keys()));
     let output = run(dev.node_addr(0), &["mget", "key7", "key1999", "-o", "plain"], b"");
     assert_eq!(text(&output.stdout), "key7\tvalue\\t7\\x00\\xff\nkey1999\tvalue\\t1999\\x00\\xff\n");
+    assert_eq!(run(dev.node_addr(0), &["get", "key7"], b"").stdout, b"value\t7\0\xff\n", "into a pipe");
+}
+
+#[test]
+fn siblings_survive_export_and_import_and_are_not_doubled_by_them() {
+    let (dev, dir) = (Dev::start(3, 3, None), TempDir::new().unwrap());
+    let file = dir.path().join("carts.tsv");
+    let file = file.to_str().unwrap();
+    let siblings = |key: &str| {
+        let json = dev.ok(&["-k", "carts", "get", key, "-o", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let values = json["values"].as_array().unwrap().iter();
+        let version = |version: &serde_json::Value| {
+            let part = |name: &str| version[name].as_str().unwrap().to_owned();
+            (part("value"), part("dot"))
+        };
+        values.map(version).collect::<std::collections::BTreeSet<_>>()
+    };
+    let import = |said: &str| {
+        let count = dev.ok(&["-k", "carts", "import", file]);
+        assert!(count.starts_with(said), "{count}");
+    };
+    dev.ok(&["keyspace", "create", "carts", "--conflict", "siblings"]);
+    for (key, value) in [("ann", "apples"), ("ann", "pears"), ("bob", "figs")] {
+        dev.ok(&["-k", "carts", "put", key, value]);
+    }
+    dev.ok(&["-k", "carts", "export", file]);
+    let before = (siblings("ann"), siblings("bob"));
+    assert_eq!((before.0.len(), before.1.len()), (2, 1));
+    for _ in 0..2 {
+        import("imported 0 keys, 0 failed, 3 already there");
+        assert_eq!((siblings("ann"), siblings("bob")), before);
+    }
+    // What is deleted comes back as it was, and what came meanwhile stays.
+    dev.ok(&["-k", "carts", "del", "ann"]);
+    dev.ok(&["-k", "carts", "put", "bob", "grapes"]);
+    import("imported 2 keys, 0 failed, 1 already there");
+    let values = |key: &str| siblings(key).into_iter().map(|version| version.0).collect::<Vec<_>>();
+    assert_eq!(values("ann"), ["apples", "pears"]);
+    assert_eq!(values("bob"), ["figs", "grapes"]);
+}
+
+#[test]
+fn an_import_stops_at_a_line_without_an_end() {
+    let dev = Dev::start(1, 1, None);
+    let output = dev.run(&["import", "/dev/zero"]);
+    assert_eq!(code(&output), 2);
+    assert!(text(&output.stderr).contains("line 1 of /dev/zero is longer than"), "{}", text(&output.stderr));
+    let long = [b"first\t1\n", &vec![b'x'; (8 << 20) + 1][..], b"\nlast\t1\n"].concat();
+    let output = run(dev.manager(), &["import", "-"], &long);
+    assert_eq!((code(&output), text(&output.stdout).starts_with("imported 1 keys, 0 failed")), (2, true));
+    assert!(text(&output.stderr).contains("line 2 of standard input"), "{}", text(&output.stderr));
+    assert_eq!(dev.ok(&["get", "first"]), "1\n");
+    assert_eq!(code(&dev.run(&["get", "last"])), 3);
 }
 
 #[test]
@@ -248,6 +327,11 @@ fn an_export_that_may_lack_keys_never_ends_as_if_it_were_whole() {
         assert_eq!(code(&output), 0, "{}", text(&output.stderr));
     }
     let export = |keyspace| dev.run(&["-k", keyspace, "export", "-"]);
+    let dir = TempDir::new().unwrap();
+    let (file, partial) = (dir.path().join("all.tsv"), dir.path().join("all.tsv.partial"));
+    dev.ok(&["-k", "single", "export", file.to_str().unwrap()]);
+    let whole = std::fs::read_to_string(&file).unwrap();
+    assert_eq!((whole.lines().count(), partial.exists()), (300, false));
     assert_eq!(export("nowhere").status.code(), Some(2), "not an empty file and success");
     let lines_of = |output: &Output| text(&output.stdout).lines().count();
     assert_eq!(lines_of(&export("single")), 300);
@@ -258,6 +342,15 @@ fn an_export_that_may_lack_keys_never_ends_as_if_it_were_whole() {
     let output = export("single");
     assert_eq!(code(&output), 4, "what only the dead node holds is missing: {}", text(&output.stderr));
     assert!(text(&output.stderr).contains("keys may be missing"), "{}", text(&output.stderr));
+    let output = dev.run(&["-k", "single", "export", file.to_str().unwrap()]);
+    let said = text(&output.stderr);
+    assert_eq!(code(&output), 4, "{said}");
+    let dead = format!("(not node {})", dev.nodes()[2]["id"]);
+    for part in ["NOT WHOLE", &dead, "all.tsv.partial", "all.tsv is as it was"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole, "the earlier export is still there");
+    assert!(std::fs::read_to_string(&partial).unwrap().lines().count() < 300);
     let output = export("default");
     assert_eq!(code(&output), 0, "two of three copies are enough: {}", text(&output.stderr));
     assert_eq!(lines_of(&output), 300);
@@ -278,7 +371,7 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     let script = "put a 1\nkill 2\nget a\nrestart 2\nget a\nget nothing\n# done\nexit\n";
     let output = {
         let mut child = Command::new(GTSTORE)
-            .arg("dev")
+            .args(["dev", "--any-ports"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -292,6 +385,127 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     assert!(said.contains("export GTSTORE_MANAGER=127.0.0.1:"), "{said}");
     assert_eq!(said.lines().filter(|line| *line == "1").count(), 2, "{said}");
     assert!(said.contains("node 2 is there again"), "{said}");
+}
+
+#[test]
+fn the_shell_ends_with_the_code_that_exit_names() {
+    let dev = Dev::start(1, 1, None);
+    let ends = |script: &str| code(&run(dev.manager(), &["shell"], script.as_bytes()));
+    assert_eq!(ends("get nothing\nexit 42\nput never 1\n"), 42);
+    assert_eq!(ends("get nothing\nquit 0\n"), 0);
+    assert_eq!(ends("get never\nexit\n"), 3, "what stands behind exit is not run");
+    let output = run(dev.manager(), &["shell"], b"exit now\nput still-there 1\n");
+    assert_eq!(code(&output), 2);
+    assert!(text(&output.stderr).contains("exit [CODE]"), "{}", text(&output.stderr));
+    assert_eq!(dev.ok(&["get", "still-there"]), "1\n");
+}
+
+/// A `gtstore shell` on a terminal, by way of `script`.
+struct Terminal {
+    child: Child,
+    screen: Arc<Mutex<String>>,
+}
+
+impl Terminal {
+    fn shell(manager: &str, home: &Path) -> Self {
+        let mut child = Command::new("script")
+            .args(["-qec", &format!("{GTSTORE} shell"), "/dev/null"])
+            .envs([("GTSTORE_MANAGER", manager), ("TERM", "xterm")])
+            .env("HOME", home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let screen = Arc::new(Mutex::new(String::new()));
+        let (shown, mut stdout) = (Arc::clone(&screen), child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            let mut bytes = [0; 1024];
+            while let Ok(count @ 1..) = stdout.read(&mut bytes) {
+                shown.lock().unwrap().push_str(&text(&bytes[..count]));
+            }
+        });
+        Self { child, screen }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.child.stdin.as_ref().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until it shows `what` behind all that was waited for before.
+    fn shows(&mut self, what: &str) {
+        wait_until(what, || {
+            let mut screen = self.screen.lock().unwrap();
+            let end = screen.find(what)? + what.len();
+            screen.drain(..end);
+            Some(())
+        });
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_terminal_is_shown_no_control_characters_and_its_ctrl_c_takes_a_line_back_first() {
+    let (dev, home) = (Dev::start(1, 1, None), TempDir::new().unwrap());
+    dev.ok(&["put", "bytes", "a\x1b\t\\b"]);
+    let mut terminal = Terminal::shell(dev.manager(), home.path());
+    terminal.shows("gtstore> ");
+    terminal.types("put a 1");
+    terminal.shows("put a 1");
+    terminal.types("\x03");
+    terminal.shows("gtstore> ");
+    terminal.types("get nothing\r");
+    terminal.shows("\"nothing\" not found");
+    terminal.shows("gtstore> ");
+    terminal.types("get bytes\r");
+    terminal.shows("a\\x1b\\t\\\\b");
+    terminal.shows("gtstore> ");
+    terminal.types("\x03");
+    terminal.shows("Leaving. The cluster goes on.");
+    assert!(terminal.child.wait().unwrap().success());
+    assert_eq!(code(&dev.run(&["get", "a"])), 3, "the line that was taken back was not run");
+}
+
+#[test]
+fn every_program_that_is_misused_says_how_to_get_help() {
+    for (program, name) in [
+        (GTSTORE, "gtstore help"),
+        (env!("CARGO_BIN_EXE_gtstore-manager"), "gtstore-manager --help"),
+        (env!("CARGO_BIN_EXE_gtstore-storage"), "gtstore-storage --help"),
+        (env!("CARGO_BIN_EXE_gtstore-load"), "gtstore-load --help"),
+        (env!("CARGO_BIN_EXE_gtstore-sim"), "gtstore-sim --help"),
+    ] {
+        for wrong in ["--nonsense", "stray"] {
+            let output = Command::new(program).arg(wrong).output().unwrap();
+            assert_eq!(code(&output), 2, "{program} {wrong}");
+            let said = text(&output.stderr);
+            assert!(said.contains(&format!("Try '{name}'.")), "{program} {wrong}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_data_directory_that_is_a_plain_file_is_said_to_be_none() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"mine").unwrap();
+    let file = file.to_str().unwrap();
+    for (program, args) in [
+        (GTSTORE, &["dev", "--no-shell", "--data-dir", file][..]),
+        (env!("CARGO_BIN_EXE_gtstore-manager"), &["--listen", "127.0.0.1:0", "--data-dir", file]),
+        (env!("CARGO_BIN_EXE_gtstore-storage"), &["--listen", "127.0.0.1:0", "--data-dir", file]),
+    ] {
+        let output = Command::new(program).args(args).output().unwrap();
+        assert_eq!(code(&output), 1, "{program}");
+        let said = text(&output.stderr);
+        assert!(said.contains("file is not a directory"), "{program}: {said}");
+    }
+    assert_eq!(std::fs::read(file).unwrap(), b"mine");
 }
 
 #[test]

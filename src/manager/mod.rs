@@ -161,6 +161,10 @@ impl Manager {
         self.plan_when_due(now, &mut next);
         let same = Table { epoch: self.table.epoch, ..next.clone() } == self.table;
         if same {
+            // A keyspace that was there already is in the table that there is.
+            for wait in self.created.iter_mut().filter(|wait| wait.epoch == next.epoch) {
+                wait.epoch = self.table.epoch;
+            }
             out.append(&mut tell);
             for conn in joined {
                 out.push(Output::Node { conn, message: ManagerToNode::Table(self.bytes.clone()) });

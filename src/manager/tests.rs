@@ -4,7 +4,7 @@ use super::*;
 use crate::sim::SimDisk;
 use crate::types::{DiskUuid, WallMs};
 use crate::wire::client::ClientRequest;
-use crate::wire::manager::NodeToManager;
+use crate::wire::manager::{NodeToManager, Report};
 
 fn told_epoch(manager: &mut Manager, known: Epoch) -> Option<Epoch> {
     let mut out = Vec::new();
@@ -41,6 +41,41 @@ fn while_a_table_is_being_stored_the_one_before_it_is_told() {
 
     manager.handle(NOW, Input::Disk(DiskEvent::Synced(Ticket(1))), &mut Vec::new());
     assert_eq!(told_epoch(&mut manager, Epoch(1)), Some(Epoch(2)));
+}
+
+#[test]
+fn a_keyspace_that_is_there_already_is_answered_at_once() {
+    let options = Options { n: 1, sectors: 1, fresh_cluster: ClusterId(7), planted: Planted::NONE };
+    let mut manager = Manager::open(&mut SimDisk::default(), options).unwrap();
+    let mut tell = |at_ms: u64, input| {
+        let mut out = Vec::new();
+        manager.handle(Now { mono: Instant(at_ms * 1000), wall: WallMs(at_ms) }, input, &mut out);
+        out
+    };
+    let join = Join {
+        node: NodeId(0),
+        disk_uuid: DiskUuid(1),
+        incarnation: Incarnation(1),
+        addr: "node1".to_owned(),
+        zone: String::new(),
+        weight: 100,
+        epoch: Epoch(0),
+    };
+    tell(0, Input::Node { conn: ConnId(1), message: NodeToManager::Join(join) });
+    tell(1, Input::Disk(DiskEvent::Synced(Ticket(1))));
+    // After the first plan, so that there is nothing else to make a table for.
+    tell(500, Input::Tick);
+    tell(501, Input::Disk(DiskEvent::Synced(Ticket(2))));
+    let report = Report { epoch: Epoch(3), ..Report::default() };
+    tell(502, Input::Node { conn: ConnId(1), message: NodeToManager::Report(report) });
+    let message = ClientRequest::CreateKeyspace {
+        name: Keyspace::DEFAULT.to_owned(),
+        settings: KeyspaceSettings::majority(1),
+    };
+    let out = tell(1000, Input::Client { conn: ConnId(2), request: RequestId(1), message });
+    let [Output::Reply { message: ClientReply::KeyspaceCreated(KeyspaceId(0)), .. }] = out[..] else {
+        panic!("{out:?}")
+    };
 }
 
 #[test]

@@ -60,6 +60,10 @@ pub struct StoreOptions {
 }
 
 /// A connection to a cluster.
+///
+/// Keys are anything with bytes to look at (`"text"`, `&String`, `&[u8]`) and are copied: they are
+/// small. Values become [`Bytes`]: a `Vec<u8>`, `String` or `Bytes` is taken over as it is, however
+/// large.
 #[derive(Debug)]
 pub struct Store {
     options: StoreOptions,
@@ -171,7 +175,7 @@ impl Store {
     ///
     /// # Errors
     /// Too few owners answered, or none in time.
-    pub fn get(&mut self, key: impl Into<Key>) -> Result<Entry, Error> {
+    pub fn get(&mut self, key: impl AsRef<[u8]>) -> Result<Entry, Error> {
         let request = Call::Get { item: self.item(key, self.options.r) };
         self.call(request).and_then(entry)
     }
@@ -181,7 +185,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind`] says whether it was provably not applied or may have been.
-    pub fn put(&mut self, key: impl Into<Key>, value: impl Into<Bytes>) -> Result<Written, Error> {
+    pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<Written, Error> {
         let request = Call::Put { item: self.item(key, self.options.w), value: value.into(), context: None };
         self.call(request).and_then(written)
     }
@@ -193,7 +197,7 @@ impl Store {
     /// As for [`put`](Self::put).
     pub fn put_with(
         &mut self,
-        key: impl Into<Key>,
+        key: impl AsRef<[u8]>,
         value: impl Into<Bytes>,
         context: &Context,
     ) -> Result<Written, Error> {
@@ -206,7 +210,7 @@ impl Store {
     ///
     /// # Errors
     /// As for [`put`](Self::put).
-    pub fn delete(&mut self, key: impl Into<Key>) -> Result<Written, Error> {
+    pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<Written, Error> {
         let request = Call::Delete { item: self.item(key, self.options.w), context: None };
         self.call(request).and_then(written)
     }
@@ -215,20 +219,23 @@ impl Store {
     ///
     /// # Errors
     /// As for [`put`](Self::put).
-    pub fn delete_with(&mut self, key: impl Into<Key>, context: &Context) -> Result<Written, Error> {
+    pub fn delete_with(&mut self, key: impl AsRef<[u8]>, context: &Context) -> Result<Written, Error> {
         let request = Call::Delete { item: self.item(key, self.options.w), context: Some(context.clone()) };
         self.call(request).and_then(written)
     }
 
     /// Reads many keys at once; the results are in their order.
-    pub fn get_many<K: Into<Key>>(&mut self, keys: impl IntoIterator<Item = K>) -> Vec<Result<Entry, Error>> {
+    pub fn get_many<K: AsRef<[u8]>>(
+        &mut self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Vec<Result<Entry, Error>> {
         let r = self.options.r;
         self.many(keys, |store, key| Call::Get { item: store.item(key, r) }, entry)
     }
 
     /// Writes many pairs at once; the results are in their order. Of two writes of one key in one
     /// batch either may be the later one.
-    pub fn put_many<K: Into<Key>, V: Into<Bytes>>(
+    pub fn put_many<K: AsRef<[u8]>, V: Into<Bytes>>(
         &mut self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Vec<Result<Written, Error>> {
@@ -283,9 +290,9 @@ impl Store {
         }
     }
 
-    /// A key in the store's keyspace; `quorum` is R or W, 0 for the keyspace's.
-    pub fn item(&self, key: impl Into<Key>, quorum: u8) -> Item {
-        Item { quorum, ..Item::new(&self.options.keyspace, key) }
+    /// A key in the store's keyspace, for [`call`](Self::call); `quorum` is R or W, 0 for the keyspace's.
+    pub fn item(&self, key: impl AsRef<[u8]>, quorum: u8) -> Item {
+        Item { quorum, ..Item::new(&self.options.keyspace, Key::copy_from_slice(key.as_ref())) }
     }
 
     /// How the store was opened.

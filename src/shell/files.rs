@@ -17,6 +17,24 @@ const LOCK_FILE: &str = "lock";
 /// What is stored is nobody else's business.
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// Refuses a path that names something other than a directory: what the system would say of it
+/// ("File exists") helps nobody. One that is not there yet is fine.
+///
+/// # Errors
+/// What is wrong with it and what to do, in words.
+pub(super) fn check_directory(path: &Path) -> Result<(), String> {
+    let name = path.display();
+    if path.as_os_str().is_empty() {
+        return Err("the data directory has an empty name: name one with --data-dir".to_owned());
+    }
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => {
+            Err(format!("the data directory {name} is not a directory: name another one with --data-dir"))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// [`Storage`] over a directory.
 #[derive(Debug)]
 pub struct Files {
@@ -45,6 +63,7 @@ impl Files {
     /// # Errors
     /// Why it cannot be used and what the operator can do, in words.
     pub fn open(path: &Path) -> Result<Self, String> {
+        check_directory(path)?;
         let failed = |what: &str, error: io::Error| {
             format!("cannot {what} the data directory {}: {error}", path.display())
         };
@@ -319,5 +338,7 @@ mod tests {
         fs::write(&path, b"").unwrap();
         let error = Files::open(&path.join("below")).unwrap_err();
         assert!(error.contains("file/below"), "{error}");
+        let error = Files::open(&path).unwrap_err();
+        assert!(error.contains("file is not a directory"), "{error}");
     }
 }

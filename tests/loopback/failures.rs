@@ -38,7 +38,7 @@ impl Model {
 }
 
 fn read(store: &mut Store, key: &str) -> Result<String, Error> {
-    let entry = store.get(key.to_owned())?;
+    let entry = store.get(key)?;
     Ok(entry.value().map(|value| String::from_utf8(value.to_vec()).unwrap()).unwrap_or_default())
 }
 
@@ -51,7 +51,7 @@ fn load(mut store: Store, client: usize, stop: &Stop, done: &AtomicUsize) -> Vec
         }
         let key = format!("client{client}-key{}", round % KEYS_EACH);
         let value = format!("value{round}");
-        let put = store.put(key.clone(), value.clone());
+        let put = store.put(&key, value.clone());
         model.wrote(&key, value, put.as_ref().map(|_| ()).map_err(|error| error.kind));
         let got = read(&mut store, &key);
         if let Ok(value) = &got {

@@ -8,7 +8,7 @@ use gtstore::ring::{Conflict, Durability};
 use gtstore::wire::client::{ClientReply, ClientRequest, DataRequest, DataResult};
 
 fn value(store: &mut Store, key: &str) -> Option<String> {
-    let entry = store.get(key.to_owned()).unwrap();
+    let entry = store.get(key).unwrap();
     entry.value().map(|value| String::from_utf8(value.to_vec()).unwrap())
 }
 

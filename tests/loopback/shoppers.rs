@@ -20,11 +20,11 @@ fn cart_of(entry: &Entry) -> Cart {
 }
 
 fn add_once(store: &mut Store, key: &str, item: &str) -> Result<Cart, Error> {
-    let entry = store.get(key.to_owned())?;
+    let entry = store.get(key)?;
     let mut cart = cart_of(&entry);
     cart.insert(item.to_owned());
     let text = cart.iter().cloned().collect::<Vec<_>>().join(",");
-    store.put_with(key.to_owned(), text, &entry.context)?;
+    store.put_with(key, text, &entry.context)?;
     Ok(cart)
 }
 

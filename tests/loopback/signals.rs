@@ -67,7 +67,7 @@ fn rounds(store: &mut Store, name: &str, count: usize) {
     for round in 0..count {
         let (key, value) = (format!("key{round}"), format!("{name}{round}"));
         let start = Instant::now();
-        store.put(key.clone(), value.clone()).unwrap();
+        store.put(&key, value.clone()).unwrap();
         assert_eq!(store.get(key).unwrap().value().unwrap(), value.as_bytes());
         let deadline = 2 * Duration::from_millis(u64::from(REQUEST_TTL_MS));
         assert!(start.elapsed() < deadline, "a put and a get took {:?}", start.elapsed());

@@ -6,7 +6,7 @@ use gtstore::client::Store;
 const KEYS: [&str; 3] = ["key1", "key2", "key3"];
 
 fn value(store: &mut Store, key: &str) -> String {
-    let entry = store.get(key.to_owned()).unwrap();
+    let entry = store.get(key).unwrap();
     assert_eq!(entry.values.len(), 1, "{key}");
     String::from_utf8(entry.value().unwrap().to_vec()).unwrap()
 }

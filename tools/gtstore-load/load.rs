@@ -203,7 +203,7 @@ impl Load {
                     now,
                     |request| request.conn == conn,
                     |kind| match kind {
-                        OpKind::Get => Trouble::Lost,
+                        OpKind::Get => Trouble::NoAnswer,
                         OpKind::Put => Trouble::Unknown,
                     },
                 );

@@ -113,15 +113,18 @@ impl Settings {
             value_bytes: usize::try_from(value_bytes).unwrap_or(usize::MAX),
             keys: value(matches, "keys", 100_000)?,
             key_prefix: matches.opt_str("key-prefix").unwrap_or_else(|| "load:".to_owned()),
-            keyspace: matches.opt_str("keyspace").unwrap_or_default(),
+            keyspace: match matches.opt_str("keyspace") {
+                Some(name) if name.is_empty() => return Err("-k takes a keyspace's name".to_owned()),
+                name => name.unwrap_or_default(),
+            },
             seed,
             routing: match matches.opt_str("routing").as_deref() {
                 None | Some("forwarder") => Routing::Forwarder,
                 Some("direct") => Routing::Direct,
                 Some(other) => return Err(format!("--routing is 'forwarder' or 'direct', not '{other}'")),
             },
-            r: value(matches, "r", 0)?,
-            w: value(matches, "w", 0)?,
+            r: replicas(matches, "r")?,
+            w: replicas(matches, "w")?,
             timeout_ms: value(matches, "timeout-ms", REQUEST_TTL_MS)?,
             output: match matches.opt_str("output").as_deref() {
                 None | Some("table") => Output::Table,
@@ -141,8 +144,6 @@ impl Settings {
         within("value-bytes", self.value_bytes as u64, 0, VALUE_BYTES_MAX as u64)?;
         within("keys", self.keys, 1, u64::MAX)?;
         within("timeout-ms", self.timeout_ms.into(), 1, REQUEST_TTL_MS_MAX.into())?;
-        within("r", self.r.into(), 0, REPLICAS_MAX as u64)?;
-        within("w", self.w.into(), 0, REPLICAS_MAX as u64)?;
         if !(0.0..=1.0).contains(&self.ratio) {
             return Err("--ratio is the fraction of gets, 0 to 1".to_owned());
         }
@@ -157,6 +158,15 @@ impl Settings {
     pub fn in_flight(&self) -> usize {
         self.conns * self.pipeline
     }
+}
+
+/// R or W; 0 if it is not given, which is not the same as 0.
+fn replicas(matches: &Matches, option: &str) -> Result<u8, String> {
+    let count = value(matches, option, 0)?;
+    if matches.opt_present(option) && !(1..=REPLICAS_MAX).contains(&usize::from(count)) {
+        return Err(format!("-{option} is 1 to {REPLICAS_MAX}, not {count}"));
+    }
+    Ok(count)
 }
 
 fn until(matches: &Matches) -> Result<Until, String> {
@@ -276,6 +286,8 @@ mod tests {
             (&["--key-prefix", &"x".repeat(KEY_BYTES_MAX)], "--key-prefix"),
             (&["--routing", "fastest"], "--routing"),
             (&["-r", "8"], "-r"),
+            (&["-r", "0"], "-r"),
+            (&["-k", ""], "-k"),
             (&["-w", "x"], "-w"),
             (&["--timeout-ms", "0"], "--timeout-ms"),
             (&["-o", "xml"], "-o"),

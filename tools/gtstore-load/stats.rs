@@ -15,14 +15,14 @@ pub enum Trouble {
     /// Too few owners could be reached: nothing was written.
     NoQuorum,
     /// A put that may or may not have been applied: too few confirmed it in time, or its
-    /// connection was lost.
+    /// connection was closed before its answer came.
     Unknown,
     /// No answer in time. Of a put, nothing is known.
     Timeout,
     /// The node had too much work in hand.
     Overloaded,
-    /// A get whose connection was lost.
-    Lost,
+    /// A get whose connection was closed before its answer came. It says nothing about the data.
+    NoAnswer,
     /// The cluster has too few members.
     NotServing,
     /// The node asked directly does not own the key.
@@ -45,7 +45,7 @@ impl Trouble {
         (Trouble::Wrong, "wrong"),
         (Trouble::Unknown, "unknown"),
         (Trouble::Timeout, "timeout"),
-        (Trouble::Lost, "lost"),
+        (Trouble::NoAnswer, "no_answer"),
         (Trouble::NoQuorum, "no_quorum"),
         (Trouble::Overloaded, "overloaded"),
         (Trouble::NotServing, "not_serving"),
@@ -221,9 +221,9 @@ mod tests {
         let mut stats = Stats::new(Instant(0)).unwrap();
         stats.begin(Instant(1000));
         for (at, kind, trouble) in [
-            (2000, OpKind::Get, Trouble::Lost),
+            (2000, OpKind::Get, Trouble::NoAnswer),
             (3000, OpKind::Put, Trouble::Unknown),
-            (4000, OpKind::Get, Trouble::Lost),
+            (4000, OpKind::Get, Trouble::NoAnswer),
             (9000, OpKind::Put, Trouble::Unknown),
         ] {
             stats.record(Instant(at), kind, Instant(1500), Done::Failed(trouble));
@@ -233,7 +233,7 @@ mod tests {
             told,
             [
                 ("unknown", Count { gets: 0, puts: 2, first_us: 2000, last_us: 8000 }),
-                ("lost", Count { gets: 2, puts: 0, first_us: 1000, last_us: 3000 }),
+                ("no_answer", Count { gets: 2, puts: 0, first_us: 1000, last_us: 3000 }),
             ]
         );
         assert_eq!((stats.errors(), stats.right()), (4, 0));

@@ -2,8 +2,9 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
-use getopts::Options;
+use getopts::{Matches, Options};
 use gtstore::mutant::{Mutant, Planted};
+use gtstore::shell::args::{self, Program};
 use gtstore::sim::{Report, Settings, run};
 use std::ops::Range;
 use std::process::ExitCode;
@@ -26,18 +27,22 @@ struct Asked {
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off")).init();
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match parse(&args) {
-        Ok(Some(asked)) => sweep(&asked),
-        Ok(None) => ExitCode::SUCCESS,
-        Err(text) => {
-            eprintln!("gtstore-sim: {text}; see --help");
-            ExitCode::from(2)
-        }
+    let mut program = program();
+    let matches = match program.parse(&args::of_process()) {
+        Ok(matches) => matches,
+        Err(code) => return code,
+    };
+    if matches.opt_present("mutants") {
+        Mutant::ALL.iter().for_each(|(name, _)| println!("{name}"));
+        return ExitCode::SUCCESS;
+    }
+    match asked(&matches) {
+        Ok(asked) => sweep(&asked),
+        Err(text) => program.usage_error(&text),
     }
 }
 
-fn options() -> Options {
+fn program() -> Program {
     let mut options = Options::new();
     options.optopt("s", "seed", "replay one seed, and say all about it", "S");
     options.optopt("", "seeds", "sweep a range of seeds, the end left out", "A..B");
@@ -46,28 +51,18 @@ fn options() -> Options {
     options.optopt("", "mutant", "plant a bug, in a build with --features planted-bugs", "NAME");
     options.optflag("", "mutants", "list the bugs that can be planted");
     options.optflag("k", "keep-going", "do not stop at the first seed that fails");
-    options.optflag("h", "help", "print this");
-    options.optflag("V", "version", "print the version");
-    options
+    Program {
+        name: "gtstore-sim",
+        summary: "runs simulated GTStore clusters: one seed, one run, the same every time.",
+        examples: &[
+            ("gtstore-sim --seeds 0..300", "300 runs; the first one that breaks a promise is told"),
+            ("gtstore-sim --seed 7", "one run again, with all there is to say about it"),
+        ],
+        options,
+    }
 }
 
-fn parse(args: &[String]) -> Result<Option<Asked>, String> {
-    let options = options();
-    let matches = options.parse(args).map_err(|error| error.to_string())?;
-    if matches.opt_present("help") {
-        let brief = "Runs simulated GTStore clusters: one seed, one run, the same every time.\n\n\
-                     usage: gtstore-sim --seed S | --seeds A..B [options]";
-        println!("{}", options.usage(brief));
-        return Ok(None);
-    }
-    if matches.opt_present("version") {
-        println!("gtstore-sim {}", env!("CARGO_PKG_VERSION"));
-        return Ok(None);
-    }
-    if matches.opt_present("mutants") {
-        Mutant::ALL.iter().for_each(|(name, _)| println!("{name}"));
-        return Ok(None);
-    }
+fn asked(matches: &Matches) -> Result<Asked, String> {
     let number = |name: &str, usual: u64| match matches.opt_str(name) {
         Some(text) => text.parse::<u64>().map_err(|_| format!("--{name} takes a number, not {text:?}")),
         None => Ok(usual),
@@ -82,7 +77,7 @@ fn parse(args: &[String]) -> Result<Option<Asked>, String> {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = number("threads", cores as u64)?;
-    Ok(Some(Asked {
+    Ok(Asked {
         seeds,
         ops: usize::try_from(number("ops", OPS as u64)?).map_err(|_| "too many --ops")?,
         planted: planted(matches.opt_str("mutant"))?,
@@ -90,7 +85,7 @@ fn parse(args: &[String]) -> Result<Option<Asked>, String> {
         threads: usize::try_from(threads.clamp(1, 256)).unwrap_or(1),
         verbose,
         keep_going: matches.opt_present("keep-going"),
-    }))
+    })
 }
 
 fn parse_range(text: &str) -> Result<Range<u64>, String> {

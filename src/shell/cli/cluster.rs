@@ -515,9 +515,10 @@ pub(crate) fn keyspace_create(
         }));
     }
     let request = ClientRequest::CreateKeyspace { name: new.name.clone(), settings };
-    let id = match store.ask(Target::Manager, request)? {
-        ClientReply::KeyspaceCreated(id) => id,
-        other => return Err(unexpected(&other).into()),
+    let id = match store.ask(Target::Manager, request) {
+        Ok(ClientReply::KeyspaceCreated(id)) => id,
+        Ok(other) => return Err(unexpected(&other).into()),
+        Err(error) => return Err(other_settings(store, new, &settings).unwrap_or_else(|| error.into())),
     };
     match globals.format {
         Format::Table => writeln!(out, "OK, keyspace {} ({})", new.name, settings_text(&settings))?,
@@ -527,11 +528,39 @@ pub(crate) fn keyspace_create(
     Ok(())
 }
 
+/// Why a keyspace was not made, if it is there with other settings; the manager's refusal is
+/// words alone.
+fn other_settings(store: &mut Store, new: &NewKeyspace, asked: &KeyspaceSettings) -> Option<Failure> {
+    let table = ask_table(store).ok()?;
+    let (_, Keyspace { settings: there, .. }) = table.keyspace(&new.name)?;
+    let (mut has, mut wanted) = (Vec::new(), Vec::new());
+    for (there, asked) in settings_words(there).into_iter().zip(settings_words(asked)) {
+        if there != asked {
+            has.push(there);
+            wanted.push(asked);
+        }
+    }
+    let (has, wanted) = (has.join(", "), wanted.join(", "));
+    let text = format!(
+        "keyspace {:?} exists with other settings: it has {has}; asked for was {wanted}. \
+         Settings stay as they were made: give these, or another name",
+        new.name
+    );
+    (!has.is_empty()).then(|| Failure::new(Exit::Conflict, text))
+}
+
+fn settings_words(settings: &KeyspaceSettings) -> [String; 5] {
+    [
+        format!("n {}", settings.n),
+        format!("r {}", settings.r),
+        format!("w {}", settings.w),
+        settings.conflict.to_string(),
+        settings.durability.to_string(),
+    ]
+}
+
 fn settings_text(settings: &KeyspaceSettings) -> String {
-    format!(
-        "n {}, r {}, w {}, {}, {}",
-        settings.n, settings.r, settings.w, settings.conflict, settings.durability
-    )
+    settings_words(settings).join(", ")
 }
 
 fn json_keyspace(id: u16, name: &str, settings: &KeyspaceSettings) -> Map<String, Value> {

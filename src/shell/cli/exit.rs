@@ -9,19 +9,36 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Exit {
     /// 0: done.
-    Ok = 0,
+    Ok,
     /// 1: an error that is none of the others.
-    Error = 1,
+    Error,
     /// 2: the command, an option or an argument is wrong.
-    Usage = 2,
+    Usage,
     /// 3: no such key.
-    NotFound = 3,
+    NotFound,
     /// 4: too few nodes could be reached or answered in time, and nothing was applied.
-    Unavailable = 4,
+    Unavailable,
     /// 5: a write may or may not have been applied.
-    Unknown = 5,
+    Unknown,
     /// 6: not applied, because of what is there already.
-    Conflict = 6,
+    Conflict,
+    /// What `exit CODE` in the shell says.
+    Asked(u8),
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::Error => 1,
+            Exit::Usage => 2,
+            Exit::NotFound => 3,
+            Exit::Unavailable => 4,
+            Exit::Unknown => 5,
+            Exit::Conflict => 6,
+            Exit::Asked(code) => code,
+        }
+    }
 }
 
 /// A command that did not succeed.
@@ -94,7 +111,7 @@ pub(crate) fn exit_of(error: &Error) -> Exit {
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        ExitCode::from(exit as u8)
+        ExitCode::from(exit.code())
     }
 }
 
@@ -130,7 +147,7 @@ mod tests {
         let failed = |kind, reason| {
             let mut error = Error::new(kind, "");
             error.reason = reason;
-            exit_of(&error) as u8
+            exit_of(&error).code()
         };
         assert_eq!(failed(ErrorKind::Failed, Some(Reason::NoQuorum)), 4);
         assert_eq!(failed(ErrorKind::Failed, Some(Reason::NotServing { members: 1, needed: 3 })), 4);

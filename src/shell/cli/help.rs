@@ -39,7 +39,7 @@ Options, before or after the command
                       instead of the keyspace's numbers
   --context HEX       for put, del and trace put: this replaces what was read with that
                       context; what came between is kept beside it
-  --timeout-ms MS     how long a request is worth waiting for, up to 60000; 2000 if not given
+  --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given
   --routing MODE      forwarder (one contact node relays), direct (ask an owner),
                       fastest (ask the owner that lately answered soonest)
   -h, --help   -V, --version   -- (what follows is no option)
@@ -87,8 +87,12 @@ what it replaces. Exit code 4: nothing was written. 5: it may have been; read th
         "\
 gtstore get KEY
 
-Prints the value. Several concurrent values (in a 'siblings' keyspace) are printed one to a
-line, with a note and the context on standard error; that is exit code 0. No such key: 3.
+Prints the value and a newline. Into a pipe or file, and with -o plain, the value is its bytes
+as they are ('| head -c -1' takes the newline off again). On a terminal it is one line, in which
+backslash, tab, newline, carriage return, other control characters and bytes that are not UTF-8
+stand as \\\\ \\t \\n \\r \\xNN, as everywhere. Several concurrent values (in a 'siblings' keyspace)
+are printed one after the other, with a note and the context on standard error; that is exit
+code 0. No such key: 3.
 'Not found' is only said when so many owners have nothing that no acknowledged write can
 have been missed; else the answer is an error.
 
@@ -111,8 +115,8 @@ nothing is written. With --context it deletes what was read with that context.
         "\
 gtstore mget KEY...
 
-Reads several keys at once: a line for each, in the order asked. Exit code 3 if any of them
-was not found.
+Reads several keys at once: a line for each, in the order asked, keys and values escaped as get
+does on a terminal. Exit code 3 if any of them was not found.
 ",
     ),
     (
@@ -128,8 +132,14 @@ Writes every key of a file, many at a time. The format is told by the name (.jso
   tsv     key, tab, value. In both, \\\\ \\t \\n \\r and \\xNN stand for backslash, tab, newline,
           carriage return and any byte; any other backslash stands for itself
 
-Of two lines with one key the later one wins. The last line printed counts what was imported.
+In an 'lww' keyspace a line replaces what is there, and of two lines with one key the later one
+wins. In a 'siblings' keyspace lines with one key are its concurrent values, as export writes
+them. There each key is read first, and a value it has is not written again: it ends with the
+values of the file beside those it had, and the same import once more changes nothing. To go
+back to just what is in the file, import into a keyspace of its own. The last line printed
+counts what was imported.
 Lines that failed are told on standard error, and the exit code is that of the first failure.
+At a line of more than 8 MiB, which no key and value need, the import stops.
 
   dpkg-query -W -f='${Package}\\t${Version}\\n' | gtstore import -
 ",
@@ -141,8 +151,10 @@ gtstore export FILE|-  [--format jsonl|tsv]
 
 Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
 of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
-Concurrent values are written as several lines. The count goes to standard error. If so many
-nodes are down that keys may be missing, it says so, and the exit code is 4.
+Concurrent values are written as several lines. The count goes to standard error.
+It is written to FILE.partial, which replaces FILE when it is whole and on disk. If so many
+nodes are down that keys may be missing, or keys cannot be read, it says so and the exit code
+is 4: FILE.partial is kept, and an earlier FILE is left as it was.
 ",
     ),
     (
@@ -154,7 +166,7 @@ gtstore trace put KEY VALUE
 Reads or writes one key and shows each node's part: the forwarder that took the request, the
 coordinator that ran the quorum, each replica, when it was asked and when it answered (on the
 asker's clock, from its start), and the versions it holds or stored. A version is named
-node.life:write; it is never used twice.
+node.life:write; it is never used twice. No such key: 3, as of get.
 ",
     ),
     (
@@ -201,7 +213,7 @@ A keyspace is a named set of keys with its own copies (N), answers a read needs 
 acknowledgements a write needs (W), what becomes of concurrent writes (lww: the latest wins;
 siblings: readers see all), and durability. What is not given follows the cluster: its N, a
 majority for R and W, lww, sync. Creating one needs the manager; doing so twice with equal
-settings is harmless.
+settings is harmless. One that is there with other settings: exit code 6, and it stays as it is.
 ",
     ),
     (
@@ -210,13 +222,16 @@ settings is harmless.
 gtstore shell
 
 Commands without 'gtstore' in front. Quotes and backslashes work as in sh. Tab completes
-commands; history is kept in ~/.gtstore_history. Leave with exit, or Ctrl-D.
+commands; history is kept in ~/.gtstore_history. Leave with exit [CODE], Ctrl-D, or Ctrl-C on
+an empty line; on any other line Ctrl-C takes back what was typed. A script (standard input
+is no terminal) ends with the exit code of its first failure, unless exit names one.
 ",
     ),
     (
         "dev",
         "\
-gtstore dev [--nodes 3] [--rep 3] [--data-dir DIR] [--cache-bytes SIZE] [--no-shell] [-o json]
+gtstore dev [--nodes 3] [--rep 3] [--data-dir DIR] [--any-ports] [--cache-bytes SIZE]
+            [--no-shell] [-o json]
 
 Starts a manager and storage nodes on this machine, waits until they serve, and opens a shell
 in which, beside all other commands,
@@ -225,7 +240,8 @@ in which, beside all other commands,
   restart N   starts it (again) from its directory       pause N, resume N   SIGSTOP, SIGCONT
   processes   lists them
 
-N is a node's number, or 'manager'. Leaving the shell stops everything it started.
+N is a node's number, or 'manager'. Leaving the shell (see 'help shell') stops everything it
+started, and so does Ctrl-C while a command runs.
 
 Without --data-dir everything is temporary and deleted at the end. With one, data is kept
 there (manager/, node-1/, ...) beside the servers' logs (manager.log, node-1.log, ...); given
@@ -235,6 +251,8 @@ quarter of the machine's.
 --no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:
   {\"manager\":\"HOST:PORT\",\"data_dir\":\"...\",\"nodes\":[{\"id\":1,\"addr\":\"HOST:PORT\",\"pid\":123},...]}
 Ports are 7400 for the manager and 7401 on for nodes; where one is taken, the system chooses.
+With --any-ports it chooses all of them: for clusters beside each other, and for tests, which
+then never meet a client of another cluster that was on the usual ports.
 The servers are the same programs as gtstore-manager and gtstore-storage: this executable,
 started under those names, is them.
 ",

@@ -2,8 +2,8 @@
 
 use super::exit::{CommandResult, Exit, Failure};
 use super::options::{Format, Globals};
-use super::output::{json_provenance, json_version, object, print_json};
-use super::text::{context_hex, escaped, json_bytes, quoted, shown};
+use super::output::{bare, json_provenance, json_version, object, print_json};
+use super::text::{context_hex, escaped, json_bytes, quoted};
 use crate::client::{Call, Entry, Provenance, Store, Written};
 use crate::shell::blocking;
 use serde_json::{Map, Value};
@@ -22,10 +22,10 @@ pub(crate) fn put(
 }
 
 fn do_put(store: &mut Store, globals: &Globals, key: &str, value: &str) -> Result<Written, Failure> {
-    let (key_bytes, value) = (key.as_bytes().to_vec(), value.as_bytes().to_vec());
+    let bytes = value.as_bytes().to_vec();
     let result = match &globals.context {
-        Some(context) => store.put_with(key_bytes, value, context),
-        None => store.put(key_bytes, value),
+        Some(context) => store.put_with(key, bytes, context),
+        None => store.put(key, bytes),
     };
     result.map_err(|error| Failure::of(&format!("put {}", quoted(key.as_bytes())), &error))
 }
@@ -33,8 +33,8 @@ fn do_put(store: &mut Store, globals: &Globals, key: &str, value: &str) -> Resul
 /// `del KEY`.
 pub(crate) fn delete(store: &mut Store, globals: &Globals, out: &mut dyn Write, key: &str) -> CommandResult {
     let result = match &globals.context {
-        Some(context) => store.delete_with(key.as_bytes().to_vec(), context),
-        None => store.delete(key.as_bytes().to_vec()),
+        Some(context) => store.delete_with(key, context),
+        None => store.delete(key),
     };
     let written = result.map_err(|error| Failure::of(&format!("del {}", quoted(key.as_bytes())), &error))?;
     if written.written {
@@ -82,17 +82,9 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
         return Err(not_found(out, globals.format, key, &entry)?);
     }
     match globals.format {
-        Format::Table => {
+        Format::Table | Format::Plain => {
             for version in &entry.values {
-                writeln!(out, "{}", shown(&version.value))?;
-            }
-            if entry.values.len() > 1 {
-                say_concurrent(&entry)?;
-            }
-        }
-        Format::Plain => {
-            for version in &entry.values {
-                out.write_all(&version.value)?;
+                out.write_all(&bare(globals.format, &version.value))?;
                 writeln!(out)?;
             }
             if entry.values.len() > 1 {
@@ -105,9 +97,7 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
 }
 
 fn do_get(store: &mut Store, key: &str) -> Result<Entry, Failure> {
-    store
-        .get(key.as_bytes().to_vec())
-        .map_err(|error| Failure::of(&format!("get {}", quoted(key.as_bytes())), &error))
+    store.get(key).map_err(|error| Failure::of(&format!("get {}", quoted(key.as_bytes())), &error))
 }
 
 fn say_concurrent(entry: &Entry) -> std::io::Result<()> {
@@ -149,7 +139,7 @@ pub(crate) fn get_many(
     out: &mut dyn Write,
     keys: &[String],
 ) -> CommandResult {
-    let results = store.get_many(keys.iter().map(|key| key.as_bytes().to_vec()));
+    let results = store.get_many(keys);
     let mut worst: Option<Failure> = None;
     let mut missing = 0;
     for (key, result) in keys.iter().zip(results) {
@@ -217,14 +207,17 @@ pub(crate) fn assigned_get(
         return Err(not_found(out, globals.format, key, &entry)?);
     }
     for version in &entry.values {
-        writeln!(out, "{key}, {}, server{}", shown(&version.value), entry.by.coordinator)?;
+        out.write_all(&bare(globals.format, key.as_bytes()))?;
+        out.write_all(b", ")?;
+        out.write_all(&bare(globals.format, &version.value))?;
+        writeln!(out, ", server{}", entry.by.coordinator)?;
     }
     Ok(())
 }
 
 /// `trace put`'s call: a put that tells what each node did.
 pub(crate) fn traced_put(store: &mut Store, key: &str, value: &str) -> Result<Written, crate::client::Error> {
-    let mut item = store.item(key.as_bytes().to_vec(), store.options().w);
+    let mut item = store.item(key, store.options().w);
     item.trace = true;
     let value = value.as_bytes().to_vec().into();
     store.call(Call::Put { item, value, context: None }).and_then(blocking::written)
@@ -232,7 +225,7 @@ pub(crate) fn traced_put(store: &mut Store, key: &str, value: &str) -> Result<Wr
 
 /// `trace get`'s call.
 pub(crate) fn traced_get(store: &mut Store, key: &str) -> Result<Entry, crate::client::Error> {
-    let mut item = store.item(key.as_bytes().to_vec(), store.options().r);
+    let mut item = store.item(key, store.options().r);
     item.trace = true;
     store.call(Call::Get { item }).and_then(blocking::entry)
 }

@@ -4,6 +4,12 @@ use super::options::FileFormat;
 use super::text::{bytes_of_json, escaped, json_bytes, unescaped};
 use serde_json::{Map, Value};
 use std::io::{self, Write};
+use std::path::Path;
+
+/// The format a file's name gives away.
+pub(crate) fn format_of_name(file: &str) -> Option<FileFormat> {
+    Path::new(file).extension()?.to_str()?.parse().ok()
+}
 
 /// The format of a file whose name says nothing, by its first line.
 pub(crate) fn sniff(line: &[u8]) -> FileFormat {

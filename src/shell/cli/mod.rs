@@ -9,7 +9,7 @@
 //! | `options` | the command line as a value |
 //! | `help` | every `--help` |
 //! | `keys`, `trace` | put, get, del, mget; the protocol at work |
-//! | `bulk`, `lines`, `progress` | import and export |
+//! | `import`, `export` | files of keys; `bulk`, `lines`, `progress`, `target` serve them |
 //! | `cluster` | status, ring, owners, dump, keyspace |
 //! | `shell` | the interactive shell |
 //! | `dev` | a whole cluster on this machine |
@@ -21,13 +21,16 @@ mod bulk;
 mod cluster;
 mod dev;
 mod exit;
+mod export;
 mod help;
+mod import;
 mod keys;
 mod lines;
 mod options;
 mod output;
 mod progress;
 mod shell;
+mod target;
 pub(crate) mod text;
 mod trace;
 
@@ -131,8 +134,8 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::GetMany { keys } => keys::get_many(store, globals, out, keys),
         Command::AssignedPut { key, value } => keys::assigned_put(store, globals, out, key, value),
         Command::AssignedGet { key } => keys::assigned_get(store, globals, out, key),
-        Command::Import { file, format } => bulk::import(store, out, file, *format),
-        Command::Export { file, format } => bulk::export(store, out, file, *format),
+        Command::Import { file, format } => import::import(store, out, file, *format),
+        Command::Export { file, format } => export::export(store, out, file, *format),
         Command::Owners { key } => cluster::owners(store, globals, out, key),
         Command::Dump { node: None } => cluster::dump_table(store, globals, out),
         Command::Dump { node: Some(node) } => cluster::dump_node(store, globals, out, *node),

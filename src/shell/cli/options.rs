@@ -3,9 +3,11 @@
 use super::exit::Failure;
 use super::text::context_from_hex;
 use crate::client::{Context, Routing, StoreOptions};
+use crate::limits::{KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, REPLICAS_MAX, REQUEST_TTL_MS_MAX};
 use crate::ring::{Conflict, Durability};
 use crate::shell::args;
 use getopts::{Fail, Matches, Options};
+use std::fmt::Display;
 use std::str::FromStr;
 
 /// Where a manager listens unless told otherwise.
@@ -115,6 +117,8 @@ pub(crate) struct DevOptions {
     pub(crate) data_dir: Option<String>,
     /// For each node, as it was typed.
     pub(crate) cache_bytes: Option<String>,
+    /// Every port is the system's choice.
+    pub(crate) any_ports: bool,
     pub(crate) shell: bool,
 }
 
@@ -142,6 +146,7 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("rep", &["dev"]),
     ("data-dir", &["dev"]),
     ("cache-bytes", &["dev"]),
+    ("any-ports", &["dev"]),
     ("no-shell", &["dev"]),
     ("context", &["put", "del", "trace", "--put"]),
     ("val", &["--put"]),
@@ -155,8 +160,12 @@ fn all_options() -> Options {
     options.optopt("", "context", "", "").optopt("", "node", "", "").optopt("", "format", "", "");
     options.optopt("", "conflict", "", "").optopt("", "durability", "", "");
     options.optopt("", "nodes", "", "").optopt("", "rep", "", "").optopt("", "data-dir", "", "");
-    options.optopt("", "cache-bytes", "", "");
-    options.optflag("", "no-shell", "").optflag("h", "help", "").optflag("V", "version", "");
+    options
+        .optflag("", "any-ports", "")
+        .optopt("", "cache-bytes", "", "")
+        .optflag("", "no-shell", "")
+        .optflag("h", "help", "")
+        .optflag("V", "version", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
     options
 }
@@ -244,6 +253,25 @@ fn value<T: FromStr>(matches: &Matches, option: &str, what: &str) -> Result<Opti
     }
 }
 
+/// A number from 1 to `max`: 0 would be taken for "not given", and more for the most there is.
+fn within<T>(matches: &Matches, option: &str, what: &str, max: T) -> Result<Option<T>, Failure>
+where
+    T: FromStr + PartialOrd + From<u8> + Display,
+{
+    let what = format!("1 to {max} {what}");
+    let Some(number) = value(matches, option, &what)? else { return Ok(None) };
+    if number >= T::from(1) && number <= max {
+        return Ok(Some(number));
+    }
+    let dashes = if option.len() == 1 { "-" } else { "--" };
+    Err(Failure::usage(format!("{dashes}{option} takes {what}, not {number}")))
+}
+
+/// R or W. Whether the keyspace has so many copies is known to the cluster alone.
+fn replicas(matches: &Matches, option: &str) -> Result<Option<u8>, Failure> {
+    within(matches, option, "replicas", REPLICAS_MAX as u8)
+}
+
 fn globals(matches: &Matches, inherited: &Globals) -> Result<Globals, Failure> {
     let mut globals = Globals { context: None, ..inherited.clone() };
     if let Some(text) = matches.opt_str("manager") {
@@ -251,19 +279,27 @@ fn globals(matches: &Matches, inherited: &Globals) -> Result<Globals, Failure> {
             args::addr_list(&text).map_err(|why| Failure::usage(format!("--manager: {why}")))?;
     }
     if let Some(name) = matches.opt_str("keyspace") {
+        if name.is_empty() || name.len() > KEYSPACE_NAME_BYTES_MAX {
+            let text = format!("-k takes a keyspace's name, of 1 to {KEYSPACE_NAME_BYTES_MAX} bytes");
+            return Err(Failure::usage(text));
+        }
         globals.store.keyspace = name;
     }
     if let Some(format) = value(matches, "output", "table, json or plain")? {
         globals.format = format;
     }
-    if let Some(ms) = value(matches, "timeout-ms", "a number of milliseconds")? {
+    if let Some(ms) = within(matches, "timeout-ms", "milliseconds", REQUEST_TTL_MS_MAX)? {
         globals.store.timeout_ms = ms;
     }
     if let Some(routing) = value::<Routing>(matches, "routing", "forwarder, direct or fastest")? {
         globals.store.routing = routing;
     }
-    globals.store.r = value(matches, "r", "a number of replicas")?.unwrap_or(globals.store.r);
-    globals.store.w = value(matches, "w", "a number of replicas")?.unwrap_or(globals.store.w);
+    if let Some(r) = replicas(matches, "r")? {
+        globals.store.r = r;
+    }
+    if let Some(w) = replicas(matches, "w")? {
+        globals.store.w = w;
+    }
     if let Some(text) = matches.opt_str("context") {
         let context = context_from_hex(&text).ok_or_else(|| {
             Failure::usage("--context takes the hex that `get -o json` gives as \"context\"")
@@ -309,6 +345,10 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         }
         "owners" => {
             let [key] = one("KEY", words)?;
+            if key.is_empty() || key.len() > KEY_BYTES_MAX {
+                let text = format!("a key has 1 to {KEY_BYTES_MAX} bytes, not {}", key.len());
+                return Err(Failure::usage_of("owners", &text));
+            }
             Command::Owners { key }
         }
         "dump" => {
@@ -345,8 +385,8 @@ fn keyspace(words: &[String], matches: &Matches) -> Result<Command, Failure> {
         ["create", name] => Ok(Command::KeyspaceCreate(NewKeyspace {
             name: name.to_owned(),
             n: value(matches, "n", "a number of copies")?,
-            r: value(matches, "r", "a number of replicas")?,
-            w: value(matches, "w", "a number of replicas")?,
+            r: replicas(matches, "r")?,
+            w: replicas(matches, "w")?,
             conflict: value(matches, "conflict", "lww or siblings")?.unwrap_or(Conflict::Lww),
             durability: value(matches, "durability", "sync, os or memory")?.unwrap_or(Durability::Sync),
         })),
@@ -366,8 +406,8 @@ fn dev(matches: &Matches) -> Result<Command, Failure> {
     // With fewer nodes than copies nothing could ever be served.
     let usual = u8::try_from(nodes.min(3)).unwrap_or(3);
     let rep: u8 = value(matches, "rep", "a number of copies")?.unwrap_or(usual);
-    if rep == 0 || usize::from(rep) > crate::limits::REPLICAS_MAX {
-        let text = format!("--rep takes 1 to {} copies", crate::limits::REPLICAS_MAX);
+    if rep == 0 || usize::from(rep) > REPLICAS_MAX {
+        let text = format!("--rep takes 1 to {REPLICAS_MAX} copies");
         return Err(Failure::usage(text));
     }
     if usize::from(rep) > nodes {
@@ -378,8 +418,14 @@ fn dev(matches: &Matches) -> Result<Command, Failure> {
     if let Some(Err(error)) = cache_bytes.as_deref().map(args::size) {
         return Err(Failure::usage(format!("--cache-bytes: {error}")));
     }
-    let shell = !matches.opt_present("no-shell");
-    Ok(Command::Dev(DevOptions { nodes, rep, data_dir: matches.opt_str("data-dir"), cache_bytes, shell }))
+    Ok(Command::Dev(DevOptions {
+        nodes,
+        rep,
+        data_dir: matches.opt_str("data-dir"),
+        any_ports: matches.opt_present("any-ports"),
+        cache_bytes,
+        shell: !matches.opt_present("no-shell"),
+    }))
 }
 
 impl Default for Globals {
@@ -489,6 +535,29 @@ mod tests {
             assert_eq!(failure.exit, super::super::exit::Exit::Usage, "{line}");
             assert!(!failure.text.is_empty(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_number_or_name_beyond_its_limits_is_refused_with_the_limit() {
+        let long = format!("owners {}", "k".repeat(KEY_BYTES_MAX + 1));
+        for (line, limit) in [
+            ("get k -r 0", "-r takes 1 to 7 replicas"),
+            ("get k --r 8", "-r takes 1 to 7 replicas"),
+            ("put k v -w 0", "-w takes 1 to 7 replicas"),
+            ("keyspace create c --w=0", "-w takes 1 to 7 replicas"),
+            ("get k --timeout-ms 0", "--timeout-ms takes 1 to 60000 milliseconds"),
+            ("get k --timeout-ms 60001", "--timeout-ms takes 1 to 60000 milliseconds"),
+            ("get k --timeout-ms -1", "--timeout-ms takes 1 to 60000 milliseconds"),
+            ("get k --keyspace=", "1 to 64"),
+            (&long, "1 to 1024 bytes"),
+        ] {
+            let failure = parsed(line).unwrap_err();
+            assert_eq!(failure.exit, super::super::exit::Exit::Usage, "{line}");
+            assert!(failure.text.contains(limit), "{line}: {failure}");
+        }
+        let owners = parse(&["owners".to_owned(), String::new()], &Globals::default());
+        assert!(owners.unwrap_err().text.contains("1 to 1024 bytes"));
+        assert_eq!(run("get k -r 7 -w 1 --timeout-ms 60000").0.store.timeout_ms, 60_000);
     }
 
     #[test]

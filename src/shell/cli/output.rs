@@ -1,11 +1,12 @@
 //! Where results go: standard output, in the format asked for, and notes on standard error.
 
 use super::options::Format;
-use super::text::{context_hex, json_bytes};
+use super::text::{context_hex, escaped, json_bytes};
 use crate::client::{Context, Provenance, Version};
 use comfy_table::{CellAlignment, Table};
 use serde_json::{Map, Value};
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Write};
 
 /// A table without lines: columns set apart by two spaces, headings on top. `right` are the
 /// columns with numbers.
@@ -51,6 +52,16 @@ pub(crate) fn print_rows(
     match format {
         Format::Table | Format::Json => out.write_all(table(headings, right, rows).as_bytes()),
         Format::Plain => out.write_all(plain(&rows).as_bytes()),
+    }
+}
+
+/// A value that stands alone, as it goes to standard output: just its bytes, for a file or a
+/// program; on a terminal, which would obey some of them, escaped.
+pub(crate) fn bare(format: Format, value: &[u8]) -> Cow<'_, [u8]> {
+    if format == Format::Table && io::stdout().is_terminal() {
+        Cow::Owned(escaped(value).into_bytes())
+    } else {
+        Cow::Borrowed(value)
     }
 }
 

@@ -13,6 +13,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
@@ -21,7 +22,9 @@ const HISTORY_LINES: usize = 1000;
 /// Reads and runs lines until the user leaves.
 ///
 /// From a terminal a failed command is told and that is all; from a script the first failure is
-/// the shell's.
+/// the shell's. `exit CODE` has the last word.
+///
+/// Ctrl-C takes a line back that is being typed; on an empty line it leaves, as Ctrl-D does.
 pub(crate) fn run(
     mut store: Store,
     globals: &Globals,
@@ -39,18 +42,32 @@ pub(crate) fn run(
     if interactive {
         writeln!(out, "Type 'help' for commands, 'exit' to leave.")?;
     }
-    let mut first_failure = None;
+    let (mut first_failure, mut asked) = (None, None);
     loop {
         out.flush()?;
         let line = match editor.readline(if interactive { "gtstore> " } else { "" }) {
             Ok(line) => line,
-            Err(ReadlineError::Eof | ReadlineError::Interrupted) => break,
+            Err(ReadlineError::Eof) => break,
+            Err(ReadlineError::Interrupted) if editor.helper().is_some_and(|words| words.typing.get()) => {
+                continue;
+            }
+            Err(ReadlineError::Interrupted) => {
+                // A dev cluster's end is told by whoever ends it.
+                if cluster.is_none() {
+                    writeln!(out, "Leaving. The cluster goes on.")?;
+                }
+                break;
+            }
             Err(error) => return Err(broken(&error)),
         };
         let _ = editor.add_history_entry(line.as_str());
         match run_line(&mut store, globals, out, cluster, &line) {
             Ok(Next::Read) => {}
-            Ok(Next::Leave) => break,
+            Ok(Next::Leave(None)) => break,
+            Ok(Next::Leave(Some(code))) => {
+                asked = Some(code);
+                break;
+            }
             Err(failure) => {
                 out.flush()?;
                 tell(&failure);
@@ -61,16 +78,18 @@ pub(crate) fn run(
     if let Some(path) = &history {
         trim_and_save(&mut editor, path);
     }
-    match first_failure.filter(|_| !interactive) {
-        Some(exit) => Err(Failure::new(exit, "")),
-        None => Ok(()),
+    match (asked, first_failure.filter(|_| !interactive)) {
+        (Some(0), _) | (None, None) => Ok(()),
+        (Some(code), _) => Err(Failure::new(Exit::Asked(code), "")),
+        (None, Some(exit)) => Err(Failure::new(exit, "")),
     }
 }
 
 /// What comes after a line.
 enum Next {
     Read,
-    Leave,
+    /// With this exit code, if one was asked for.
+    Leave(Option<u8>),
 }
 
 fn run_line(
@@ -86,7 +105,7 @@ fn run_line(
     match words.first().map(String::as_str) {
         None => return Ok(Next::Read),
         Some(word) if word.starts_with('#') => return Ok(Next::Read),
-        Some("exit" | "quit") => return Ok(Next::Leave),
+        Some("exit" | "quit") => return leave(&words[1..]),
         Some(_) => {}
     }
     if let Some(cluster) = cluster
@@ -114,6 +133,15 @@ fn run_line(
         Parsed::Nothing => return Err(Failure::usage("options alone are no command")),
     }
     Ok(Next::Read)
+}
+
+/// `exit [CODE]`.
+fn leave(args: &[String]) -> Result<Next, Failure> {
+    match args {
+        [] => Ok(Next::Leave(None)),
+        [code] if code.parse::<u8>().is_ok() => Ok(Next::Leave(code.parse().ok())),
+        [..] => Err(Failure::usage_of("shell", "usage: exit [CODE], with a code of 0 to 255")),
+    }
 }
 
 /// Splits a line as sh does: blanks, single and double quotes, backslashes.
@@ -169,6 +197,9 @@ fn trim_and_save(editor: &mut Editor<Words, DefaultHistory>, path: &std::path::P
 /// Completion of commands and of their second words.
 struct Words {
     firsts: Vec<&'static str>,
+    /// Whether there is anything on the line. What Ctrl-C ends does not say so itself, but every
+    /// change of the line is shown to the hinter.
+    typing: Cell<bool>,
 }
 
 impl Words {
@@ -180,7 +211,7 @@ impl Words {
             firsts.extend(dev::COMMANDS.iter().filter_map(|form| form.split(' ').next()));
         }
         firsts.sort_unstable();
-        Self { firsts }
+        Self { firsts, typing: Cell::new(false) }
     }
 
     /// What may stand where the last word is being typed.
@@ -211,6 +242,11 @@ impl Completer for Words {
 
 impl Hinter for Words {
     type Hint = String;
+
+    fn hint(&self, line: &str, _: usize, _: &Context<'_>) -> Option<String> {
+        self.typing.set(!line.is_empty());
+        None
+    }
 }
 impl Highlighter for Words {}
 impl Validator for Words {}

@@ -1,5 +1,4 @@
-//! Bytes as text and back: what a terminal can show, hex contexts, base64 in JSON, and the
-//! escapes of tab-separated lines.
+//! Bytes as text and back: escapes, hex contexts, base64 in JSON.
 
 use crate::client::Context;
 use crate::wire::codec::{Reader, Writer};
@@ -7,24 +6,6 @@ use crate::wire::{decode_context, encode_context};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::fmt::Write as _;
-
-/// Bytes for a person: UTF-8 as it is, control characters and other bytes escaped.
-pub(crate) fn shown(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            match letter {
-                '\n' | '\t' => text.push(letter),
-                other if other.is_control() => text.extend(other.escape_default()),
-                other => text.push(other),
-            }
-        }
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
 
 /// A key for a message: quoted, on one line, shortened if it is long.
 pub(crate) fn quoted(key: &[u8]) -> String {
@@ -35,8 +16,9 @@ pub(crate) fn quoted(key: &[u8]) -> String {
     }
 }
 
-/// Bytes as one tab-separated field: backslash, tab, newline and carriage return as `\\ \t \n
-/// \r`, other control characters and bytes that are not UTF-8 as `\xNN`.
+/// Bytes as one field on one line, the only such form there is: UTF-8 as it stands; backslash,
+/// tab, newline and carriage return as `\\ \t \n \r`; the bytes of other control characters, which
+/// a terminal would obey, and those that are not UTF-8 as `\xNN`.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -46,17 +28,19 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
                 '\t' => text.push_str("\\t"),
                 '\n' => text.push_str("\\n"),
                 '\r' => text.push_str("\\r"),
-                other if other.is_ascii_control() => {
-                    let _ = write!(text, "\\x{:02x}", other as u32);
-                }
+                other if other.is_control() => push_hex(&mut text, other.encode_utf8(&mut [0; 4]).as_bytes()),
                 other => text.push(other),
             }
         }
-        for byte in chunk.invalid() {
-            let _ = write!(text, "\\x{byte:02x}");
-        }
+        push_hex(&mut text, chunk.invalid());
     }
     text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        let _ = write!(text, "\\x{byte:02x}");
+    }
 }
 
 /// A tab-separated field back to bytes. A backslash before anything but `\ t n r xNN` stands
@@ -227,6 +211,13 @@ mod tests {
         }
         assert_eq!(from_base64("Zg"), None);
         assert_eq!(from_base64("Zg==Zg=="), None);
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left_as_it_is() {
+        let bytes = "é\u{1b}[31m\u{9b}2J\u{7f}".as_bytes();
+        assert_eq!(escaped(bytes), "é\\x1b[31m\\xc2\\x9b2J\\x7f");
+        assert_eq!(unescaped(escaped(bytes).as_bytes()), bytes);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! `trace get|put`: the protocol at work, node by node.
 
-use super::exit::{CommandResult, Failure};
+use super::exit::{CommandResult, Exit, Failure};
 use super::keys::{stood_behind, traced_get, traced_put};
 use super::options::{Format, Globals};
 use super::output::{json_provenance, object, print_json, print_rows};
-use super::text::{quoted, shown};
+use super::text::quoted;
 use crate::client::{Context, Provenance, Store};
 use crate::wire::client::{TraceRole, TraceStep};
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
         [] => "not found".to_owned(),
         [one] => format!("value {}", quoted(&one.value)),
         many => {
-            let all: Vec<String> = many.iter().map(|version| shown(&version.value)).collect();
+            let all: Vec<String> = many.iter().map(|version| quoted(&version.value)).collect();
             format!("{} concurrent values: {}", many.len(), all.join(" | "))
         }
     };
@@ -34,7 +34,15 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
         &entry.by,
         &entry.context,
         took,
-    )
+    )?;
+    if entry.values.is_empty() {
+        let text = match globals.format {
+            Format::Json => String::new(),
+            Format::Table | Format::Plain => format!("{} not found", quoted(key.as_bytes())),
+        };
+        return Err(Failure::new(Exit::NotFound, text));
+    }
+    Ok(())
 }
 
 /// `trace put KEY VALUE`.
@@ -56,7 +64,7 @@ pub(crate) fn put(
 
 /// Connects first, or the first request would carry the time of finding the cluster.
 fn meet(store: &mut Store) -> CommandResult {
-    let item = store.item(&b"trace"[..], 1);
+    let item = store.item("trace", 1);
     // Whatever comes of it, the traced request will say better.
     let _ = store.call(crate::client::Call::Get { item });
     Ok(())

@@ -4,6 +4,7 @@ use super::process::{Process, ask_to_stop, listening_addr, ready_node};
 use super::watch::Watch;
 use crate::shell::cli::exit::{Exit, Failure};
 use crate::shell::cli::options::DevOptions;
+use crate::shell::files::check_directory;
 use crate::shell::random;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub(crate) struct DevCluster {
     pub(super) dir: PathBuf,
     /// Whether the directory goes when the cluster does.
     pub(super) temporary: bool,
+    /// Whether ports are left to the system from the start.
+    any_ports: bool,
     pub(super) manager: Server,
     /// What every node is started with beside its own.
     node_args: Vec<String>,
@@ -48,6 +51,9 @@ impl DevCluster {
     pub(super) fn prepare(options: &DevOptions) -> Result<Self, Failure> {
         let failed =
             |what: &str, error: std::io::Error| Failure::new(Exit::Error, format!("{what}: {error}"));
+        if let Some(dir) = &options.data_dir {
+            check_directory(Path::new(dir)).map_err(|text| Failure::new(Exit::Error, text))?;
+        }
         let mut watch = Watch::start().map_err(|error| failed("cannot start the watch", error))?;
         let (dir, temporary) = match &options.data_dir {
             Some(dir) => (PathBuf::from(dir), false),
@@ -74,12 +80,23 @@ impl DevCluster {
         let stopping = Arc::new(AtomicBool::new(false));
         let cache = options.cache_bytes.iter().flat_map(|size| ["--cache-bytes".to_owned(), size.clone()]);
         let node_args = cache.collect();
-        Ok(Self { dir, temporary, manager, node_args, nodes: Vec::new(), watch, stopped: false, stopping })
+        Ok(Self {
+            dir,
+            temporary,
+            any_ports: options.any_ports,
+            manager,
+            node_args,
+            nodes: Vec::new(),
+            watch,
+            stopped: false,
+            stopping,
+        })
     }
 
     /// Starts the manager, then the nodes found in the directory, and as many more as are wanted.
     pub(super) fn start(&mut self, nodes_wanted: usize) -> Result<(), Failure> {
-        self.manager.start(&preferred(MANAGER_PORT), &mut self.watch, &self.stopping)?;
+        let listen = self.listen(MANAGER_PORT);
+        self.manager.start(&listen, &mut self.watch, &self.stopping)?;
         let mut numbers = node_numbers(&self.dir);
         let mut next = 1;
         while numbers.len() < nodes_wanted {
@@ -107,6 +124,11 @@ impl DevCluster {
         Ok(at)
     }
 
+    /// Where a server is to listen whose port is this one if all is well.
+    fn listen(&self, port: u16) -> String {
+        if self.any_ports { ANY_PORT.to_owned() } else { preferred(port) }
+    }
+
     fn add_server(&mut self, number: u16) -> Result<usize, Failure> {
         let name = format!("node-{number}");
         let mut args = vec![
@@ -119,7 +141,7 @@ impl DevCluster {
         let process = Process::new(&self.dir, &name, "gtstore-storage", args);
         self.nodes.push(Server { process, id: 0, addr: String::new() });
         let at = self.nodes.len() - 1;
-        let listen = preferred(MANAGER_PORT.saturating_add(number));
+        let listen = self.listen(MANAGER_PORT.saturating_add(number));
         self.nodes[at].start(&listen, &mut self.watch, &self.stopping)?;
         Ok(at)
     }

@@ -91,11 +91,11 @@ fn start_and_serve(
     addrs.extend(lock(cluster).nodes.iter().map(|server| server.addr.clone()));
     let mut own = globals.clone();
     own.store.addrs = addrs;
-    shell::run(Store::open(own.store.clone())?, &own, out, Some(cluster))?;
+    let result = shell::run(Store::open(own.store.clone())?, &own, out, Some(cluster));
     writeln!(out, "Stopping ...")?;
     out.flush()?;
     lock(cluster).stop();
-    Ok(())
+    result
 }
 
 /// Stops everything however `run` is left.
@@ -118,6 +118,8 @@ fn stop_on_signals(cluster: &SharedCluster) -> CommandResult {
     let stopping = Arc::clone(&lock(&cluster).stopping);
     std::thread::spawn(move || {
         if signals.forever().next().is_some() {
+            // Standard output may be somebody's data, and is locked.
+            let _ = writeln!(std::io::stderr(), "Stopping ...");
             stopping.store(true, Ordering::Relaxed);
             lock(&cluster).stop();
             restore_terminal();

@@ -1,0 +1,164 @@
+//! Where an export goes. A file is written beside its place and takes it only when it is whole:
+//! whatever happens, an earlier file of that name is either there as it was, or replaced.
+
+use super::exit::{CommandResult, Exit, Failure};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// An export's destination, being written.
+pub(crate) enum Target<'a> {
+    /// Standard output, or what is no plain file (a device, a pipe): there is nothing to replace.
+    Straight(Box<dyn Write + 'a>),
+    /// A plain file.
+    Beside {
+        file: BufWriter<File>,
+        /// Where it is written.
+        partial: PathBuf,
+        /// Where it belongs.
+        path: PathBuf,
+    },
+}
+
+impl<'a> Target<'a> {
+    /// Opens a file by name, or standard output, which is `out`, as `-`.
+    pub(crate) fn open(out: &'a mut dyn Write, name: &str) -> Result<Self, Failure> {
+        if name == "-" {
+            return Ok(Target::Straight(Box::new(out)));
+        }
+        Self::open_file(name).map_err(|error| cannot_write(Path::new(name), &error))
+    }
+
+    fn open_file(name: &str) -> io::Result<Self> {
+        // Under these names stands what somebody else has open, /dev/stdout as often as not a plain
+        // file: it is written to behind what is there, and never replaced.
+        let is_borrowed = ["/dev", "/proc"].iter().any(|place| Path::new(name).starts_with(place));
+        let there = match OpenOptions::new().write(true).append(is_borrowed).open(name) {
+            Ok(there) if is_borrowed || !there.metadata()?.is_file() => {
+                return Ok(Target::Straight(Box::new(BufWriter::new(there))));
+            }
+            Ok(there) => Some(there.metadata()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        // Through a symbolic link the file is meant, not the link.
+        let path = if there.is_some() { fs::canonicalize(name)? } else { PathBuf::from(name) };
+        let mut partial = OsString::from(&path);
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let file = File::create(&partial)?;
+        if let Some(there) = there {
+            // Who may not read the old one may not read the new one.
+            file.set_permissions(there.permissions())?;
+        }
+        Ok(Target::Beside { file: BufWriter::new(file), partial, path })
+    }
+
+    pub(crate) fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Target::Straight(out) => out,
+            Target::Beside { file, .. } => file,
+        }
+    }
+
+    /// All is written: durably, before it takes its place.
+    pub(crate) fn finish(mut self) -> CommandResult {
+        let done = match &mut self {
+            Target::Straight(out) => out.flush(),
+            Target::Beside { file, partial, path } => {
+                file.flush().and_then(|()| file.get_ref().sync_all()).and_then(|()| replace(partial, path))
+            }
+        };
+        done.map_err(|error| self.discard(error))
+    }
+
+    /// It cannot be written on.
+    pub(crate) fn discard(self, error: io::Error) -> Failure {
+        match self {
+            Target::Straight(_) => error.into(),
+            Target::Beside { partial, path, .. } => {
+                // What is left of it is of no use; that it cannot be removed either helps nobody.
+                let _ = fs::remove_file(&partial);
+                let Failure { exit, text } = cannot_write(&partial, &error);
+                Failure::new(exit, format!("{text}; it was removed{}", old(&path)))
+            }
+        }
+    }
+
+    /// It is not whole, and kept for what it is; says where.
+    pub(crate) fn keep_partial(mut self) -> Result<String, Failure> {
+        if let Err(error) = self.writer().flush() {
+            return Err(self.discard(error));
+        }
+        Ok(match self {
+            Target::Straight(_) => String::new(),
+            Target::Beside { partial, path, .. } => {
+                format!("; what could be read is in {}{}", partial.display(), old(&path))
+            }
+        })
+    }
+}
+
+fn replace(partial: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(partial, path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn old(path: &Path) -> String {
+    if path.exists() { format!(", {} is as it was", path.display()) } else { String::new() }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Error, format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn begun(path: &Path) -> Target<'static> {
+        let mut target = Target::open_file(path.to_str().unwrap()).unwrap();
+        target.writer().write_all(b"new").unwrap();
+        target
+    }
+
+    #[test]
+    fn an_earlier_file_is_replaced_by_a_whole_one_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, partial) = (dir.path().join("all"), dir.path().join("all.partial"));
+        fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let said = begun(&path).keep_partial().unwrap();
+        assert!(said.contains("all.partial") && said.contains("all is as it was"), "{said}");
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&partial).unwrap()), (b"old".into(), b"new".into()));
+
+        let failure = begun(&path).discard(io::Error::other("the disk is full"));
+        assert!(failure.text.contains("the disk is full; it was removed"), "{failure}");
+        assert_eq!((fs::read(&path).unwrap(), partial.exists()), (b"old".into(), false));
+
+        begun(&path).finish().unwrap();
+        assert_eq!((fs::read(&path).unwrap(), partial.exists()), (b"new".into(), false));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_link_stays_a_link_and_a_device_a_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, b"old").unwrap();
+        symlink(&file, &link).unwrap();
+        begun(&link).finish().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(matches!(begun(Path::new("/dev/null")), Target::Straight(_)));
+        let open = File::open(&file).unwrap();
+        let fd = PathBuf::from(format!("/dev/fd/{}", open.as_raw_fd()));
+        begun(&fd).finish().unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"newnew", "what somebody has open is not replaced");
+        assert!(Target::open_file(dir.path().to_str().unwrap()).is_err(), "a directory is no file");
+    }
+}
