@@ -14,8 +14,8 @@
 use ahash::AHashMap;
 use bytes::Bytes;
 use gtstore::engine::{
-    DiskEvent, Engine, EngineSettings, Fetched, Loaded, LogWriter, ReadDone, ReadRequest, Storage,
-    read_stretch,
+    DiskEvent, Engine, EngineSettings, Fetched, FileName, Loaded, LogWriter, ReadDone, ReadRequest, Storage,
+    Stretch,
 };
 use gtstore::mutant::Planted;
 use gtstore::ring::{Durability, sector_of};
@@ -155,7 +155,7 @@ fn fill(args: &Args, dir: &Path) -> (Engine, Files) {
                 engine.merge(place(&key), &key, &object, Durability::Os);
             }
             engine.work(Now { mono: Instant(seq), wall: WallMs(0) });
-            for request in engine.take_batch() {
+            if let Some(request) = engine.take_batch() {
                 writer.write(&mut files, &request).expect("write");
             }
             engine.on_disk(DiskEvent::Written(writer.written()));
@@ -230,8 +230,8 @@ fn get_from_page_cache(args: &Args, dir: &Path) {
             missed += 1;
             let mut loaded = Loaded::new();
             let reads: Vec<ReadRequest> = engine.take_reads().collect();
-            for read in reads {
-                let ReadRequest::Value(stretch) = read else { continue };
+            for request in reads {
+                let ReadRequest::Value(stretch) = request else { continue };
                 let result = Ok(read(&mut open, dir, &stretch));
                 if let Some((dot, value)) = engine.on_read(ReadDone { id: stretch.id, result }) {
                     loaded.insert(dot, value.expect("readable"));

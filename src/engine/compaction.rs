@@ -119,7 +119,8 @@ impl Engine {
                 self.scan_on(segment, next, stretch.length.saturating_mul(2))
             }
             Ok(next) => self.scan_on(segment, next, SCAN_BYTES),
-            Err(fault) => {
+            Err(ReadFault::Busy) => self.scan_on(segment, stretch.position, stretch.length),
+            Err(fault @ (ReadFault::Failed | ReadFault::Missing | ReadFault::Damaged)) => {
                 log::error!("{} cannot be compacted: {fault}", FileName::Segment(segment).to_text());
                 self.note_damaged(segment);
                 self.compaction.phase = Phase::Idle;

@@ -161,6 +161,8 @@ pub enum ReadFault {
     Missing,
     /// What is there is not what was written.
     Damaged,
+    /// It was not tried: too much is being read already.
+    Busy,
 }
 
 impl fmt::Display for ReadFault {
@@ -169,6 +171,7 @@ impl fmt::Display for ReadFault {
             ReadFault::Failed => "the disk gave an error",
             ReadFault::Missing => "the file is not there",
             ReadFault::Damaged => "what is there is not what was written",
+            ReadFault::Busy => "too much is being read already",
         })
     }
 }

@@ -92,7 +92,8 @@ impl Engine {
                 self.scrub.position = if next > stretch.position { next } else { end };
                 self.scrub.round_bytes += self.scrub.position - stretch.position;
             }
-            Err(fault) => {
+            Err(ReadFault::Busy) => {}
+            Err(fault @ (ReadFault::Failed | ReadFault::Missing | ReadFault::Damaged)) => {
                 log::error!(
                     "scrub: {fault} in {} from log position {} on: what lies there is not served",
                     FileName::Segment(stretch.segment).to_text(),

@@ -425,7 +425,11 @@ impl Engine {
                 let value = done.result.and_then(|bytes| value_of(&bytes, location, place, &key, dot));
                 match &value {
                     Ok(value) => self.keep_read(place, &key, dot, location, value),
-                    Err(fault) => self.note_unreadable(place, &key, dot, location, *fault),
+                    // The value is as good as it was.
+                    Err(ReadFault::Busy) => {}
+                    Err(fault @ (ReadFault::Failed | ReadFault::Missing | ReadFault::Damaged)) => {
+                        self.note_unreadable(place, &key, dot, location, *fault);
+                    }
                 }
                 Some((dot, value))
             }
@@ -617,6 +621,12 @@ impl Engine {
     #[must_use]
     pub fn is_durable(&self, ticket: Ticket, durability: Durability) -> bool {
         self.log.is_durable(ticket, durability)
+    }
+
+    /// Whether no more values are to be taken that live in memory alone.
+    #[must_use]
+    pub fn is_memory_full(&self) -> bool {
+        self.index.pinned_bytes() >= self.settings.cache_bytes
     }
 
     /// Keys with at least one value, and bytes of keys and values.

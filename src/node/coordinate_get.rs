@@ -265,6 +265,22 @@ impl Node {
         self.get_progress(now, id, row, out);
     }
 
+    /// Our own copy could not be read just now: others have to make up for it.
+    pub(super) fn own_refused(&mut self, now: Now, id: RowId, out: &mut Vec<Output>) {
+        let Some(Row::Get(mut row)) = self.pending.take(id) else { return };
+        let me = self.me();
+        row.answers.refuse(me);
+        if let Own::Loading { same, .. } = std::mem::replace(&mut row.own, Own::Nothing) {
+            for node in same {
+                self.ask(now, id, &mut row, node, out);
+            }
+        }
+        if row.to.is_some() {
+            self.ask_one_more(now, id, &mut row, out);
+        }
+        self.get_progress(now, id, row, out);
+    }
+
     /// Whether "nothing here" can be relied on for data of this durability.
     pub(super) fn vouches(&self, durability: Durability) -> bool {
         match durability {

@@ -12,9 +12,10 @@ use super::pending::RowId;
 use super::replica::Tell;
 use super::transfer::Paused;
 use super::{Node, ReplyTo, Row};
-use crate::engine::{Loaded, ReadDone, ReadId, Wanted};
+use crate::engine::{Loaded, ReadDone, ReadFault, ReadId, Wanted};
 use crate::types::{Instant, Now};
 use crate::wire::client::{DataReply, DataRequest, Reason};
+use crate::wire::peer::PeerReply;
 
 /// Something that waits for values from the disk.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Waiting {
     then: Then,
     loaded: Loaded,
     waiting: Vec<ReadId>,
+    /// A value was not read, the disk having too much to do.
+    is_refused: bool,
     deadline: Instant,
 }
 
@@ -42,7 +45,7 @@ pub(super) enum Then {
 
 impl Waiting {
     pub(super) fn new(then: Then, loaded: Loaded, deadline: Instant) -> Self {
-        Self { then, loaded, waiting: Vec::new(), deadline }
+        Self { then, loaded, waiting: Vec::new(), is_refused: false, deadline }
     }
 
     pub(super) fn wake(&self) -> Instant {
@@ -76,8 +79,13 @@ impl Node {
         let Some(id) = self.reads.remove(&read) else { return };
         let Some(Row::Load(mut load)) = self.pending.take(id) else { return };
         load.waiting.retain(|&waiting| waiting != read);
-        if let (dot, Ok(bytes)) = value {
-            load.loaded.insert(dot, bytes);
+        match value {
+            (dot, Ok(bytes)) => {
+                load.loaded.insert(dot, bytes);
+            }
+            (_, Err(ReadFault::Busy)) => load.is_refused = true,
+            // Known to the engine now.
+            (_, Err(ReadFault::Failed | ReadFault::Missing | ReadFault::Damaged)) => {}
         }
         if load.waiting.is_empty() {
             self.pending.end(id);
@@ -88,6 +96,9 @@ impl Node {
     }
 
     fn resume(&mut self, now: Now, load: Waiting, out: &mut Vec<Output>) {
+        if load.is_refused {
+            return self.give_up(now, load.then, Reason::Overloaded, out);
+        }
         match load.then {
             Then::Begin { to, request } => {
                 self.begin_with(now, to, request, load.deadline, &load.loaded, out);
@@ -110,11 +121,21 @@ impl Node {
         for read in &load.waiting {
             self.reads.remove(read);
         }
-        match load.then {
-            Then::Begin { to, .. } => self.reply(to, DataReply::refused(Reason::Expired), out),
-            // The asker, and the row, know their own deadlines.
-            Then::Forward(_) | Then::Tell(_) | Then::Own(_) => {}
-            Then::Chunk(paused) => self.chunk_loaded(now, &paused, &load.loaded, out),
+        self.give_up(now, load.then, Reason::Expired, out);
+    }
+
+    /// It does not come to what was to be done.
+    fn give_up(&mut self, now: Now, then: Then, reason: Reason, out: &mut Vec<Output>) {
+        match then {
+            Then::Begin { to, .. } => self.reply(to, DataReply::refused(reason), out),
+            Then::Tell(tell) => {
+                let (conn, request) = (tell.conn, tell.request);
+                out.push(Output::PeerReply { conn, request, message: PeerReply::Overloaded });
+            }
+            Then::Own(id) => self.own_refused(now, id, out),
+            // The row tries the next owner when its hop is over.
+            Then::Forward(_) => {}
+            Then::Chunk(paused) => self.chunk_again(now, &paused, out),
         }
     }
 }

@@ -191,6 +191,11 @@ impl Node {
         }
     }
 
+    /// Values for a chunk could not be read just now: it is tried again in a while.
+    pub(super) fn chunk_again(&mut self, now: Now, paused: &Paused, out: &mut Vec<Output>) {
+        self.chunk_loaded(now, paused, &Loaded::new(), out);
+    }
+
     fn set_phase(&mut self, sector: SectorId, phase: Phase) {
         if let Some(stream) = self.transfers.streams.get_mut(&sector) {
             stream.phase = phase;

@@ -94,8 +94,8 @@ impl Readers {
             },
             ReadRequest::Scan(_) | ReadRequest::Index { .. } => &self.background,
         };
-        // Who asks has its own cap, below this one; a read too many is as good as one that failed.
-        queue.push(request).map(|request| ReadDone { id: id_of(&request), result: Err(ReadFault::Failed) })
+        // Who asks has its own cap, mostly below this one.
+        queue.push(request).map(|request| ReadDone { id: id_of(&request), result: Err(ReadFault::Busy) })
     }
 
     /// Appends what has been read since this was last asked.

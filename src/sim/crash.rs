@@ -30,7 +30,7 @@ pub struct CrashSettings {
     pub seed: u64,
     /// Turns of the workload.
     pub turns: u32,
-    /// Crash points to try, spread over the run; all there are if there are fewer.
+    /// Crash points to try, about, spread over the run; all there are if there are fewer.
     pub points_max: usize,
     /// A planted bug.
     pub planted: Planted,
@@ -156,34 +156,9 @@ struct Run {
 /// Runs one seed.
 #[must_use]
 pub fn crash_sweep(settings: CrashSettings) -> CrashReport {
-    let mut rng = Rng::new(settings.seed);
-    let watch = Rng::new(rng.any());
-    // About three operations a turn.
-    let keep_one_in = (u64::from(settings.turns) * 3 / (settings.points_max as u64).max(1)).max(1);
-    let mut disk = Watched {
-        disk: SimDisk::default(),
-        kept: Vec::new(),
-        acknowledged: 0,
-        keep_one_in,
-        rng: watch,
-        operations: 0,
-    };
-    let engine = match Engine::open(&mut disk, engine_settings(settings.planted)) {
-        Ok((engine, _)) => engine,
-        Err(error) => return CrashReport { broken: Some(error.to_string()), ..CrashReport::default() },
-    };
-    let mut run = Run {
-        settings,
-        rng,
-        disk,
-        writer: LogWriter::default(),
-        engine,
-        life: 1,
-        seq: 0,
-        clock_us: 0,
-        histories: BTreeMap::new(),
-        acknowledged: vec![Acknowledged::new()],
-        report: CrashReport::default(),
+    let mut run = match Run::new(settings) {
+        Ok(run) => run,
+        Err(broken) => return CrashReport { broken: Some(broken), ..CrashReport::default() },
     };
     for _ in 0..settings.turns {
         run.turn();
@@ -209,6 +184,35 @@ fn key_bytes(key: u64) -> Key {
 }
 
 impl Run {
+    fn new(settings: CrashSettings) -> Result<Self, String> {
+        let mut rng = Rng::new(settings.seed);
+        // About four operations of the disk in a turn.
+        let keep_one_in = (u64::from(settings.turns) * 4 / (settings.points_max as u64).max(1)).max(1);
+        let mut disk = Watched {
+            disk: SimDisk::default(),
+            kept: Vec::new(),
+            acknowledged: 0,
+            keep_one_in,
+            rng: Rng::new(rng.any()),
+            operations: 0,
+        };
+        let opened = Engine::open(&mut disk, engine_settings(settings.planted));
+        let (engine, _) = opened.map_err(|error| error.to_string())?;
+        Ok(Self {
+            settings,
+            rng,
+            disk,
+            writer: LogWriter::new(settings.planted),
+            engine,
+            life: 1,
+            seq: 0,
+            clock_us: 0,
+            histories: BTreeMap::new(),
+            acknowledged: vec![Acknowledged::new()],
+            report: CrashReport::default(),
+        })
+    }
+
     fn fail(&mut self, what: String) {
         let seed = self.settings.seed;
         self.report.broken.get_or_insert_with(|| format!("seed {seed}: {what}"));
@@ -358,7 +362,7 @@ impl Run {
             history.tickets.iter_mut().for_each(|ticket| *ticket = Ticket(0));
         }
         self.life += 1;
-        self.writer = LogWriter::default();
+        self.writer = LogWriter::new(self.settings.planted);
         match Engine::open(&mut self.disk, engine_settings(self.settings.planted)) {
             Ok((engine, _)) => self.engine = engine,
             Err(error) => self.fail(format!("a clean restart failed: {error}")),
@@ -481,24 +485,75 @@ fn carry_out(disk: &mut impl Storage, request: &ReadRequest) -> ReadDone {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What came of flipping bits.
+#[derive(Clone, Debug, Default)]
+pub struct FlipReport {
+    /// Bytes in which a bit was flipped, one at a time.
+    pub bytes: usize,
+    /// Directories that were refused whole.
+    pub refused: usize,
+    /// Keys that were not served, of how many.
+    pub withheld: (usize, usize),
+    /// What did not hold, first of all.
+    pub broken: Option<String>,
+}
 
-    #[test]
-    fn two_thousand_crash_points_lose_nothing_that_was_acknowledged() {
-        let mut points = 0;
-        let mut compacted = 0;
-        for seed in 0.. {
-            let settings = CrashSettings { seed, turns: 400, points_max: 400, planted: Planted::NONE };
-            let report = crash_sweep(settings);
-            assert_eq!(report.broken, None);
-            points += report.points;
-            compacted += report.compacted;
-            if points >= 2000 {
-                break;
+/// Flips a bit in every byte of every file of a small directory, one at a time, opens it and
+/// reads every key: whatever is served must be what was last written.
+#[must_use]
+pub fn flip_sweep(settings: CrashSettings) -> FlipReport {
+    let mut report = FlipReport::default();
+    let mut run = match Run::new(settings) {
+        Ok(run) => run,
+        Err(broken) => return FlipReport { broken: Some(broken), ..report },
+    };
+    (0..settings.turns).for_each(|_| run.turn());
+    run.restart();
+    // Index files of what the restart has sealed.
+    (0..20).for_each(|_| run.end_turn());
+    if run.report.broken.is_some() {
+        return FlipReport { broken: run.report.broken, ..report };
+    }
+    let files = run.disk.disk.list().unwrap_or_default();
+    for file in files {
+        for byte in 0..run.disk.disk.length(file).unwrap_or(0) {
+            let mut disk = run.disk.disk.clone();
+            let bit = u8::try_from(run.rng.below(8)).unwrap_or(0);
+            disk.flip(file, byte, bit);
+            report.bytes += 1;
+            run.read_flipped(&mut disk, &format!("{} byte {byte} bit {bit}", file.to_text()), &mut report);
+            if report.broken.is_some() {
+                return report;
             }
         }
-        assert!(compacted > 10, "{compacted} segments were compacted: too few to mean anything");
+    }
+    report
+}
+
+impl Run {
+    fn read_flipped(&self, disk: &mut SimDisk, what: &str, report: &mut FlipReport) {
+        let Ok((mut engine, _)) = Engine::open(disk, engine_settings(self.settings.planted)) else {
+            report.refused += 1;
+            return;
+        };
+        for (&(place, key), history) in &self.histories {
+            report.withheld.1 += 1;
+            if engine.is_quarantined(place) {
+                report.withheld.0 += 1;
+                continue;
+            }
+            let present = history.states.last().cloned().flatten();
+            match read_whole(&mut engine, disk, place, key) {
+                Ok(found) if found == present => {}
+                Ok(found) => {
+                    let seed = self.settings.seed;
+                    report.broken = Some(format!(
+                        "seed {seed}: {what}: {place:?} key {key}: served {found:?}, written {present:?}"
+                    ));
+                    return;
+                }
+                Err(_) => report.withheld.0 += 1,
+            }
+        }
     }
 }

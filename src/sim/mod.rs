@@ -9,6 +9,7 @@
 //! | `world` | the event queue, processes, connections, the network between them |
 //! | `process` | one process: its machine, its disk, its links, its clocks |
 //! | `disk` | what a crash does to files |
+//! | `crash` | one engine alone, crashed after every operation of its disk |
 //! | `weather` | the faults a seed draws, and when |
 //! | `workload` | what clients ask, and the history of what they were told |
 //! | `checks` | what must hold of a history, apart from the code it judges |
@@ -24,7 +25,7 @@ mod weather;
 mod workload;
 mod world;
 
-pub use crash::{CrashReport, CrashSettings, crash_sweep};
+pub use crash::{CrashReport, CrashSettings, FlipReport, crash_sweep, flip_sweep};
 pub use disk::{DiskCall, Replay, SimDisk};
 pub use rng::Rng;
 pub use run::{Report, Settings, Shape, run};

@@ -96,7 +96,20 @@ family!(Opening { Hello, Welcome, Refused });
 family!(ClientRequest { Data, Contact, Table, Status, Dump, CreateKeyspace });
 family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, KeyspaceCreated, Error });
 family!(PeerRequest { Forward, Store, Read, Transfer, Probe, FetchTable, PushTable });
-family!(PeerReply { Forwarded, Stored, Same, Held, Absent, Stale, Behind, Alive, Table, Overloaded, Full });
+family!(PeerReply {
+    Forwarded,
+    Stored,
+    Same,
+    Held,
+    Absent,
+    Stale,
+    Behind,
+    Alive,
+    Table,
+    Overloaded,
+    Unreadable,
+    Full
+});
 family!(NodeToManager { Join, Report, Streamed, Table });
 family!(ManagerToNode { Joined, Rejected, Table, OfferTable });
 
@@ -395,6 +408,7 @@ fn peer_replies() -> Vec<(&'static str, PeerReply)> {
         ("", PeerReply::Alive { epoch: Epoch(24), keys: 25, bytes: 26 }),
         ("", PeerReply::Table(Bytes::from_static(b"a table"))),
         ("", PeerReply::Overloaded),
+        ("", PeerReply::Unreadable),
         ("", PeerReply::Full),
     ]
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
+mod crash;
+
 use getopts::{Matches, Options};
 use gtstore::mutant::{Mutant, Planted};
 use gtstore::shell::args::{self, Program};
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match asked(&matches) {
+        Ok(asked) if matches.opt_present("crash") => crash::sweep(&asked),
         Ok(asked) => sweep(&asked),
         Err(text) => program.usage_error(&text),
     }
@@ -46,6 +49,7 @@ fn program() -> Program {
     let mut options = Options::new();
     options.optopt("s", "seed", "replay one seed, and say all about it", "S");
     options.optopt("", "seeds", "sweep a range of seeds, the end left out", "A..B");
+    options.optflag("", "crash", "crash one storage engine, at every operation of its disk");
     options.optopt("", "ops", "calls that clients make in each run (default 1000)", "COUNT");
     options.optopt("", "threads", "runs side by side (default: one per core)", "COUNT");
     options.optopt("", "mutant", "plant a bug, in a build with --features planted-bugs", "NAME");
@@ -56,6 +60,7 @@ fn program() -> Program {
         summary: "runs simulated GTStore clusters: one seed, one run, the same every time.",
         examples: &[
             ("gtstore-sim --seeds 0..300", "300 runs; the first one that breaks a promise is told"),
+            ("gtstore-sim --crash --seeds 0..60", "about 100,000 crashes of one engine"),
             ("gtstore-sim --seed 7", "one run again, with all there is to say about it"),
         ],
         options,

@@ -121,7 +121,7 @@ fn values_overtake_work_in_the_background_and_each_other() {
     for _ in 0..=BACKGROUND_READS_MAX {
         refused = refused.or(bench.readers.submit(ReadRequest::Scan(behind)));
     }
-    assert_eq!(refused, Some(ReadDone { id: behind.id, result: Err(ReadFault::Failed) }));
+    assert_eq!(refused, Some(ReadDone { id: behind.id, result: Err(ReadFault::Busy) }));
     // Both that hang have it open now: a FIFO has no places to read from.
     drop(OpenOptions::new().write(true).open(path).unwrap());
 }
