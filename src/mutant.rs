@@ -45,8 +45,8 @@ pub enum Mutant {
     KeepUnsyncedSegment,
     /// Recovery replays a segment that a finished compaction left behind.
     KeepLeftovers,
-    /// Files are removed before what was written earlier is durable.
-    RemoveBeforeSync,
+    /// A manifest is written before what it speaks of is durable.
+    ManifestBeforeSync,
 }
 
 impl Mutant {
@@ -71,7 +71,7 @@ impl Mutant {
         ("trust-index-file", Mutant::TrustIndexFile),
         ("keep-unsynced-segment", Mutant::KeepUnsyncedSegment),
         ("keep-leftovers", Mutant::KeepLeftovers),
-        ("remove-before-sync", Mutant::RemoveBeforeSync),
+        ("manifest-before-sync", Mutant::ManifestBeforeSync),
     ];
 }
 

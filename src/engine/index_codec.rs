@@ -256,3 +256,97 @@ impl Fields<'_> {
         Some(Sibling { dot, stamp, expiry, content })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn outlines() -> Vec<RecordOutline> {
+        let dot =
+            |node, seq| Dot { actor: Actor { node: NodeId(node), incarnation: Incarnation(u32::MAX) }, seq };
+        let sibling =
+            |seq, expiry, content| Sibling { dot: dot(3, seq), stamp: Stamp(u64::MAX), expiry, content };
+        let merge = OutlineRecord::Merge {
+            keyspace: KeyspaceId(u16::MAX),
+            sector: SectorId(300),
+            key: Bytes::from_static(b"key"),
+            context: VersionVector::from_entries([(dot(1, 9).actor, 9), (dot(3, 7).actor, u64::MAX / 2)]),
+            kept: vec![dot(1, 9), dot(u32::MAX, u64::MAX)],
+            added: vec![
+                sibling(1, None, Kind::Tombstone),
+                sibling(2, Some(WallMs(u64::MAX)), Kind::Value(0)),
+                sibling(128, None, Kind::Value(u32::MAX)),
+            ],
+        };
+        let shelf = ShelfRecord {
+            keyspace: KeyspaceId(1),
+            sector: SectorId(2),
+            fence: u64::MAX,
+            dropped_below: 1 << 63,
+            needs_rebuild: true,
+        };
+        let records = [
+            merge,
+            OutlineRecord::Batch { watermark: 127 },
+            OutlineRecord::Shelf(shelf),
+            OutlineRecord::Batch { watermark: u64::MAX },
+        ];
+        let mut position = 1000;
+        let place = |(bytes, record)| {
+            let location = Location { position, bytes };
+            position = location.end();
+            RecordOutline { location, record }
+        };
+        [200, 33, 41, u32::MAX].into_iter().zip(records).map(place).collect()
+    }
+
+    fn read_all(bytes: Bytes) -> Option<Vec<RecordOutline>> {
+        let (mut all, mut outlines) = (Vec::new(), Outlines::new(bytes, 1000));
+        while !outlines.is_done() {
+            let outline = outlines.next()?;
+            all.push(outline.clone());
+            outlines.recycle(outline);
+        }
+        Some(all)
+    }
+
+    fn bytes_of(outlines: &[RecordOutline]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        outlines.iter().for_each(|outline| encode(&mut bytes, outline));
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_with_allocations_used_again() {
+        let twice = [outlines(), outlines()].concat();
+        let read = read_all(bytes_of(&twice).into()).unwrap();
+        let records =
+            |list: &[RecordOutline]| list.iter().map(|each| each.record.clone()).collect::<Vec<_>>();
+        assert_eq!(records(&read), records(&twice));
+        assert_eq!(read[..4], outlines()[..]);
+    }
+
+    #[test]
+    fn no_cut_passes_for_a_whole() {
+        let bytes = Bytes::from(bytes_of(&outlines()[..1]));
+        for length in 1..bytes.len() {
+            assert_eq!(read_all(bytes.slice(..length)), None, "{length}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_strange_to_read(bytes: Vec<u8>) {
+            let _ = read_all(bytes.into());
+        }
+
+        #[test]
+        fn no_changed_byte_is_too_strange_to_read(at: prop::sample::Index, byte: u8) {
+            let mut bytes = bytes_of(&outlines());
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = read_all(bytes.into());
+        }
+    }
+}

@@ -174,3 +174,79 @@ impl IndexFile {
         outlines.is_done() && outlines.position() == self.end
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::testing::Log;
+    use crate::sim::DiskCall;
+
+    /// A log with one sealed segment.
+    fn log() -> (Log, (u64, u64)) {
+        let mut log = Log::new(1000);
+        log.fill(9, 80);
+        let segment = log.sealed[0];
+        (log, segment)
+    }
+
+    fn outlines(log: &mut Log, segment: (u64, u64)) -> Option<Vec<RecordOutline>> {
+        let index = read(&mut log.disk, segment, Planted::NONE).unwrap()?;
+        let mut all = Vec::new();
+        assert!(index.visit(&mut |outline| all.push(outline.clone())));
+        Some(all)
+    }
+
+    #[test]
+    fn it_says_what_the_segment_does() {
+        let (mut log, segment) = log();
+        assert_eq!(outlines(&mut log, segment), None);
+        build(&mut log.disk, segment.0, segment.1).unwrap();
+        let told: Vec<_> =
+            log.told.iter().filter(|told| told.location.position < segment.1).cloned().collect();
+        assert_eq!(outlines(&mut log, segment), Some(told));
+        assert_eq!(outlines(&mut log, (segment.0, segment.1 + 1)), None, "another segment's");
+    }
+
+    #[test]
+    fn none_is_written_for_a_segment_that_is_not_whole() {
+        let (mut log, (start, end)) = log();
+        let clean = log.disk.clone();
+        for byte in (24..end).step_by(7) {
+            log.disk = clean.clone();
+            assert!(log.disk.flip(FileName::Segment(start), byte, 5));
+            assert!(matches!(build(&mut log.disk, start, end), Err(BuildError::Damaged)), "byte {byte}");
+        }
+        log.disk = clean.clone();
+        log.disk.truncate(FileName::Segment(start), end - 1).unwrap();
+        assert!(matches!(build(&mut log.disk, start, end), Err(BuildError::Damaged)));
+        assert!(matches!(build(&mut log.disk, start + 1, end), Err(BuildError::Missing)));
+        assert_eq!(outlines(&mut log, (start, end)), None);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_none_or_the_one_before() {
+        let (mut log, (start, end)) = log();
+        log.disk.set_capacity(Some(log.disk.used() + 100));
+        assert!(matches!(build(&mut log.disk, start, end), Err(BuildError::Io(_))));
+        assert_eq!(outlines(&mut log, (start, end)), None);
+        log.disk.set_capacity(None);
+        build(&mut log.disk, start, end).unwrap();
+        log.disk.fail_next(DiskCall::Sync, io::ErrorKind::Other);
+        assert!(matches!(build(&mut log.disk, start, end), Err(BuildError::Io(_))));
+        assert!(outlines(&mut log, (start, end)).is_some());
+    }
+
+    #[test]
+    fn no_length_is_believed_beyond_what_the_segment_could_need() {
+        let (mut log, segment) = log();
+        build(&mut log.disk, segment.0, segment.1).unwrap();
+        let mut header =
+            log.disk.read(FileName::SegmentIndex(segment.0)).unwrap().unwrap()[..HEADER_BYTES].to_vec();
+        header[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
+        let sum = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
+        header[HEADER_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
+        log.disk.remove(FileName::SegmentIndex(segment.0)).unwrap();
+        log.disk.append(FileName::SegmentIndex(segment.0), &header).unwrap();
+        assert_eq!(outlines(&mut log, segment), None);
+    }
+}

@@ -3,7 +3,7 @@
 //! It walks the log by recovery's own rules, so that it finds what a start would find, and reads
 //! every byte, where a start trusts index files. `gtstore-storage --check` and `--dump` call it.
 
-use super::index_file::{self, Encoded};
+use super::index_file::{self, BuildError, Encoded, IndexFile};
 use super::manifest::Manifest;
 use super::outline::{Kind, Location};
 use super::record::{OutlineRecord, Record, SEGMENT_HEADER_BYTES, SegmentHead};
@@ -79,37 +79,44 @@ pub fn check(storage: &mut impl Storage) -> Result<Report, RecoveryError> {
         if Scan::new(file, start, end).head(storage)? != SegmentHead::Good {
             report.faults.push((file, "its header is damaged"));
         }
-        let is_whole = !found.damage.iter().any(|damage| damage.segment == start);
-        check_index(storage, (start, end), is_whole, &mut report)?;
+        if !found.damage.iter().any(|damage| damage.segment == start) {
+            check_whole(storage, (start, end), &mut report)?;
+        } else if read_index(storage, (start, end))?.is_some_and(|index| index.is_none()) {
+            report.faults.push((FileName::SegmentIndex(start), BAD_INDEX));
+        }
     }
     report.leftovers = leftovers(storage, &found)?;
     report.damage = found.damage;
     Ok(report)
 }
 
-fn check_index(
-    storage: &mut impl Storage,
-    (start, end): (u64, u64),
-    is_whole: bool,
-    report: &mut Report,
-) -> io::Result<()> {
-    let file = FileName::SegmentIndex(start);
-    if storage.read_at(file, 0, 1)?.is_none() {
-        return Ok(());
+const BAD_INDEX: &str = "it is damaged, and will be written anew";
+
+/// The index file of a segment, if there is one; `None` inside if it is damaged.
+fn read_index(storage: &mut impl Storage, segment: (u64, u64)) -> io::Result<Option<Option<IndexFile>>> {
+    if storage.read_at(FileName::SegmentIndex(segment.0), 0, 1)?.is_none() {
+        return Ok(None);
     }
-    let Some(index) = index_file::read(storage, (start, end), Planted::NONE)? else {
-        report.faults.push((file, "it is damaged; it is written anew"));
-        return Ok(());
-    };
-    if !is_whole {
-        return Ok(());
-    }
-    match index_file::encode_segment(storage, start, end) {
-        Ok(Encoded { body, count }) if index.is(&body, count) => report.indexed += 1,
-        Err(index_file::BuildError::Io(error)) => return Err(error),
-        Ok(_) | Err(index_file::BuildError::Missing | index_file::BuildError::Damaged) => {
-            report.faults.push((file, "it does not describe its segment"));
+    index_file::read(storage, segment, Planted::NONE).map(Some)
+}
+
+/// A segment of which nothing is lost, and its index file.
+fn check_whole(storage: &mut impl Storage, segment: (u64, u64), report: &mut Report) -> io::Result<()> {
+    let (start, end) = segment;
+    let (file, index) = (FileName::Segment(start), FileName::SegmentIndex(start));
+    let encoded = match index_file::encode_segment(storage, start, end) {
+        Ok(encoded) => Some(encoded),
+        Err(BuildError::Io(error)) => return Err(error),
+        Err(BuildError::Missing | BuildError::Damaged) => {
+            report.faults.push((file, "a mark between its records is damaged"));
+            None
         }
+    };
+    match (read_index(storage, segment)?, encoded) {
+        (None, _) => {}
+        (Some(None), _) => report.faults.push((index, BAD_INDEX)),
+        (Some(Some(found)), Some(Encoded { body, count })) if found.is(&body, count) => report.indexed += 1,
+        (Some(Some(_)), _) => report.faults.push((index, "it does not describe its segment")),
     }
     Ok(())
 }
@@ -220,5 +227,129 @@ impl<S: Storage> Storage for DryRun<'_, S> {
 
     fn rename(&mut self, _: FileName, _: FileName) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::record::ShelfRecord;
+    use crate::engine::testing::{Log, place};
+    use crate::sim::SimDisk;
+    use crate::types::{Actor, Incarnation, NodeId};
+
+    /// A log of 10 records, whose first segment has an index file.
+    fn log() -> Log {
+        let mut log = Log::new(1000);
+        log.fill(10, 80);
+        log.write_manifest();
+        let (start, end) = log.sealed[0];
+        index_file::build(&mut log.disk, start, end).unwrap();
+        log
+    }
+
+    fn contents(disk: &mut SimDisk) -> Vec<(FileName, Bytes)> {
+        let files = disk.list().unwrap();
+        files.into_iter().map(|file| (file, disk.read(file).unwrap().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_sound_directory_is_counted_and_left_as_it_is() {
+        let mut log = log();
+        log.put(80);
+        log.disk.append(FileName::ManifestDraft, b"x").unwrap();
+        let before = contents(&mut log.disk);
+        let report = check(&mut log.disk).unwrap();
+        assert_eq!(contents(&mut log.disk), before);
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((report.segments, report.indexed, report.records), (3, 1, 22));
+        let keys = BTreeMap::from([(place(0), 3), (place(1), 4), (place(2), 4)]);
+        assert_eq!((report.keys, report.leftovers), (keys, vec![FileName::ManifestDraft]));
+        assert!(report.live_bytes < report.bytes && report.live_bytes > report.bytes / 2);
+    }
+
+    #[test]
+    fn every_flipped_byte_is_found() {
+        let mut log = log();
+        for (file, bytes) in contents(&mut log.disk) {
+            for byte in 0..bytes.len() as u64 {
+                let mut disk = log.disk.clone();
+                assert!(disk.flip(file, byte, 2));
+                let report = check(&mut disk);
+                let is_found =
+                    report.as_ref().map_or(true, |report| !report.is_clean() || report.records < 20);
+                assert!(is_found, "{file:?} byte {byte}: {report:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_tail_is_no_damage() {
+        let mut log = log();
+        log.put(80);
+        log.disk
+            .truncate(
+                FileName::Segment(log.segment),
+                log.disk.length(FileName::Segment(log.segment)).unwrap() - 1,
+            )
+            .unwrap();
+        let report = check(&mut log.disk).unwrap();
+        assert!(report.is_clean() && report.torn_bytes > 0, "{report:?}");
+    }
+
+    #[test]
+    fn an_index_file_of_other_records_is_found() {
+        let mut log = log();
+        let (start, _) = log.sealed[0];
+        let other = {
+            let mut other = Log::new(1000);
+            other.seq = 100;
+            other.fill(10, 80);
+            index_file::build(&mut other.disk, 0, other.sealed[0].1).unwrap();
+            other.disk.read(FileName::SegmentIndex(0)).unwrap().unwrap()
+        };
+        log.disk.remove(FileName::SegmentIndex(start)).unwrap();
+        log.disk.append(FileName::SegmentIndex(start), &other).unwrap();
+        let report = check(&mut log.disk).unwrap();
+        assert_eq!(report.faults.len(), 1, "{report:?}");
+    }
+
+    #[test]
+    fn what_is_live_is_what_keys_still_need() {
+        let dot = |seq| Dot { actor: Actor { node: NodeId(1), incarnation: Incarnation(1) }, seq };
+        let mut census = Census::default();
+        let mut at = 0;
+        let mut add = |census: &mut Census, record: OutlineRecord| {
+            census.count(Location { position: at, bytes: 100 }, record);
+            at += 100;
+        };
+        let merge = |key: &'static str, sector, kept: &[u64], added: &[(u64, Kind)]| OutlineRecord::Merge {
+            keyspace: KeyspaceId(0),
+            sector: SectorId(sector),
+            key: Bytes::from(key),
+            context: Default::default(),
+            kept: kept.iter().map(|&seq| dot(seq)).collect(),
+            added: added
+                .iter()
+                .map(|&(seq, content)| crate::version::Sibling {
+                    dot: dot(seq),
+                    stamp: Default::default(),
+                    expiry: None,
+                    content,
+                })
+                .collect(),
+        };
+        add(&mut census, merge("a", 0, &[], &[(1, Kind::Value(1))]));
+        add(&mut census, merge("a", 0, &[], &[(2, Kind::Value(1))])); // The first is garbage.
+        add(&mut census, merge("a", 0, &[2], &[])); // This is needed for the context alone.
+        add(&mut census, merge("b", 0, &[], &[(3, Kind::Tombstone)]));
+        add(&mut census, merge("c", 1, &[], &[(4, Kind::Value(1))]));
+        let (keyspace, sector) = (KeyspaceId(0), SectorId(1));
+        let shelf = ShelfRecord { keyspace, sector, fence: 0, dropped_below: 450, needs_rebuild: false };
+        add(&mut census, OutlineRecord::Shelf(shelf)); // "c" is void.
+        let mut report = Report::default();
+        census.close(&mut report);
+        assert_eq!(report.live_bytes, 400);
+        assert_eq!(report.keys, BTreeMap::from([((KeyspaceId(0), SectorId(0)), 1)]));
     }
 }

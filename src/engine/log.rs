@@ -82,8 +82,10 @@ impl LogWriter {
                 }
             }
             DiskRequest::Replace { ticket, file, bytes } => {
-                if *file == FileName::Manifest {
-                    self.sync_sealed(storage)?;
+                // A manifest says which segments are whole and which are needed no more: all that
+                // was written before it must be durable first.
+                if *file == FileName::Manifest && !self.planted.is(Mutant::ManifestBeforeSync) {
+                    self.sync(storage)?;
                 }
                 replace(storage, *file, bytes)?;
                 self.created = None;
@@ -91,19 +93,13 @@ impl LogWriter {
                 self.awaited = *ticket;
             }
             DiskRequest::Remove { ticket, files } => {
-                if !self.planted.is(Mutant::RemoveBeforeSync) {
-                    self.sync(storage)?;
-                }
+                self.sync(storage)?;
                 for file in files {
                     storage.remove(*file)?;
                 }
                 storage.sync_directory()?;
                 self.created = None;
-                self.unsynced.retain(|entry| !files.contains(&entry.0));
-                self.written = *ticket;
-                if self.unsynced.is_empty() {
-                    self.synced = *ticket;
-                }
+                (self.written, self.synced) = (*ticket, *ticket);
             }
         }
         Ok(())
@@ -143,18 +139,6 @@ impl LogWriter {
         if is_new {
             self.created = Some(ticket);
         }
-        Ok(())
-    }
-
-    /// Syncs the segments that were left for a later one: what is written next may say of them
-    /// that they are durable. The engine asks for that once it knows them to be, and then there
-    /// is nothing to do here.
-    fn sync_sealed(&mut self, storage: &mut impl Storage) -> io::Result<()> {
-        let present = self.segment.map(|(start, _)| FileName::Segment(start));
-        for (file, _) in self.unsynced.iter().filter(|entry| Some(entry.0) != present) {
-            storage.sync(*file)?;
-        }
-        self.unsynced.retain(|entry| Some(entry.0) == present);
         Ok(())
     }
 

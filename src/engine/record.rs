@@ -478,4 +478,63 @@ mod tests {
             assert!(read_record(&Bytes::from(flipped), 500).is_err(), "bit {bit}");
         }
     }
+
+    #[test]
+    fn a_sectors_state_and_a_batch_are_read_back() {
+        let shelf = ShelfRecord {
+            keyspace: KeyspaceId(7),
+            sector: SectorId(9),
+            fence: 5,
+            dropped_below: u64::MAX,
+            needs_rebuild: true,
+        };
+        for record in [Record::Shelf(shelf), Record::Batch { watermark: 77 }] {
+            let bytes = bytes_of(&record);
+            assert_eq!(read_record(&bytes, 500), Ok((record.clone(), bytes.len())));
+            assert_eq!(read_record_head(&bytes, 500).unwrap().place, record.place());
+        }
+    }
+
+    #[test]
+    fn a_value_is_given_out_for_its_own_key_and_dot_alone() {
+        let object = object(&[1, 2]);
+        let place = (KeyspaceId(3), SectorId(9));
+        let merge = MergeRecord::between(place, &Key::from_static(b"k"), None, &object);
+        let dots: Vec<Dot> = object.siblings().iter().map(|sibling| sibling.dot).collect();
+        let bytes = bytes_of(&Record::Merge(merge));
+        let location = Location { position: 500, bytes: u32::try_from(bytes.len()).unwrap() };
+        let value = value_of(&bytes, location, place, b"k", dots[1]);
+        assert_eq!(value, Ok(Bytes::from(vec![7; 10])));
+        let unknown = Dot { seq: 3, ..dots[1] };
+        let elsewhere = Location { position: 501, ..location };
+        let longer = Location { bytes: location.bytes + 1, ..location };
+        for wrong in [
+            value_of(&bytes, elsewhere, place, b"k", dots[1]),
+            value_of(&bytes, longer, place, b"k", dots[1]),
+            value_of(&bytes, location, (KeyspaceId(3), SectorId(8)), b"k", dots[1]),
+            value_of(&bytes, location, place, b"j", dots[1]),
+            value_of(&bytes, location, place, b"k", unknown),
+            value_of(&bytes.slice(..bytes.len() - 1), location, place, b"k", dots[1]),
+            value_of(&Bytes::new(), location, place, b"k", dots[1]),
+        ] {
+            assert_eq!(wrong, Err(ReadFault::Damaged));
+        }
+    }
+
+    #[test]
+    fn a_segments_header_says_its_start_and_version() {
+        let header = segment_header(77);
+        assert_eq!(read_segment_header(&header, 77), SegmentHead::Good);
+        assert_eq!(read_segment_header(&header, 78), SegmentHead::Damaged);
+        assert_eq!(read_segment_header(&header[..23], 77), SegmentHead::Damaged);
+        for bit in 0..header.len() * 8 {
+            let mut flipped = header;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(read_segment_header(&flipped, 77), SegmentHead::Damaged, "bit {bit}");
+        }
+        let mut other = header;
+        other[8] = 2;
+        seal(&mut other);
+        assert_eq!(read_segment_header(&other, 77), SegmentHead::Version(2));
+    }
 }

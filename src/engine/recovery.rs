@@ -15,6 +15,8 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 mod sealed;
+#[cfg(test)]
+mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;

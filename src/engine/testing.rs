@@ -92,9 +92,14 @@ impl Log {
             self.segment = self.position;
         }
         self.seq += 1;
+        self.batch_of(vec![merge(self.seq, bytes)])
+    }
+
+    /// The request that appends a batch with these records to the present segment.
+    pub(crate) fn batch_of(&mut self, merges: Vec<MergeRecord>) -> DiskRequest {
         let (mut out, position) = (Writer::default(), self.position);
-        let merge = Record::Merge(merge(self.seq, bytes));
-        for record in [Record::Batch { watermark: self.watermark }, merge] {
+        let mark = Record::Batch { watermark: self.watermark };
+        for record in [mark].into_iter().chain(merges.into_iter().map(Record::Merge)) {
             let bytes = write_record(&mut out, self.position, &record);
             let location = super::Location { position: self.position, bytes: u32::try_from(bytes).unwrap() };
             self.told.push(RecordOutline { location, record: record.into_outline() });
@@ -137,7 +142,7 @@ impl Log {
         self.writer.write(&mut self.disk, &request).unwrap();
     }
 
-    /// The positions of the merges told.
+    /// The numbers of the merges told.
     pub(crate) fn seqs(told: &[RecordOutline]) -> Vec<u64> {
         told.iter().filter_map(seq_of).collect()
     }

@@ -103,6 +103,7 @@ struct Tape {
 enum Step {
     Append(FileName, Bytes),
     Sync(FileName),
+    FailedSync(FileName),
     SyncDirectory,
     Truncate(FileName, u64),
     Remove(FileName),
@@ -138,6 +139,7 @@ impl Replay {
         let _ = match step {
             Step::Append(file, bytes) => self.disk.append(*file, bytes),
             Step::Sync(file) => self.disk.sync(*file),
+            Step::FailedSync(file) => self.disk.fail_sync(*file),
             Step::SyncDirectory => self.disk.sync_directory(),
             Step::Truncate(file, length) => self.disk.truncate(*file, *length),
             Step::Remove(file) => self.disk.remove(*file),
@@ -254,6 +256,14 @@ impl SimDisk {
         }
     }
 
+    /// What was to be synced never will be, although nothing shows it.
+    fn fail_sync(&mut self, file: FileName) -> io::Result<()> {
+        self.note(|| Step::FailedSync(file));
+        let inode = self.inode(file)?;
+        inode.unwritten.push(inode.synced..inode.bytes.len());
+        Ok(())
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.directory);
         self.changes.push(change);
@@ -367,8 +377,7 @@ impl Storage for SimDisk {
 
     fn sync(&mut self, file: FileName) -> io::Result<()> {
         if let Err(error) = self.fails(DiskCall::Sync) {
-            let inode = self.inode(file)?;
-            inode.unwritten.push(inode.synced..inode.bytes.len());
+            self.fail_sync(file)?;
             return Err(error);
         }
         self.note(|| Step::Sync(file));

@@ -39,7 +39,8 @@ pub struct Port {
 pub struct Server {
     program: &'static str,
     args: Vec<String>,
-    dir: PathBuf,
+    /// Its data directory.
+    pub dir: PathBuf,
     port: Port,
     process: Option<Process>,
 }

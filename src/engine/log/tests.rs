@@ -90,7 +90,7 @@ fn rolling_syncs_nothing_and_the_next_sync_takes_every_segment_left_behind() {
 
 #[test]
 fn what_is_written_during_a_sync_waits_for_the_next_one() {
-    let mut log = Log::new(200);
+    let mut log = Log::new(300);
     log.put(80);
     let plan = log.writer.sync_plan().unwrap();
     // Written while another thread carries the plan out.
