@@ -47,6 +47,10 @@ pub enum Mutant {
     KeepLeftovers,
     /// A manifest is written before what it speaks of is durable.
     ManifestBeforeSync,
+    /// Compaction lets the index point to where nothing has been written yet.
+    MoveBeforeWritten,
+    /// Compaction drops records that carry no value, although they are the last word on a key.
+    DropStatements,
 }
 
 impl Mutant {
@@ -72,6 +76,8 @@ impl Mutant {
         ("keep-unsynced-segment", Mutant::KeepUnsyncedSegment),
         ("keep-leftovers", Mutant::KeepLeftovers),
         ("manifest-before-sync", Mutant::ManifestBeforeSync),
+        ("move-before-written", Mutant::MoveBeforeWritten),
+        ("drop-statements", Mutant::DropStatements),
     ];
 }
 

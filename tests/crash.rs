@@ -22,7 +22,9 @@ fn two_thousand_crash_points_lose_nothing_that_was_acknowledged() {
     assert!(compacted > 10, "{compacted} segments were compacted: too few to mean anything");
 }
 
-/// Every rule of recovery, broken: the sweep must see it.
+/// Every rule of recovery and compaction, broken: the sweep must see it. (One is not here: a
+/// segment left behind by a finished compaction does no harm when it is replayed, for whatever is
+/// in it has a later record; it is removed for its space.)
 #[test]
 fn each_broken_rule_of_recovery_is_caught() {
     let rules = [
@@ -30,12 +32,13 @@ fn each_broken_rule_of_recovery_is_caught() {
         Mutant::SkipDirectorySync,
         Mutant::SkipSealSync,
         Mutant::KeepUnsyncedSegment,
-        Mutant::KeepLeftovers,
-        Mutant::RemoveBeforeSync,
+        Mutant::ManifestBeforeSync,
+        Mutant::MoveBeforeWritten,
+        Mutant::DropStatements,
     ];
     for mutant in rules {
         let planted = Planted::one(mutant);
-        let caught = (0..60).find(|&seed| crash_sweep(settings(seed, planted)).broken.is_some());
+        let caught = (0..200).find(|&seed| crash_sweep(settings(seed, planted)).broken.is_some());
         println!("{mutant:?}: caught at seed {caught:?}");
         assert!(caught.is_some(), "{mutant:?} was not caught");
     }

@@ -1,178 +1,255 @@
-//! Room for index entries: byte strings packed into pages, each named by a small handle.
+//! Memory for many small byte strings, each named by 32 bits.
 //!
-//! One allocation per entry would cost more than the entry. Here pages of 64 KiB are cut into
-//! equal blocks of one size class; a page with nothing left in it is given back. There is no
-//! header per entry: its own codec knows its length. Handles are reused once removed, so whoever
-//! keeps one must drop it with the entry.
+//! A general allocator rounds every object up and puts a header before it, and a pointer to it
+//! takes 64 bits; at a hundred million keys that is what memory is spent on. Here objects of about
+//! one size share pages of 64 KiB, with nothing between them, and an empty page is given back.
+//! It knows nothing of what it keeps, and never moves it. Used by the engine for its entries and
+//! by the [`Cache`](super::cache::Cache) for pinned values.
+//!
+//! ```text
+//! handle   | page 19 bits | offset in the page / 8, 13 bits |
+//! page     | object | object | free: next free u16 ... | object | never used yet ... |
+//! ```
 
 use std::collections::BTreeSet;
 
-/// Names an entry: page in the high bits, block in the low ones.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct Handle(pub(super) u32);
+/// The name of an object in an [`Arena`]. All ones is never given out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Handle(pub u32);
 
 const PAGE_BYTES: usize = 64 << 10;
-/// Blocks a page can have at most, as bits of a handle: blocks of 16 bytes and more.
-const BLOCK_BITS: u32 = 12;
-const BLOCKS_MAX: usize = 1 << BLOCK_BITS;
-/// Up to this size classes are eight bytes apart, beyond it an eighth of their size.
-const FINE_BYTES: usize = 256;
+const UNIT_BYTES: usize = 8;
+const UNIT_BITS: u32 = 13;
+/// One less than 19 bits can say, so that no handle is all ones. 32 GiB of pages.
+const PAGES_MAX: usize = (1 << 19) - 1;
 
-/// Byte strings by handle.
-#[derive(Debug, Default)]
-pub(super) struct Arena {
+/// Sizes of objects: all multiples of eight up to 256, then the fractions of a page about 12 %
+/// apart, so that little is lost at a page's end as well.
+const STEPS: usize = 32;
+const LARGER: [usize; 32] = [
+    288, 320, 368, 408, 464, 528, 592, 672, 760, 856, 976, 1104, 1256, 1424, 1632, 1872, 2112, 2424, 2728,
+    3120, 3640, 4096, 4680, 5456, 6552, 8192, 9360, 10920, 13104, 16384, 21840, 32768,
+];
+const CLASSES: usize = STEPS + LARGER.len();
+/// The class of an object that has a page of its own, of just its size.
+const ALONE: usize = CLASSES;
+/// The end of a page's list of free places.
+const NONE: u16 = u16::MAX;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Arena {
     pages: Vec<Page>,
-    /// Pages with no memory behind them.
-    unused: Vec<u32>,
-    /// By class: pages that have a free block.
-    open: Vec<BTreeSet<u32>>,
-    bytes: usize,
+    /// Numbers of pages that were given back.
+    vacant: Vec<u32>,
+    classes: Vec<Class>,
+    /// The page that became empty last, so that one object coming and going costs no page each time.
+    spare: Option<Box<[u8]>>,
+    /// Bytes of all pages.
+    page_bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Page {
-    block_bytes: usize,
-    class: usize,
     bytes: Box<[u8]>,
-    /// Blocks handed out so far from the front, and those that came back.
+    /// Bytes of each object's place.
+    size: u32,
+    class: u8,
+    /// Objects in it.
+    used: u16,
+    /// Places handed out at least once; those behind them never were.
     fresh: u16,
-    freed: Vec<u16>,
+    /// The first free place before `fresh`, in units; it holds the next one's in its first bytes.
+    free: u16,
 }
 
-impl Page {
-    fn blocks(&self) -> usize {
-        self.bytes.len().checked_div(self.block_bytes).unwrap_or(0).min(BLOCKS_MAX)
-    }
-
-    fn is_full(&self) -> bool {
-        self.freed.is_empty() && usize::from(self.fresh) >= self.blocks()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.freed.len() == usize::from(self.fresh)
-    }
+/// The pages of one class that have room.
+#[derive(Debug, Default)]
+struct Class {
+    /// The one being filled.
+    current: Option<u32>,
+    /// Others. The lowest is filled first, so that the higher ones become empty in time.
+    roomy: BTreeSet<u32>,
 }
 
-/// The size class of a length, and the bytes of its blocks.
-fn class_of(length: usize) -> (usize, usize) {
-    let length = length.max(16);
-    if length <= FINE_BYTES {
-        let class = length.div_ceil(8);
-        return (class, class * 8);
+impl Default for Arena {
+    fn default() -> Self {
+        let classes = (0..CLASSES).map(|_| Class::default()).collect();
+        Self { pages: Vec::new(), vacant: Vec::new(), classes, spare: None, page_bytes: 0 }
     }
-    let mut class = FINE_BYTES / 8;
-    let mut bytes = FINE_BYTES;
-    while bytes < length {
-        bytes += bytes / 8 & !7;
-        class += 1;
-    }
-    (class, bytes)
 }
 
 impl Arena {
-    /// Takes in a byte string.
-    pub(super) fn insert(&mut self, packed: &[u8]) -> Handle {
-        let (class, block_bytes) = class_of(packed.len());
-        if self.open.len() <= class {
-            self.open.resize_with(class + 1, BTreeSet::new);
-        }
-        let known = self.open.get(class).and_then(|pages| pages.first().copied());
-        let at = known.unwrap_or_else(|| self.add_page(class, block_bytes));
-        let page = &mut self.pages[at as usize];
-        let block = page.freed.pop().unwrap_or_else(|| {
-            page.fresh += 1;
-            page.fresh - 1
-        });
-        if page.is_full() {
-            self.open[class].remove(&at);
-        }
-        let handle = Handle(at << BLOCK_BITS | u32::from(block));
-        if let Some(room) = self.get_mut(handle).get_mut(..packed.len()) {
-            room.copy_from_slice(packed);
-        }
-        handle
+    /// Keeps a copy of `bytes`. `None` when 32 GiB of pages are in use.
+    pub fn insert(&mut self, bytes: &[u8]) -> Option<Handle> {
+        self.insert_with(bytes.len(), |place| place.copy_from_slice(bytes))
     }
 
-    fn add_page(&mut self, class: usize, block_bytes: usize) -> u32 {
-        let bytes = if block_bytes > PAGE_BYTES / 4 { block_bytes } else { PAGE_BYTES };
-        let page = Page {
-            block_bytes,
-            class,
-            bytes: vec![0; bytes].into_boxed_slice(),
-            fresh: 0,
-            freed: Vec::new(),
-        };
-        self.bytes += bytes;
-        let at = if let Some(at) = self.unused.pop() {
-            self.pages[at as usize] = page;
-            at
-        } else {
-            self.pages.push(page);
-            // 2^20 pages of 64 KiB: more than any index here has memory for.
-            u32::try_from(self.pages.len() - 1).unwrap_or(0)
-        };
-        self.open[class].insert(at);
-        at
+    /// Makes room for `length` bytes and has them filled in. What they were before is undefined.
+    pub fn insert_with(&mut self, length: usize, fill: impl FnOnce(&mut [u8])) -> Option<Handle> {
+        let class = class_of(length);
+        let handle = if class == ALONE { self.place_alone(length) } else { self.place_in(class) }?;
+        fill(self.get_mut(handle).get_mut(..length)?);
+        Some(handle)
     }
 
-    fn block(&self, handle: Handle) -> (usize, usize) {
-        ((handle.0 >> BLOCK_BITS) as usize, (handle.0 & (BLOCKS_MAX as u32 - 1)) as usize)
+    /// The object's bytes, possibly followed by others up to the size of its class. Empty when
+    /// there is no such object.
+    #[must_use]
+    pub fn get(&self, handle: Handle) -> &[u8] {
+        let (page, start) = parts(handle);
+        let Some(page) = self.pages.get(page) else { return &[] };
+        page.bytes.get(start..start + page.size as usize).unwrap_or_default()
     }
 
-    /// A byte string, and whatever follows it in its block.
-    pub(super) fn get(&self, handle: Handle) -> &[u8] {
-        let (at, block) = self.block(handle);
-        self.pages.get(at).map_or(&[], |page| {
-            let from = block * page.block_bytes;
-            page.bytes.get(from..from + page.block_bytes).unwrap_or(&[])
-        })
+    /// As [`get`](Self::get), to be changed in place.
+    pub fn get_mut(&mut self, handle: Handle) -> &mut [u8] {
+        let (page, start) = parts(handle);
+        let Some(page) = self.pages.get_mut(page) else { return &mut [] };
+        page.bytes.get_mut(start..start + page.size as usize).unwrap_or_default()
     }
 
-    /// A byte string, to be changed in place.
-    pub(super) fn get_mut(&mut self, handle: Handle) -> &mut [u8] {
-        let (at, block) = self.block(handle);
-        match self.pages.get_mut(at) {
-            Some(page) => {
-                let from = block * page.block_bytes;
-                page.bytes.get_mut(from..from + page.block_bytes).unwrap_or(&mut [])
-            }
-            None => &mut [],
+    /// Keeps other bytes instead, in the same place if they are of the same class. `None`, and the
+    /// old ones still there, when no page is left.
+    pub fn replace(&mut self, handle: Handle, bytes: &[u8]) -> Option<Handle> {
+        let class = class_of(bytes.len());
+        let place = self.get_mut(handle);
+        let same =
+            if class == ALONE { place.len() == bytes.len() } else { place.len() == class_bytes(class) };
+        if same {
+            place.get_mut(..bytes.len())?.copy_from_slice(bytes);
+            return Some(handle);
         }
-    }
-
-    /// Puts another byte string in the place of one: under the same handle if it is of its size.
-    pub(super) fn replace(&mut self, handle: Handle, packed: &[u8]) -> Handle {
-        let (_, block_bytes) = class_of(packed.len());
-        let room = self.get_mut(handle);
-        if room.len() == block_bytes {
-            if let Some(room) = room.get_mut(..packed.len()) {
-                room.copy_from_slice(packed);
-            }
-            return handle;
-        }
+        let moved = self.insert(bytes)?;
         self.remove(handle);
-        self.insert(packed)
+        Some(moved)
     }
 
-    /// Gives a byte string's room back.
-    pub(super) fn remove(&mut self, handle: Handle) {
-        let (at, block) = self.block(handle);
-        let Some(page) = self.pages.get_mut(at) else { return };
-        page.freed.push(u16::try_from(block).unwrap_or(0));
-        let (class, page_id) = (page.class, handle.0 >> BLOCK_BITS);
-        if page.is_empty() {
-            self.bytes -= page.bytes.len();
-            *page = Page::default();
-            self.open[class].remove(&page_id);
-            self.unused.push(page_id);
-        } else {
-            self.open[class].insert(page_id);
+    /// Forgets an object. Its handle may be given out again.
+    pub fn remove(&mut self, handle: Handle) {
+        let (number, start) = parts(handle);
+        let Some(page) = self.pages.get_mut(number) else { return };
+        debug_assert!(page.used > 0, "an object is removed twice");
+        let was_full = page.is_full();
+        let next = page.free.to_le_bytes();
+        if let Some(link) = page.bytes.get_mut(start..start + next.len()) {
+            link.copy_from_slice(&next);
+            page.free = (start / UNIT_BYTES) as u16;
+        }
+        page.used = page.used.saturating_sub(1);
+        let (class, empty) = (usize::from(page.class), page.used == 0);
+        if empty {
+            self.give_back(number, class);
+        } else if was_full && let Some(class) = self.classes.get_mut(class) {
+            class.roomy.insert(number as u32);
         }
     }
 
-    /// Bytes of memory taken.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes + self.pages.len() * size_of::<Page>()
+    /// Bytes taken: pages, full or not, and what is needed to find them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let spare = self.spare.as_ref().map_or(0, |page| page.len());
+        self.page_bytes + spare + self.pages.capacity() * size_of::<Page>()
+    }
+
+    /// A place in a page that objects of `class` share.
+    fn place_in(&mut self, class: usize) -> Option<Handle> {
+        let entry = self.classes.get_mut(class)?;
+        let number = match entry.current.or_else(|| entry.roomy.pop_first()) {
+            Some(number) => number,
+            None => {
+                let bytes = self.spare.take().unwrap_or_else(|| vec![0; PAGE_BYTES].into_boxed_slice());
+                self.add_page(Page::new(bytes, class_bytes(class), class))?
+            }
+        };
+        let page = self.pages.get_mut(number as usize)?;
+        let unit = page.take_place()?;
+        let entry = self.classes.get_mut(class)?;
+        entry.current = (!page.is_full()).then_some(number);
+        Some(Handle(number << UNIT_BITS | u32::from(unit)))
+    }
+
+    /// A page for one object alone.
+    fn place_alone(&mut self, length: usize) -> Option<Handle> {
+        let mut page = Page::new(vec![0; length].into_boxed_slice(), length, ALONE);
+        page.used = 1;
+        let number = self.add_page(page)?;
+        Some(Handle(number << UNIT_BITS))
+    }
+
+    fn add_page(&mut self, page: Page) -> Option<u32> {
+        let bytes = page.bytes.len();
+        let number = match self.vacant.pop() {
+            Some(number) => number,
+            None if self.pages.len() < PAGES_MAX => {
+                self.pages.push(Page::default());
+                (self.pages.len() - 1) as u32
+            }
+            None => return None,
+        };
+        *self.pages.get_mut(number as usize)? = page;
+        self.page_bytes += bytes;
+        Some(number)
+    }
+
+    fn give_back(&mut self, number: usize, class: usize) {
+        let Some(page) = self.pages.get_mut(number) else { return };
+        let bytes = std::mem::take(page).bytes;
+        self.page_bytes -= bytes.len();
+        self.vacant.push(number as u32);
+        if let Some(class) = self.classes.get_mut(class) {
+            class.roomy.remove(&(number as u32));
+            class.current = class.current.filter(|&current| current as usize != number);
+            self.spare = Some(bytes);
+        }
+    }
+}
+
+impl Page {
+    fn new(bytes: Box<[u8]>, size: usize, class: usize) -> Self {
+        Self { bytes, size: size as u32, class: class as u8, used: 0, fresh: 0, free: NONE }
+    }
+
+    fn is_full(&self) -> bool {
+        let places = self.bytes.len() / (self.size as usize).max(1);
+        usize::from(self.used) >= places
+    }
+
+    /// A free place, in units.
+    fn take_place(&mut self) -> Option<u16> {
+        let unit = if self.free == NONE {
+            let start = usize::from(self.fresh) * self.size as usize;
+            self.fresh += 1;
+            (start / UNIT_BYTES) as u16
+        } else {
+            let start = usize::from(self.free) * UNIT_BYTES;
+            let next = self.bytes.get(start..start + 2)?.try_into().ok()?;
+            std::mem::replace(&mut self.free, u16::from_le_bytes(next))
+        };
+        self.used += 1;
+        Some(unit)
+    }
+}
+
+/// A handle's page and byte offset.
+fn parts(handle: Handle) -> (usize, usize) {
+    let unit = handle.0 & ((1 << UNIT_BITS) - 1);
+    ((handle.0 >> UNIT_BITS) as usize, unit as usize * UNIT_BYTES)
+}
+
+fn class_of(length: usize) -> usize {
+    if length <= STEPS * UNIT_BYTES {
+        length.max(1).div_ceil(UNIT_BYTES) - 1
+    } else {
+        STEPS + LARGER.partition_point(|&size| size < length)
+    }
+}
+
+/// Bytes of a place of a class that shares pages.
+fn class_bytes(class: usize) -> usize {
+    match class.checked_sub(STEPS) {
+        Some(larger) => LARGER.get(larger).copied().unwrap_or(PAGE_BYTES),
+        None => (class + 1) * UNIT_BYTES,
     }
 }
 
@@ -180,42 +257,92 @@ impl Arena {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(usize),
+        Replace(usize, usize),
+        Remove(usize),
+    }
+
+    fn length() -> impl Strategy<Value = usize> {
+        prop_oneof![6 => 1_usize..300, 2 => 300_usize..20_000, 1 => 20_000_usize..200_000]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => length().prop_map(Step::Insert),
+            1 => (any::<usize>(), length()).prop_map(|(at, length)| Step::Replace(at, length)),
+            2 => any::<usize>().prop_map(Step::Remove),
+        ]
+    }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn every_string_is_found_whole_until_it_is_removed(
-            steps in proptest::collection::vec((0u8..4, 0usize..200_000, any::<u8>()), 1..200)
+        fn every_object_keeps_its_bytes_until_it_is_removed(
+            steps in prop::collection::vec(step(), 1..300),
         ) {
             let mut arena = Arena::default();
-            let mut model: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-            for (kind, number, fill) in steps {
-                let length = if number % 3 == 0 { number } else { number % 300 + 1 };
-                let chosen = model.keys().nth(number % model.len().max(1)).copied();
-                match (kind, chosen) {
-                    (0, Some(handle)) => {
-                        arena.remove(Handle(handle));
-                        model.remove(&handle);
+            let mut held: Vec<(Handle, Vec<u8>)> = Vec::new();
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Insert(length) => {
+                        let bytes = vec![number as u8; length];
+                        held.push((arena.insert(&bytes).unwrap(), bytes));
                     }
-                    (1, Some(handle)) => {
-                        let packed = vec![fill; length];
-                        let new = arena.replace(Handle(handle), &packed);
-                        model.remove(&handle);
-                        prop_assert!(model.insert(new.0, packed).is_none());
+                    Step::Replace(at, length) if !held.is_empty() => {
+                        let at = at % held.len();
+                        let bytes = vec![number as u8; length];
+                        held[at] = (arena.replace(held[at].0, &bytes).unwrap(), bytes);
                     }
-                    _ => {
-                        let packed = vec![fill; length];
-                        prop_assert!(model.insert(arena.insert(&packed).0, packed.clone()).is_none());
+                    Step::Remove(at) if !held.is_empty() => {
+                        arena.remove(held.swap_remove(at % held.len()).0);
                     }
+                    Step::Replace(..) | Step::Remove(_) => {}
                 }
-                for (&handle, packed) in &model {
-                    prop_assert_eq!(&arena.get(Handle(handle))[..packed.len()], &packed[..]);
+                for (handle, bytes) in &held {
+                    prop_assert_eq!(&arena.get(*handle)[..bytes.len()], &bytes[..]);
                 }
             }
-            for &handle in model.keys() {
-                arena.remove(Handle(handle));
+            for (handle, _) in held {
+                arena.remove(handle);
             }
-            prop_assert_eq!(arena.bytes, 0);
+            prop_assert_eq!(arena.page_bytes, 0);
+            prop_assert!(arena.classes.iter().all(|class| class.current.is_none() && class.roomy.is_empty()));
         }
+    }
+
+    #[test]
+    fn sizes_waste_little_of_an_object_and_of_a_page() {
+        for length in 1..=32_768 {
+            let size = class_bytes(class_of(length));
+            assert!(size >= length && size.is_multiple_of(UNIT_BYTES));
+            let waste = size - length;
+            assert!(waste < UNIT_BYTES || waste * 100 <= size * 15 || length > 4680, "{length} {size}");
+            assert!(PAGE_BYTES % size < PAGE_BYTES / 32, "{size}");
+        }
+        assert_eq!(class_of(32_769), ALONE);
+    }
+
+    #[test]
+    fn a_small_object_costs_its_size_and_next_to_nothing() {
+        let mut arena = Arena::default();
+        let handles: Vec<Handle> = (0..100_000).map(|_| arena.insert(&[7; 48]).unwrap()).collect();
+        assert!(arena.bytes() < 100_000 * 49, "{}", arena.bytes());
+        for handle in handles {
+            arena.remove(handle);
+        }
+        assert!(arena.bytes() <= PAGE_BYTES + arena.pages.capacity() * size_of::<Page>());
+    }
+
+    #[test]
+    fn a_handle_that_names_nothing_gives_nothing() {
+        let mut arena = Arena::default();
+        assert!(arena.get(Handle(u32::MAX)).is_empty());
+        let handle = arena.insert(&[1; 100_000]).unwrap();
+        arena.remove(handle);
+        assert!(arena.get(handle).is_empty() && arena.get_mut(handle).is_empty());
     }
 }

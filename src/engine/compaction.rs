@@ -17,6 +17,8 @@ use super::record::{MergeRecord, Record, RecordError, read_record};
 use super::store::{At, Engine, Intent, find};
 use super::{FileName, ReadFault, Stretch, Ticket};
 use crate::limits::SCAN_BYTES;
+use crate::mutant::Mutant;
+use crate::ring::Durability;
 use crate::types::{Dot, Instant, Key, Now, WallMs};
 use crate::version::{Content, Sibling};
 use bytes::Bytes;
@@ -78,7 +80,7 @@ impl Engine {
             }
             Phase::Idle | Phase::Scanning { .. } => {}
             Phase::Scanned { segment, ticket } => {
-                let durable = self.is_durable(ticket, crate::ring::Durability::Sync);
+                let durable = self.is_durable(ticket, Durability::Sync);
                 if durable && self.compaction.moves.is_empty() && !self.reads.touches(segment) {
                     self.compaction.phase = Phase::Idle;
                     self.remove_segment(segment);
@@ -169,6 +171,9 @@ impl Engine {
         let place = (merge.keyspace, merge.sector);
         let Some(outline) = self.outline(place, &merge.key) else { return };
         if self.statement_of(place, &merge.key) == Some(position) {
+            if self.settings.planted.is(Mutant::DropStatements) {
+                return self.forget_statement(place, &merge.key);
+            }
             let statement = state(place, &merge.key, &outline, Vec::new());
             let location = self.append(&Record::Merge(statement), false);
             self.note_statement(place, &merge.key, location);
@@ -197,7 +202,8 @@ impl Engine {
 
     /// Lets the index point to what has been written anew and can be read there.
     pub(super) fn settle_moves(&mut self) {
-        while self.compaction.moves.front().is_some_and(|moved| self.log.is_written(moved.ticket)) {
+        let hasty = self.settings.planted.is(Mutant::MoveBeforeWritten);
+        while self.compaction.moves.front().is_some_and(|moved| hasty || self.log.is_written(moved.ticket)) {
             let Some(moved) = self.compaction.moves.pop_front() else { return };
             let Some(before) = self.outline(moved.place, &moved.key) else { continue };
             let after = before.map(|sibling| {

@@ -1,321 +1,512 @@
-//! An index entry as packed bytes: a key and its [`Outline`].
+//! What the index holds of a key, packed: the key and its [`Outline`], in about 45 bytes for a key
+//! of 16 with one sibling.
 //!
 //! ```text
-//! entry    | key length | key | context count | context ... | sibling count | sibling ...
-//! context  | actor number | sequence                            (in actor order)
-//! sibling  | cache slot, 6 bytes | flags | place in the context | sequence, if it is not that one's
-//!          | stamp, 8 bytes | expiry, 8 bytes, if any | value length, if a value
-//!          | position and length of its record, if any
+//! entry    | head u8 | key bytes | key | actor | seq | sibling          head has SOLE: the context
+//!          |                                                            is the one sibling's dot
+//!          | head u8 | key bytes | key | n | (actor, seq) n times | m | (flags u8, sibling) m times
+//! sibling  | slot 6 bytes | stamp 8 bytes | dot | expiry | value bytes | position | record bytes
+//! dot      | nothing when SOLE | its place in the context when CURRENT | actor | seq
 //! ```
-//! All counts, lengths, sequences and positions are variable-length integers of seven bits a byte.
-//! Actors are told by small numbers of this process ([`Actors`]). The cache slot has a fixed width
-//! and comes first, so that it is changed in place. These are our own bytes in our own memory,
-//! written here alone; even so, reading them never panics.
+//! Numbers are varints of seven bits a byte, lowest first, unless a width is given. Actors are
+//! numbers given by [`Actors`]. A sibling's flags are in the head when it is the only one, and say
+//! which of its fields are there. The slot has a fixed width so that a value can move in the cache
+//! without the entry changing its size. What follows the last sibling is ignored: an
+//! [`Arena`](super::arena::Arena) gives a little more than was put in.
+//!
+//! These bytes never leave the process, so that the form may change at any time. Reading some that
+//! are no entry gives less, or nothing, and never panics. Used by the engine alone.
 
-use super::outline::{CacheSlot, Kind, Location, Outline, Stored};
+#![warn(clippy::indexing_slicing)]
+
+use super::{CacheSlot, Kind, Location, Outline, Stored};
 use crate::types::{Actor, Dot, Stamp, WallMs};
 use crate::version::{Sibling, VersionVector};
-use std::collections::BTreeMap;
+
+/// The context is the one sibling's dot; the head carries the sibling's flags.
+const SOLE: u8 = 1;
+/// The dot is the one the context has of its actor.
+const CURRENT: u8 = 1 << 1;
+const TOMBSTONE: u8 = 1 << 2;
+const DAMAGED: u8 = 1 << 3;
+const EXPIRES: u8 = 1 << 4;
+/// It is in the log.
+const LOGGED: u8 = 1 << 5;
 
 const SLOT_BYTES: usize = 6;
 const NO_SLOT: u64 = (1 << 48) - 1;
 
-const IS_VALUE: u8 = 1;
-const HAS_EXPIRY: u8 = 2;
-const HAS_LOCATION: u8 = 4;
-const IS_DAMAGED: u8 = 8;
-/// The dot's sequence is the context's of its actor.
-const IS_NEWEST: u8 = 16;
-
-/// Actors by small numbers. Few are ever seen: one for each life of each node.
+/// Every actor that an entry names, by a small number. One for an engine: an actor is never
+/// forgotten, and there is one more each time a node starts.
 #[derive(Debug, Default)]
-pub(super) struct Actors {
-    known: Vec<Actor>,
-    numbers: BTreeMap<Actor, u32>,
+pub struct Actors {
+    by_number: Vec<Actor>,
+    /// Sorted by actor.
+    numbers: Vec<(Actor, u32)>,
 }
 
 impl Actors {
-    fn number(&mut self, actor: Actor) -> u64 {
-        let next = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        let number = *self.numbers.entry(actor).or_insert(next);
-        if number == next {
-            self.known.push(actor);
+    /// The actor's number, a new one if need be.
+    pub fn intern(&mut self, actor: Actor) -> u32 {
+        match self.numbers.binary_search_by_key(&actor, |entry| entry.0) {
+            Ok(at) => self.numbers.get(at).map_or(0, |entry| entry.1),
+            Err(at) => {
+                let number = self.by_number.len() as u32;
+                self.by_number.push(actor);
+                self.numbers.insert(at, (actor, number));
+                number
+            }
         }
-        u64::from(number)
     }
 
-    fn actor(&self, number: u64) -> Actor {
-        let at = usize::try_from(number).unwrap_or(usize::MAX);
-        self.known.get(at).copied().unwrap_or_default()
+    fn actor(&self, number: u64) -> Option<Actor> {
+        self.by_number.get(usize::try_from(number).ok()?).copied()
     }
 }
 
-/// Packs a key and what is known of it onto the end of an empty `out`.
-pub(super) fn encode(key: &[u8], outline: &Outline, actors: &mut Actors, out: &mut Vec<u8>) {
-    put_varint(out, key.len() as u64);
-    out.extend_from_slice(key);
+/// Appends the packed form of a key and its outline.
+pub fn encode(key: &[u8], outline: &Outline, actors: &mut Actors, out: &mut Vec<u8>) {
     let context = outline.context().entries();
-    put_varint(out, context.len() as u64);
+    let sole = match (context, outline.siblings()) {
+        (&[(actor, seq)], [sibling]) => (sibling.dot == Dot { actor, seq }).then_some(sibling),
+        _ => None,
+    };
+    out.push(sole.map_or(0, |sibling| flags_of(sibling) | SOLE));
+    write_number(key.len() as u64, out);
+    out.extend_from_slice(key);
+    if let Some(sibling) = sole {
+        write_dot(sibling.dot, actors, out);
+        write_sibling(sibling, out, |_| {});
+        return;
+    }
+    write_number(context.len() as u64, out);
     for &(actor, seq) in context {
-        put_varint(out, actors.number(actor));
-        put_varint(out, seq);
+        write_dot(Dot { actor, seq }, actors, out);
     }
-    put_varint(out, outline.siblings().len() as u64);
+    write_number(outline.siblings().len() as u64, out);
     for sibling in outline.siblings() {
-        put_sibling(out, context, sibling);
+        let dot = sibling.dot;
+        match context.iter().position(|&(actor, seq)| dot == Dot { actor, seq }) {
+            Some(place) => {
+                out.push(flags_of(sibling) | CURRENT);
+                write_sibling(sibling, out, |out| write_number(place as u64, out));
+            }
+            None => {
+                out.push(flags_of(sibling));
+                write_sibling(sibling, out, |out| write_dot(dot, actors, out));
+            }
+        }
     }
 }
 
-fn put_sibling(out: &mut Vec<u8>, context: &[(Actor, u64)], sibling: &Sibling<Stored>) {
-    let Stored { kind, location, slot, damaged } = sibling.content;
-    put_slot(out, slot);
-    let at = context.binary_search_by_key(&sibling.dot.actor, |entry| entry.0).unwrap_or(0);
-    let newest = context.get(at).is_some_and(|entry| entry.1 == sibling.dot.seq);
-    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-    out.push(
-        flag(matches!(kind, Kind::Value(_)), IS_VALUE)
-            | flag(sibling.expiry.is_some(), HAS_EXPIRY)
-            | flag(location.is_some(), HAS_LOCATION)
-            | flag(damaged, IS_DAMAGED)
-            | flag(newest, IS_NEWEST),
-    );
-    put_varint(out, at as u64);
-    if !newest {
-        put_varint(out, sibling.dot.seq);
+/// Changes in place where a sibling's value is in the cache. `slot_at` is as [`Entry::slots`] or
+/// [`Sole::slot_at`] gave it for this very entry. Returns whether there is such a place.
+pub fn set_slot(entry: &mut [u8], slot_at: usize, slot: Option<CacheSlot>) -> bool {
+    let place = slot_at.checked_add(SLOT_BYTES).and_then(|end| entry.get_mut(slot_at..end));
+    place.map(|place| place.copy_from_slice(&slot_bytes(slot))).is_some()
+}
+
+/// A packed entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    bytes: &'a [u8],
+    key: &'a [u8],
+    /// The head and the key are before it.
+    rest: usize,
+}
+
+/// The only sibling of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sole {
+    /// The sibling.
+    pub sibling: Sibling<Stored>,
+    /// Whether the key's context is the sibling's dot and nothing else.
+    pub is_context: bool,
+    /// Where its slot is in the entry, for [`set_slot`].
+    pub slot_at: usize,
+}
+
+impl<'a> Entry<'a> {
+    /// An entry at the front of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let mut reader = Reader { bytes, at: 1 };
+        let key = reader.count().and_then(|length| reader.take(length)).unwrap_or_default();
+        Self { bytes, key, rest: reader.at }
     }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &'a [u8] {
+        self.key
+    }
+
+    /// All there is.
+    #[must_use]
+    pub fn outline(&self, actors: &Actors) -> Outline {
+        let context = self.context(actors);
+        let siblings = self.siblings().filter_map(|found| {
+            let current = |place: usize| context.entries().get(place).map(|&(actor, seq)| Dot { actor, seq });
+            found.resolve(actors, current)
+        });
+        let siblings = siblings.collect();
+        Outline::from_sorted(context, siblings)
+    }
+
+    /// The context.
+    #[must_use]
+    pub fn context(&self, actors: &Actors) -> VersionVector {
+        let known = self.dots().filter_map(|(actor, seq)| Some((actors.actor(actor)?, seq)));
+        VersionVector::from_sorted(known.collect())
+    }
+
+    /// The only sibling; `None` when there are several or none.
+    #[must_use]
+    pub fn sole(&self, actors: &Actors) -> Option<Sole> {
+        let siblings = self.siblings();
+        let is_context = siblings.sole.is_some();
+        if siblings.left != 1 {
+            return None;
+        }
+        let found = siblings.last()?;
+        let current = |place: usize| {
+            let (actor, seq) = self.dots().nth(place)?;
+            Some(Dot { actor: actors.actor(actor)?, seq })
+        };
+        let slot_at = found.slot_at;
+        Some(Sole { sibling: found.resolve(actors, current)?, is_context, slot_at })
+    }
+
+    /// Of each sibling, where its slot is in the entry, for [`set_slot`], and what it says.
+    pub fn slots(self) -> impl Iterator<Item = (usize, Option<CacheSlot>)> + use<'a> {
+        self.siblings().map(|found| (found.slot_at, found.stored.slot))
+    }
+
+    fn is_sole(&self) -> bool {
+        self.bytes.first().is_some_and(|head| head & SOLE != 0)
+    }
+
+    /// The context's actors, by number, and their sequences.
+    fn dots(&self) -> Dots<'a> {
+        let mut reader = Reader { bytes: self.bytes, at: self.rest };
+        let left = if self.is_sole() { 1 } else { reader.count().unwrap_or(0) };
+        Dots { reader, left }
+    }
+
+    fn siblings(&self) -> Siblings<'a> {
+        let mut dots = self.dots();
+        let last = dots.by_ref().last();
+        let mut reader = dots.reader;
+        if self.is_sole() {
+            let sole = self.bytes.first().copied().zip(last);
+            return Siblings { reader, left: usize::from(sole.is_some()), sole };
+        }
+        Siblings { left: reader.count().unwrap_or(0), reader, sole: None }
+    }
+}
+
+/// The entries of a context.
+struct Dots<'a> {
+    reader: Reader<'a>,
+    left: usize,
+}
+
+impl Iterator for Dots<'_> {
+    type Item = (u64, u64);
+
+    fn next(&mut self) -> Option<(u64, u64)> {
+        self.left = self.left.checked_sub(1)?;
+        Some((self.reader.number()?, self.reader.number()?))
+    }
+}
+
+/// The siblings of an entry, as they are stored.
+struct Siblings<'a> {
+    reader: Reader<'a>,
+    left: usize,
+    /// The flags and the dot of the only one, if they are not with it.
+    sole: Option<(u8, (u64, u64))>,
+}
+
+/// A sibling whose dot is not looked up yet.
+struct Found {
+    slot_at: usize,
+    dot: FoundDot,
+    stamp: Stamp,
+    expiry: Option<WallMs>,
+    stored: Stored,
+}
+
+enum FoundDot {
+    /// The actor's number, and the sequence.
+    Spelled(u64, u64),
+    /// A place in the context.
+    Current(usize),
+}
+
+impl Iterator for Siblings<'_> {
+    type Item = Found;
+
+    fn next(&mut self) -> Option<Found> {
+        self.left = self.left.checked_sub(1)?;
+        let found = self.read();
+        if found.is_none() {
+            self.left = 0;
+        }
+        found
+    }
+}
+
+impl Siblings<'_> {
+    fn read(&mut self) -> Option<Found> {
+        let reader = &mut self.reader;
+        let flags = match self.sole {
+            Some((flags, _)) => flags,
+            None => reader.byte()?,
+        };
+        let has = |flag: u8| flags & flag != 0;
+        let slot_at = reader.at;
+        let slot = reader.fixed::<SLOT_BYTES>()?;
+        let stamp = Stamp(reader.fixed::<8>()?);
+        let dot = match self.sole {
+            Some((_, (actor, seq))) => FoundDot::Spelled(actor, seq),
+            None if has(CURRENT) => FoundDot::Current(reader.count()?),
+            None => FoundDot::Spelled(reader.number()?, reader.number()?),
+        };
+        let expiry = if has(EXPIRES) { Some(WallMs(reader.number()?)) } else { None };
+        let kind = if has(TOMBSTONE) { Kind::Tombstone } else { Kind::Value(reader.number32()?) };
+        let location = if has(LOGGED) {
+            Some(Location { position: reader.number()?, bytes: reader.number32()? })
+        } else {
+            None
+        };
+        let slot = (slot != NO_SLOT).then_some(CacheSlot(slot));
+        let stored = Stored { kind, location, slot, damaged: has(DAMAGED) };
+        Some(Found { slot_at, dot, stamp, expiry, stored })
+    }
+}
+
+impl Found {
+    /// `current` gives the dot at a place of the context.
+    fn resolve(self, actors: &Actors, current: impl Fn(usize) -> Option<Dot>) -> Option<Sibling<Stored>> {
+        let dot = match self.dot {
+            FoundDot::Spelled(actor, seq) => Dot { actor: actors.actor(actor)?, seq },
+            FoundDot::Current(place) => current(place)?,
+        };
+        Some(Sibling { dot, stamp: self.stamp, expiry: self.expiry, content: self.stored })
+    }
+}
+
+/// Takes fields off the front; nothing when they are not there.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let end = self.at.checked_add(length)?;
+        let taken = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let byte = self.bytes.get(self.at).copied()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    /// A number of `N` bytes, at most eight.
+    fn fixed<const N: usize>(&mut self) -> Option<u64> {
+        let mut wide = [0; 8];
+        wide.get_mut(..N)?.copy_from_slice(self.take(N)?);
+        Some(u64::from_le_bytes(wide))
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn number32(&mut self) -> Option<u32> {
+        u32::try_from(self.number()?).ok()
+    }
+
+    fn count(&mut self) -> Option<usize> {
+        usize::try_from(self.number()?).ok()
+    }
+}
+
+fn flags_of(sibling: &Sibling<Stored>) -> u8 {
+    let stored = &sibling.content;
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    flag(stored.kind == Kind::Tombstone, TOMBSTONE)
+        | flag(stored.damaged, DAMAGED)
+        | flag(sibling.expiry.is_some(), EXPIRES)
+        | flag(stored.location.is_some(), LOGGED)
+}
+
+fn write_sibling(sibling: &Sibling<Stored>, out: &mut Vec<u8>, dot: impl FnOnce(&mut Vec<u8>)) {
+    let stored = &sibling.content;
+    out.extend_from_slice(&slot_bytes(stored.slot));
     out.extend_from_slice(&sibling.stamp.0.to_le_bytes());
-    if let Some(at) = sibling.expiry {
-        out.extend_from_slice(&at.0.to_le_bytes());
+    dot(out);
+    if let Some(expiry) = sibling.expiry {
+        write_number(expiry.0, out);
     }
-    if let Kind::Value(bytes) = kind {
-        put_varint(out, u64::from(bytes));
+    match stored.kind {
+        Kind::Value(bytes) => write_number(bytes.into(), out),
+        Kind::Tombstone => {}
     }
-    if let Some(location) = location {
-        put_varint(out, location.position);
-        put_varint(out, u64::from(location.bytes));
+    if let Some(location) = stored.location {
+        write_number(location.position, out);
+        write_number(location.bytes.into(), out);
     }
 }
 
-fn put_slot(out: &mut Vec<u8>, slot: Option<CacheSlot>) {
-    let bytes = slot.map_or(NO_SLOT, |slot| slot.0).to_le_bytes();
-    out.extend(bytes.iter().take(SLOT_BYTES));
+fn slot_bytes(slot: Option<CacheSlot>) -> [u8; SLOT_BYTES] {
+    let [a, b, c, d, e, f, _, _] = slot.map_or(NO_SLOT, |slot| slot.0).to_le_bytes();
+    [a, b, c, d, e, f]
 }
 
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+fn write_dot(dot: Dot, actors: &mut Actors, out: &mut Vec<u8>) {
+    write_number(actors.intern(dot.actor).into(), out);
+    write_number(dot.seq, out);
+}
+
+fn write_number(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
-        out.push((number & 0x7f) as u8 | 0x80);
+        out.push(number as u8 | 0x80);
         number >>= 7;
     }
     out.push(number as u8);
 }
 
-/// A packed entry, to be read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Entry<'a> {
-    key: &'a [u8],
-    rest: Packed<'a>,
-}
-
-impl<'a> Entry<'a> {
-    /// The entry at the front of these bytes.
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        let mut packed = Packed { bytes, at: 0 };
-        let length = packed.count();
-        let key = packed.take(length);
-        Self { key, rest: packed }
-    }
-
-    /// The key.
-    pub(super) fn key(&self) -> &'a [u8] {
-        self.key
-    }
-
-    /// Everything that is known of it.
-    pub(super) fn outline(&self, actors: &Actors) -> Outline {
-        let mut packed = self.rest;
-        let count = packed.count();
-        let mut context = Vec::with_capacity(count.min(packed.left()));
-        for _ in 0..count {
-            context.push((actors.actor(packed.varint()), packed.varint()));
-        }
-        let count = packed.count();
-        let mut siblings = Vec::with_capacity(count.min(packed.left()));
-        for _ in 0..count {
-            siblings.push(packed.sibling(&context).1);
-        }
-        Outline::from_sorted(VersionVector::from_sorted(context), siblings)
-    }
-
-    /// The byte at which each sibling's cache slot lies, and the slot.
-    pub(super) fn slots(&self) -> impl Iterator<Item = (usize, Option<CacheSlot>)> {
-        let mut packed = self.rest;
-        let mut context = packed.count();
-        while context > 0 && packed.left() > 0 {
-            packed.varint();
-            packed.varint();
-            context -= 1;
-        }
-        let count = packed.count();
-        (0..count.min(packed.left())).map(move |_| {
-            let (at, sibling) = packed.sibling(&[]);
-            (at, sibling.content.slot)
-        })
-    }
-}
-
-/// Where the cache slot of the sibling in this place lies, if there is such a sibling.
-pub(super) fn set_slot(bytes: &mut [u8], sibling: usize, slot: Option<CacheSlot>) {
-    let at = Entry::new(bytes).slots().nth(sibling).map(|entry| entry.0);
-    if let Some(at) = at {
-        set_slot_at(bytes, at, slot);
-    }
-}
-
-/// Changes the cache slot that lies at a byte, as told by [`Entry::slots`].
-pub(super) fn set_slot_at(bytes: &mut [u8], at: usize, slot: Option<CacheSlot>) {
-    let new = slot.map_or(NO_SLOT, |slot| slot.0).to_le_bytes();
-    if let (Some(room), Some(new)) = (bytes.get_mut(at..at + SLOT_BYTES), new.get(..SLOT_BYTES)) {
-        room.copy_from_slice(new);
-    }
-}
-
-/// Bytes being read; past the end everything is zero.
-#[derive(Clone, Copy, Debug)]
-struct Packed<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Packed<'a> {
-    fn left(&self) -> usize {
-        self.bytes.len() - self.at.min(self.bytes.len())
-    }
-
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let taken = self.bytes.get(self.at..self.at.saturating_add(length)).unwrap_or(&[]);
-        self.at = self.at.saturating_add(length);
-        taken
-    }
-
-    fn byte(&mut self) -> u8 {
-        let byte = self.bytes.get(self.at).copied().unwrap_or(0);
-        self.at += 1;
-        byte
-    }
-
-    fn varint(&mut self) -> u64 {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte();
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                break;
-            }
-        }
-        number
-    }
-
-    fn count(&mut self) -> usize {
-        usize::try_from(self.varint()).unwrap_or(usize::MAX)
-    }
-
-    fn fixed(&mut self, length: usize) -> u64 {
-        let mut bytes = [0; 8];
-        let taken = self.take(length);
-        if let Some(room) = bytes.get_mut(..taken.len()) {
-            room.copy_from_slice(taken);
-        }
-        u64::from_le_bytes(bytes)
-    }
-
-    /// A sibling, and the byte at which its cache slot lies.
-    fn sibling(&mut self, context: &[(Actor, u64)]) -> (usize, Sibling<Stored>) {
-        let slot_at = self.at;
-        let slot = self.fixed(SLOT_BYTES);
-        let flags = self.byte();
-        let has = |bit: u8| flags & bit != 0;
-        let (actor, newest) = context.get(self.count()).copied().unwrap_or_default();
-        let seq = if has(IS_NEWEST) { newest } else { self.varint() };
-        let stamp = Stamp(self.fixed(8));
-        let expiry = has(HAS_EXPIRY).then(|| WallMs(self.fixed(8)));
-        let length = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let kind = if has(IS_VALUE) { Kind::Value(length(self.varint())) } else { Kind::Tombstone };
-        let location =
-            has(HAS_LOCATION).then(|| Location { position: self.varint(), bytes: length(self.varint()) });
-        let slot = (slot != NO_SLOT).then_some(CacheSlot(slot));
-        let content = Stored { kind, location, slot, damaged: has(IS_DAMAGED) };
-        (slot_at, Sibling { dot: Dot { actor, seq }, stamp, expiry, content })
-    }
-}
-
 #[cfg(test)]
+#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::types::{Incarnation, NodeId};
+    use proptest::option;
     use proptest::prelude::*;
 
     fn actor(node: u32) -> Actor {
         Actor { node: NodeId(node), incarnation: Incarnation(node % 3) }
     }
 
-    prop_compose! {
-        fn sibling()(
-            node in 1u32..5, seq in 1u64..1 << 50, stamp: u64, expiry: Option<u64>, value: Option<u32>,
-            location: Option<(u64, u32)>, slot in proptest::option::of(0u64..NO_SLOT), damaged: bool,
-        ) -> Sibling<Stored> {
-            Sibling {
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![1_u64..300, any::<u64>()]
+    }
+
+    fn stored() -> impl Strategy<Value = Stored> {
+        let kind = prop_oneof![any::<u32>().prop_map(Kind::Value), Just(Kind::Tombstone)];
+        let location = (number(), any::<u32>()).prop_map(|(position, bytes)| Location { position, bytes });
+        let slot = (0..NO_SLOT).prop_map(CacheSlot);
+        (kind, option::of(location), option::of(slot), any::<bool>())
+            .prop_map(|(kind, location, slot, damaged)| Stored { kind, location, slot, damaged })
+    }
+
+    fn sibling() -> impl Strategy<Value = Sibling<Stored>> {
+        (0_u32..200, number(), number(), option::of(number()), stored()).prop_map(
+            |(node, seq, stamp, expiry, content)| Sibling {
                 dot: Dot { actor: actor(node), seq },
                 stamp: Stamp(stamp),
                 expiry: expiry.map(WallMs),
-                content: Stored {
-                    kind: value.map_or(Kind::Tombstone, Kind::Value),
-                    location: location.map(|(position, bytes)| Location { position, bytes }),
-                    slot: slot.map(CacheSlot),
-                    damaged,
-                },
-            }
-        }
+                content,
+            },
+        )
+    }
+
+    fn outline() -> impl Strategy<Value = Outline> {
+        let context = prop::collection::vec((0_u32..200, number()), 0..4);
+        let siblings = prop_oneof![
+            3 => prop::collection::vec(sibling(), 1..2),
+            2 => prop::collection::vec(sibling(), 0..6),
+        ];
+        (context, siblings).prop_map(|(context, siblings)| {
+            let context = context.into_iter().map(|(node, seq)| (actor(node), seq));
+            Outline::from_parts(VersionVector::from_entries(context), siblings)
+        })
     }
 
     proptest! {
         #[test]
-        fn what_is_packed_is_read_back_and_its_slots_change_in_place(
-            key in proptest::collection::vec(any::<u8>(), 1..1024),
-            context in proptest::collection::vec((1u32..9, 1u64..1 << 60), 0..9),
-            siblings in proptest::collection::vec(sibling(), 0..6),
-            new in proptest::option::of(0u64..NO_SLOT),
+        fn an_entry_reads_back_as_what_it_was(
+            key in prop::collection::vec(any::<u8>(), 0..200),
+            outline in outline(),
+            behind in 0_usize..9,
         ) {
-            let context = context.into_iter().map(|(node, seq)| (actor(node), seq));
-            let outline = Outline::from_parts(VersionVector::from_entries(context), siblings);
-            let (mut actors, mut packed) = (Actors::default(), Vec::new());
-            encode(&key, &outline, &mut actors, &mut packed);
-            packed.extend_from_slice(b"whatever follows in the block");
-            prop_assert_eq!(Entry::new(&packed).key(), &key[..]);
-            prop_assert_eq!(Entry::new(&packed).outline(&actors), outline.clone());
-            for at in 0..outline.siblings().len() {
-                set_slot(&mut packed, at, new.map(CacheSlot));
+            let (mut actors, mut bytes) = (Actors::default(), Vec::new());
+            encode(&key, &outline, &mut actors, &mut bytes);
+            bytes.resize(bytes.len() + behind, 0xff);
+            let entry = Entry::new(&bytes);
+            prop_assert_eq!(entry.key(), &key[..]);
+            prop_assert_eq!(&entry.outline(&actors), &outline);
+            prop_assert_eq!(&entry.context(&actors), outline.context());
+            let slots: Vec<_> = entry.slots().map(|(_, slot)| slot).collect();
+            let wanted: Vec<_> = outline.siblings().iter().map(|sibling| sibling.content.slot).collect();
+            prop_assert_eq!(slots, wanted);
+            let sole = entry.sole(&actors);
+            prop_assert_eq!(sole.is_some(), outline.siblings().len() == 1);
+            if let Some(sole) = sole {
+                prop_assert_eq!(&sole.sibling, &outline.siblings()[0]);
+                let Dot { actor, seq } = sole.sibling.dot;
+                prop_assert_eq!(sole.is_context, outline.context().entries() == [(actor, seq)]);
+                prop_assert_eq!(Some(sole.slot_at), entry.slots().map(|(at, _)| at).next());
             }
-            let changed = outline.map(|sibling| Stored { slot: new.map(CacheSlot), ..sibling.content });
-            prop_assert_eq!(Entry::new(&packed).outline(&actors), changed);
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let entry = Entry::new(&bytes);
-            prop_assert!(entry.key().len() <= bytes.len());
-            prop_assert!(entry.slots().count() <= bytes.len());
+        fn a_slot_changes_in_place_and_nothing_else_does(outline in outline(), slot in option::of(0..NO_SLOT)) {
+            let slot = slot.map(CacheSlot);
+            let (mut actors, mut bytes) = (Actors::default(), Vec::new());
+            encode(b"key", &outline, &mut actors, &mut bytes);
+            let places: Vec<usize> = Entry::new(&bytes).slots().map(|(at, _)| at).collect();
+            for at in places {
+                prop_assert!(set_slot(&mut bytes, at, slot));
+            }
+            let wanted = outline.map(|sibling| Stored { slot, ..sibling.content });
+            prop_assert_eq!(Entry::new(&bytes).outline(&actors), wanted);
+        }
+
+        #[test]
+        fn bytes_that_are_no_entry_do_no_harm(
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+            outline in outline(),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let (mut actors, mut whole) = (Actors::default(), Vec::new());
+            encode(b"key", &outline, &mut actors, &mut whole);
+            for bytes in [&bytes[..], &whole[..cut.index(whole.len())], &[]] {
+                let entry = Entry::new(bytes);
+                let _ = (entry.key(), entry.outline(&actors), entry.sole(&actors), entry.slots().count());
+            }
+            prop_assert!(!set_slot(&mut whole, usize::MAX, None));
         }
     }
 
     #[test]
-    fn the_usual_entry_takes_about_fifty_bytes() {
-        let dot = Dot { actor: actor(1), seq: 1 << 27 };
-        let location = Some(Location { position: 1 << 34, bytes: 200 });
-        let content = Stored { kind: Kind::Value(100), location, slot: None, damaged: false };
-        let sibling = Sibling { dot, stamp: Stamp(u64::MAX / 2), expiry: None, content };
+    fn a_common_entry_is_small() {
+        let stored = Stored {
+            kind: Kind::Value(100),
+            location: Some(Location { position: (1 << 35) - 1, bytes: 200 }),
+            slot: None,
+            damaged: false,
+        };
+        let dot = Dot { actor: actor(3), seq: 1_000_000 };
+        let sibling = Sibling { dot, stamp: Stamp(u64::MAX), expiry: None, content: stored };
         let outline = Outline::from_parts(VersionVector::default(), vec![sibling]);
-        let mut packed = Vec::new();
-        encode(&[b'k'; 16], &outline, &mut Actors::default(), &mut packed);
-        assert!(packed.len() <= 52, "{} bytes", packed.len());
+        let mut bytes = Vec::new();
+        encode(&[7; 16], &outline, &mut Actors::default(), &mut bytes);
+        assert!(bytes.len() <= 44, "{}", bytes.len());
     }
 }

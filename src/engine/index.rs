@@ -4,7 +4,7 @@
 //! values, and keeps them true to each other. It knows nothing of the log. Called by the engine.
 
 use super::arena::{Arena, Handle};
-use super::cache::Cache;
+use super::cache::{Cache, PINNED};
 use super::entry::{self, Actors, Entry};
 use super::outline::{CacheSlot, Kind, Outline};
 use super::shelf::{Shelf, tag_of};
@@ -25,8 +25,10 @@ pub(super) struct Index {
     packed: Vec<u8>,
     keys: u64,
     bytes: u64,
-    /// Shelves that were given up and not yet taken apart.
-    dropped: Vec<Shelf>,
+    /// Entries of shelves that were given up, not yet removed.
+    dropped: Vec<Handle>,
+    /// An entry found no room.
+    is_full: bool,
 }
 
 impl Index {
@@ -41,6 +43,7 @@ impl Index {
             keys: 0,
             bytes: 0,
             dropped: Vec::new(),
+            is_full: false,
         }
     }
 
@@ -72,12 +75,14 @@ impl Index {
         entry::encode(key, after, &mut self.actors, &mut packed);
         match self.handle(place, key) {
             Some(old) => self.replace(place, key, old, &packed, before, after),
-            None => {
-                let handle = self.arena.insert(&packed);
-                let arena = &self.arena;
-                let shelf = shelf_mut(&mut self.shelves, place);
-                shelf.insert(tag_of(key), handle, |other| Entry::new(arena.get(other)).key().cmp(key));
-            }
+            None => match self.arena.insert(&packed) {
+                Some(handle) => {
+                    let arena = &self.arena;
+                    let shelf = shelf_mut(&mut self.shelves, place);
+                    shelf.insert(tag_of(key), handle, |other| Entry::new(arena.get(other)).key().cmp(key));
+                }
+                None => self.is_full = true,
+            },
         }
         self.packed = packed;
         let ((old_keys, old_bytes), (keys, bytes)) = (weight(key, before), weight(key, Some(after)));
@@ -94,7 +99,10 @@ impl Index {
         before: Option<&Outline>,
         after: &Outline,
     ) {
-        let handle = self.arena.replace(old, packed);
+        let Some(handle) = self.arena.replace(old, packed) else {
+            self.is_full = true;
+            return;
+        };
         let slots = |outline: &Outline| -> Vec<CacheSlot> {
             outline.siblings().iter().filter_map(|sibling| sibling.content.slot).collect()
         };
@@ -112,7 +120,7 @@ impl Index {
         }
     }
 
-    /// Keeps a value of a key in memory. `position`: where its record ends in the log, or none if
+    /// Keeps a value of a key in memory. `position`: where its record is in the log, or none if
     /// memory is the only place where it is.
     pub(super) fn keep_value(
         &mut self,
@@ -123,13 +131,18 @@ impl Index {
         position: Option<u64>,
     ) {
         let Some(handle) = self.handle(place, key) else { return };
-        let slot = self.cache.insert(handle, value, position);
-        let outline = Entry::new(self.arena.get(handle)).outline(&self.actors);
-        let at = outline.siblings().iter().position(|sibling| sibling.dot == dot);
-        if let Some(at) = at {
-            entry::set_slot(self.arena.get_mut(handle), at, Some(slot));
-        } else {
-            self.cache.remove(slot);
+        let entry = Entry::new(self.arena.get(handle));
+        let found = match entry.sole(&self.actors) {
+            Some(sole) => (sole.sibling.dot == dot).then_some(sole.slot_at),
+            None => {
+                let outline = entry.outline(&self.actors);
+                let at = outline.siblings().iter().position(|sibling| sibling.dot == dot);
+                at.and_then(|at| entry.slots().nth(at)).map(|slot| slot.0)
+            }
+        };
+        if let Some(slot_at) = found {
+            let slot = self.cache.insert(handle, value, position.unwrap_or(PINNED));
+            entry::set_slot(self.arena.get_mut(handle), slot_at, slot);
         }
     }
 
@@ -142,7 +155,7 @@ impl Index {
                 let packed = arena.get_mut(owner);
                 let found = Entry::new(packed).slots().find(|entry| entry.1 == Some(old));
                 if let Some((at, _)) = found {
-                    entry::set_slot_at(packed, at, new);
+                    entry::set_slot(packed, at, new);
                 }
             });
             if !more {
@@ -154,13 +167,12 @@ impl Index {
     /// The keys of a keyspace's sector after `after`, in the shelf's order.
     pub(super) fn walk(&self, place: At, after: Option<&Key>) -> impl Iterator<Item = (Key, Outline)> {
         let arena = &self.arena;
-        let from = after.map(|key| tag_of(key));
         let handles = self.shelf(place).into_iter().flat_map(move |shelf| {
-            shelf.after(from, move |handle| {
-                after.map_or(std::cmp::Ordering::Greater, |key| Entry::new(arena.get(handle)).key().cmp(key))
-            })
+            // The lowest tag, and a key below all: the front of the shelf.
+            let (tag, key) = after.map_or((0, &b""[..]), |key| (tag_of(key), key));
+            shelf.after(tag, move |handle| Entry::new(arena.get(handle)).key().cmp(key))
         });
-        handles.map(|handle| {
+        handles.map(|(_, handle)| {
             let entry = Entry::new(self.arena.get(handle));
             (Key::copy_from_slice(entry.key()), entry.outline(&self.actors))
         })
@@ -178,7 +190,7 @@ impl Index {
     /// Shows everything that is held. At start alone: it takes as long as there are keys.
     pub(super) fn each(&self, mut show: impl FnMut(&Outline)) {
         for shelf in self.shelves.values().flatten() {
-            for handle in shelf.handles() {
+            for (_, handle) in shelf.iter() {
                 show(&Entry::new(self.arena.get(handle)).outline(&self.actors));
             }
         }
@@ -218,28 +230,17 @@ impl Index {
     /// [`clear_dropped`](Self::clear_dropped).
     pub(super) fn drop_shelf(&mut self, place: At) {
         let shelf = std::mem::take(shelf_mut(&mut self.shelves, place));
-        if !shelf.is_empty() {
-            self.dropped.push(shelf);
-        }
+        self.dropped.extend(shelf.iter().map(|(_, handle)| handle));
     }
 
-    /// Takes dropped shelves apart, so many keys at most, and shows what each key was.
+    /// Removes entries of dropped shelves, so many at most, and shows what each was.
     pub(super) fn clear_dropped(&mut self, keys_max: usize, mut show: impl FnMut(&Outline)) {
-        let mut left = keys_max;
-        while left > 0
-            && let Some(mut shelf) = self.dropped.pop()
-        {
-            let mut gone = shelf.take_last(left);
-            left -= gone.len();
-            for handle in gone.drain(..) {
-                let entry = Entry::new(self.arena.get(handle));
-                let (key, outline) = (Key::copy_from_slice(entry.key()), entry.outline(&self.actors));
-                show(&outline);
-                self.forget(handle, &key, &outline);
-            }
-            if !shelf.is_empty() {
-                self.dropped.push(shelf);
-            }
+        for _ in 0..keys_max {
+            let Some(handle) = self.dropped.pop() else { return };
+            let entry = Entry::new(self.arena.get(handle));
+            let (key, outline) = (Key::copy_from_slice(entry.key()), entry.outline(&self.actors));
+            show(&outline);
+            self.forget(handle, &key, &outline);
         }
     }
 
@@ -252,6 +253,11 @@ impl Index {
     pub(super) fn memory_bytes(&self) -> usize {
         let shelves: usize = self.shelves.values().flatten().map(Shelf::bytes).sum();
         shelves + self.arena.bytes() + self.cache.bytes() + self.cache.pinned_bytes()
+    }
+
+    /// Whether an entry found no room: memory of the index has a limit, too.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Bytes of values that are in memory alone.

@@ -12,6 +12,8 @@ mod arena;
 mod cache;
 mod compaction;
 mod entry;
+#[cfg(test)]
+mod footprint;
 mod index;
 mod index_codec;
 pub mod index_file;

@@ -276,6 +276,7 @@ impl Engine {
         let (added, kept): (Vec<_>, Vec<_>) = after.siblings().iter().partition(|sibling| is_new(sibling));
         let added: Vec<Sibling> =
             added.iter().filter_map(|sibling| find_content(object, sibling.dot)).cloned().collect();
+        let mut position = None;
         if durability != Durability::Memory {
             let record = MergeRecord {
                 keyspace: place.0,
@@ -287,6 +288,7 @@ impl Engine {
             };
             let sync = durability == Durability::Sync;
             let location = self.append(&Record::Merge(record), sync);
+            position = Some(location.position);
             if kept.len() == after.siblings().len() {
                 self.note_statement(place, key, location);
             } else {
@@ -302,10 +304,6 @@ impl Engine {
         }
         self.account(before.as_ref(), &after);
         self.index.install(place, key, before.as_ref(), &after);
-        let position = match durability {
-            Durability::Memory => None,
-            Durability::Os | Durability::Sync => Some(self.log.end()),
-        };
         for sibling in object.siblings() {
             if let (Content::Value(value), Some(held)) = (&sibling.content, find(&after, sibling.dot))
                 && is_new(held)
@@ -335,7 +333,7 @@ impl Engine {
     }
 
     /// One that does is, from now on.
-    fn forget_statement(&mut self, place: At, key: &Key) {
+    pub(super) fn forget_statement(&mut self, place: At, key: &Key) {
         if !self.statements.is_empty()
             && let Some(old) = self.statements.remove(&(place, key.clone()))
         {
@@ -621,6 +619,13 @@ impl Engine {
     #[must_use]
     pub fn is_durable(&self, ticket: Ticket, durability: Durability) -> bool {
         self.log.is_durable(ticket, durability)
+    }
+
+    /// Whether a key found no room in the index: the process must end, for what it said it holds
+    /// is in the log alone.
+    #[must_use]
+    pub fn is_index_full(&self) -> bool {
+        self.index.is_full()
     }
 
     /// Whether no more values are to be taken that live in memory alone.

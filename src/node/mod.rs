@@ -405,6 +405,11 @@ impl Node {
 
     /// Everything that had happened was told: the turn's records go to the disk as one write.
     fn on_turn_end(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.engine.is_index_full() {
+            let text =
+                "the index has no room for more keys: run more storage nodes, each with a share of them";
+            return out.push(Output::Fatal(text.to_owned()));
+        }
         self.engine.work(now);
         out.extend(self.engine.take_batch().map(Output::Disk));
         out.extend(self.engine.take_requests().map(Output::Disk));

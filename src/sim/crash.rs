@@ -7,7 +7,8 @@
 //! middle of that recovery. Then must hold, for every key:
 //! * what is held is a state that the key has had: nothing is invented, nothing half applied;
 //! * it is not older than the last state that was acknowledged;
-//! * every value can be read back, and is what was written.
+//! * every value can be read back, and is what was written;
+//! * all keys are as they were at one and the same moment: what is lost is the log's end.
 
 use super::disk::SimDisk;
 use super::rng::Rng;
@@ -20,7 +21,7 @@ use crate::ring::Durability;
 use crate::types::{Actor, Dot, Incarnation, Instant, Key, KeyspaceId, NodeId, Now, SectorId, Stamp, WallMs};
 use crate::version::{Content, Object, Replaces, Sibling, VersionVector};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 /// Size of a run.
@@ -51,9 +52,9 @@ pub struct CrashReport {
 
 type Place = (KeyspaceId, SectorId);
 
-const SEGMENT_BYTES: u64 = 2048;
-const CACHE_BYTES: usize = 4096;
-const KEYS: u64 = 12;
+const SEGMENT_BYTES: u64 = 3000;
+const CACHE_BYTES: usize = 16 << 10;
+const KEYS: u64 = 20;
 const PLACES: [Place; 3] =
     [(KeyspaceId(0), SectorId(0)), (KeyspaceId(0), SectorId(7)), (KeyspaceId(1), SectorId(0))];
 
@@ -67,6 +68,29 @@ struct History {
     states: Vec<Option<Object>>,
     /// The disk request that each waits for.
     tickets: Vec<Ticket>,
+    /// When each came about, by the count of all writes.
+    moments: Vec<u64>,
+}
+
+impl History {
+    fn push(&mut self, state: Option<Object>, ticket: Ticket, moment: u64) {
+        if self.states.is_empty() {
+            self.states.push(None);
+            self.tickets.push(Ticket(0));
+            self.moments.push(0);
+        }
+        self.states.push(state);
+        self.tickets.push(ticket);
+        self.moments.push(moment);
+    }
+
+    /// The times, from and until, at which the key was in this state, of those from `floor` on.
+    fn times(&self, found: Option<&Object>, floor: usize) -> Vec<(u64, u64)> {
+        let until = |at: usize| self.moments.get(at + 1).copied().unwrap_or(u64::MAX);
+        let states = self.states.iter().zip(&self.moments).enumerate().skip(floor);
+        let same = states.filter(|(_, (state, _))| state.as_ref() == found);
+        same.map(|(at, (_, &moment))| (moment, until(at))).collect()
+    }
 }
 
 /// How far each key was acknowledged: written, synced.
@@ -143,9 +167,13 @@ struct Run {
     rng: Rng,
     disk: Watched,
     writer: LogWriter,
+    /// What a slow disk has not come to yet.
+    queue: VecDeque<DiskRequest>,
     engine: Engine,
     life: u32,
     seq: u64,
+    /// Writes made so far.
+    moment: u64,
     clock_us: u64,
     histories: BTreeMap<(Place, u64), History>,
     /// What had been acknowledged, each time that changed.
@@ -203,9 +231,11 @@ impl Run {
             rng,
             disk,
             writer: LogWriter::new(settings.planted),
+            queue: VecDeque::new(),
             engine,
             life: 1,
             seq: 0,
+            moment: 0,
             clock_us: 0,
             histories: BTreeMap::new(),
             acknowledged: vec![Acknowledged::new()],
@@ -227,7 +257,7 @@ impl Run {
         for _ in 0..self.rng.below(4) {
             match self.rng.below(20) {
                 0 => self.drop_place(),
-                1..=4 => self.read_back(),
+                1..=10 => self.read_back(),
                 _ => self.write(),
             }
         }
@@ -246,7 +276,7 @@ impl Run {
         self.seq += 1;
         let node = NodeId(1 + u32::try_from(self.rng.below(2)).unwrap_or(0));
         let dot = Dot { actor: Actor { node, incarnation: Incarnation(self.life) }, seq: self.seq };
-        let length = if self.rng.once_in(20) { 1500 } else { self.rng.below(120) };
+        let length = if self.rng.once_in(8) { 1900 } else { self.rng.below(500) };
         let content = if self.rng.once_in(6) {
             Content::Tombstone
         } else {
@@ -265,15 +295,11 @@ impl Run {
             object = Object::from_parts(object.context().clone(), last);
         }
         let merged = self.engine.merge(place, &key_bytes(key), &object, durability(place));
-        let history = self.histories.entry((place, key)).or_default();
-        if history.states.is_empty() {
-            history.states.push(None);
-            history.tickets.push(Ticket(0));
-        }
         if merged.changed {
+            self.moment += 1;
             // Merged with itself and more: what it now holds is what was given.
-            history.states.push(Some(object));
-            history.tickets.push(merged.ticket);
+            let history = self.histories.entry((place, key)).or_default();
+            history.push(Some(object), merged.ticket, self.moment);
         }
     }
 
@@ -288,9 +314,9 @@ impl Run {
         let place = (KeyspaceId(0), SectorId(7));
         self.engine.drop_shelf(place);
         let ticket = Ticket(self.engine.last_request().0 + 1);
+        self.moment += 1;
         for (_, history) in self.histories.iter_mut().filter(|entry| entry.0.0 == place) {
-            history.states.push(None);
-            history.tickets.push(ticket);
+            history.push(None, ticket, self.moment);
         }
     }
 
@@ -309,17 +335,10 @@ impl Run {
         let now = self.now();
         self.engine.work(now);
         let batch = self.engine.take_batch();
-        let requests: Vec<DiskRequest> = batch.into_iter().chain(self.engine.take_requests()).collect();
-        for request in requests {
-            if let DiskRequest::Remove { .. } = request {
-                self.report.compacted += 1;
-            }
-            if let Err(error) = self.writer.write(&mut self.disk, &request) {
-                return self.fail(format!("the disk failed: {error}"));
-            }
-            self.engine.on_disk(DiskEvent::Written(self.writer.written()));
-        }
-        self.acknowledge();
+        self.queue.extend(batch);
+        self.queue.extend(self.engine.take_requests());
+        let is_slow = !self.rng.once_in(3);
+        self.write_queue(if is_slow { 1 } else { usize::MAX });
         if self.writer.wants_sync() || self.rng.once_in(5) {
             if let Err(error) = self.writer.sync(&mut self.disk) {
                 return self.fail(format!("the disk failed: {error}"));
@@ -332,6 +351,21 @@ impl Run {
             let done = carry_out(&mut self.disk, &request);
             self.engine.on_read(done);
         }
+    }
+
+    /// The disk does so much of what it was asked.
+    fn write_queue(&mut self, requests_max: usize) {
+        for _ in 0..requests_max {
+            let Some(request) = self.queue.pop_front() else { break };
+            if let DiskRequest::Remove { .. } = request {
+                self.report.compacted += 1;
+            }
+            if let Err(error) = self.writer.write(&mut self.disk, &request) {
+                return self.fail(format!("the disk failed: {error}"));
+            }
+            self.engine.on_disk(DiskEvent::Written(self.writer.written()));
+        }
+        self.acknowledge();
     }
 
     /// Takes note of what may have been acknowledged by now.
@@ -352,6 +386,8 @@ impl Run {
 
     /// The process ends well, and begins anew on the same disk.
     fn restart(&mut self) {
+        self.end_turn();
+        self.write_queue(usize::MAX);
         if let Err(error) = self.writer.sync(&mut self.disk) {
             return self.fail(format!("the disk failed: {error}"));
         }
@@ -397,29 +433,55 @@ impl Run {
         if let Err(error) = Engine::open(&mut watched, engine_settings(planted)) {
             return self.fail(format!("{what}: cannot be opened: {error}"));
         }
-        let mut states = vec![(watched.disk, power_lost, "")];
         if let Some((mut disk, _)) = self.rng.pick(&watched.kept).cloned() {
-            // A second loss of power also loses what the first recovery did not sync; but a
-            // process that crashed once may then lose power only with what it had not synced.
-            let second_power_loss = power_lost && self.rng.once_in(2);
-            if second_power_loss {
+            // Only what had lost its power before may lose it again: a crashed process alone has
+            // acknowledged what it wrote and never synced.
+            if power_lost && self.rng.once_in(2) {
                 disk.lose_power(&mut self.rng);
             }
-            states.push((disk, power_lost, ", crashed again while recovering"));
+            let what = format!("{what}, crashed again while recovering");
+            self.open_and_compare(&mut disk, acknowledged, power_lost, &what);
         }
-        for (mut disk, power_lost, again) in states {
-            match Engine::open(&mut disk, engine_settings(planted)) {
-                Ok((mut engine, _)) => {
-                    self.compare(&mut engine, &mut disk, acknowledged, power_lost, &format!("{what}{again}"));
-                }
-                Err(error) => self.fail(format!("{what}{again}: cannot be opened: {error}")),
+        let mut disk = watched.disk;
+        let first = self.open_and_compare(&mut disk, acknowledged, power_lost, what);
+        // What has been served once is there to stay.
+        disk.lose_power(&mut self.rng);
+        let what = format!("{what}, power lost after recovering");
+        let second = self.open_and_compare(&mut disk, acknowledged, power_lost, &what);
+        if first != second {
+            self.fail(format!("{what}: {second:?} of what was {first:?}"));
+        }
+    }
+
+    /// What is held of every key, after it was compared with what may be.
+    fn open_and_compare(
+        &mut self,
+        disk: &mut SimDisk,
+        acknowledged: usize,
+        power_lost: bool,
+        what: &str,
+    ) -> Vec<Option<Object>> {
+        match Engine::open(disk, engine_settings(self.settings.planted)) {
+            Ok((mut engine, _)) => self.compare(&mut engine, disk, acknowledged, power_lost, what),
+            Err(error) => {
+                self.fail(format!("{what}: cannot be opened: {error}"));
+                Vec::new()
             }
         }
     }
 
-    fn compare(&mut self, engine: &mut Engine, disk: &mut SimDisk, at: usize, power_lost: bool, what: &str) {
+    fn compare(
+        &mut self,
+        engine: &mut Engine,
+        disk: &mut SimDisk,
+        at: usize,
+        power_lost: bool,
+        what: &str,
+    ) -> Vec<Option<Object>> {
         let acknowledged = self.acknowledged.get(at).cloned().unwrap_or_default();
         let mut broken = Vec::new();
+        let mut all_times = Vec::new();
+        let mut all_found = Vec::new();
         for (&(place, key), history) in &self.histories {
             let (written, synced) = acknowledged.get(&(place, key)).copied().unwrap_or((0, 0));
             let floor = if power_lost { synced } else { written };
@@ -430,18 +492,29 @@ impl Run {
                     continue;
                 }
             };
-            let known = history.states.iter().enumerate().skip(floor);
-            if !known.clone().any(|(_, state)| *state == found) {
+            let times = history.times(found.as_ref(), floor);
+            if times.is_empty() {
                 let older = history.states.iter().position(|state| *state == found);
                 broken.push(format!(
                     "{what}: {place:?} key {key}: state {floor} was acknowledged, found {} {found:?}",
                     older.map_or("one that never was:".to_owned(), |at| format!("state {at}:"))
                 ));
             }
+            all_times.push(times);
+            all_found.push(found);
+        }
+        // Somewhere all of them meet, and if so, also where one of them begins.
+        let holds = |moment: u64| {
+            all_times.iter().all(|times| times.iter().any(|&(from, until)| (from..until).contains(&moment)))
+        };
+        let begins = all_times.iter().flatten().map(|time| time.0);
+        if broken.is_empty() && !all_times.is_empty() && !begins.clone().any(holds) {
+            broken.push(format!("{what}: the keys are of different moments: {all_times:?}"));
         }
         if let Some(first) = broken.into_iter().next() {
             self.fail(first);
         }
+        all_found
     }
 }
 

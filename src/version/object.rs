@@ -95,7 +95,6 @@ impl<C: Clone> Object<C> {
     /// From parts that are in order and fit already, as packed by the index.
     #[must_use]
     pub(crate) fn from_sorted(context: VersionVector, siblings: Vec<Sibling<C>>) -> Self {
-        debug_assert!(siblings.is_sorted_by_key(|sibling| sibling.dot));
         Self { context, siblings }
     }
 
