@@ -291,6 +291,20 @@ fn a_refusal_near_the_end_is_the_answer_not_a_retry_that_may_be_lost() {
 }
 
 #[test]
+fn a_request_with_time_left_is_never_sent_as_worth_none() {
+    let mut world = World::new(Routing::Forwarder);
+    world.mute = vec![node_addr(1)];
+    world.tell(Input::Call { call: CallId(1), request: get("k"), ttl_ms: 1 });
+    world.now.mono.0 += 900;
+    let server = world.server("n1");
+    world.tell(Input::Welcomed { server, by: Server::Node(NodeId(1)) });
+    match world.sends.remove(0) {
+        (_, _, ClientRequest::Data { worth, .. }) => assert_eq!(worth.ttl_ms, 1),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_silent_contact_is_probed_then_left_and_its_requests_go_elsewhere() {
     let mut world = World::new(Routing::Forwarder);
     world.call(put("k"));

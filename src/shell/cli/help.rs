@@ -39,7 +39,9 @@ Options, before or after the command
                       instead of the keyspace's numbers
   --context HEX       for put, del and trace put: this replaces what was read with that
                       context; what came between is kept beside it
-  --timeout-ms MS     how long a request is worth waiting for, up to 60000; 2000 if not given
+  --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given.
+                      Nothing is wrong with 1 where all is well, but below about 10 a busy
+                      machine alone can use the time up
   --routing MODE      forwarder (one contact node relays), direct (ask an owner),
                       fastest (ask the owner that lately answered soonest)
   -h, --help   -V, --version   -- (what follows is no option)
