@@ -89,6 +89,9 @@ pub const READ_HEDGE_MS: u64 = 30;
 pub const SETTLE_MS: u64 = 500;
 /// How long a forwarder waits for a coordinator before it tries the next, in milliseconds.
 pub const FORWARD_HOP_MS: u64 = 400;
+/// How much more time a forwarder has than it tells a coordinator, at most, in milliseconds: for the
+/// coordinator's last word to arrive. Below [`CLIENT_GRACE_MS`], which is for the whole way back.
+pub const FORWARD_GRACE_MS: u32 = 50;
 /// How long after an unanswered request a peer is passed over in routing, in milliseconds.
 pub const PEER_SUSPECT_MS: u64 = 1000;
 /// How often an idle link is probed, in milliseconds.
