@@ -47,7 +47,7 @@ use crate::wire::client::{ClientRequest, Terms, Write};
 use crate::wire::hello::Server;
 use budget::{Budget, Jitter};
 use route::Route;
-use row::{Applied, Job, Owner, Patience, Phase, Row, RowId, Trouble};
+use row::{Applied, Job, Left, Owner, Patience, Phase, Row, RowId, Trouble};
 use servers::{Link, Servers};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -165,6 +165,7 @@ impl Client {
             not_owner: 0,
             trouble: Trouble::None,
             avoid: None,
+            left: None,
             bytes,
         };
         self.place(now, RowId(self.last_row), row, out);
@@ -196,6 +197,11 @@ impl Client {
         let Some(peer) = self.servers.peer_mut(server) else { return };
         peer.failed(now, why.to_owned());
         let trouble = peer.trouble();
+        for row in self.rows.values_mut() {
+            if let Some(left) = row.left.take_if(|left| left.server == server) {
+                self.sent.remove(&left.request);
+            }
+        }
         let affected = self.rows_where(|row| row.is_at(server));
         if self.route.move_on(server) {
             self.ask_contacts(now, out);
@@ -211,7 +217,7 @@ impl Client {
                     row.count_attempt();
                 }
                 row.phase = Phase::Placing;
-                row.trouble = Trouble::Lost(trouble.clone());
+                row.note_lost(trouble.clone());
                 row.avoid = Some(server);
                 if let Job::Ask { tried, .. } = &mut row.job {
                     tried.push(server);
@@ -278,19 +284,23 @@ impl Client {
     }
 
     /// The server answers others but not this one. New requests go elsewhere for a while, and so
-    /// does this one if repeating it can do no harm. A write whose answer may still come is not
-    /// repeated: the repeat would be a concurrent write.
+    /// does this one if repeating it can do no harm; the first answer of the two counts. (With too
+    /// few owners in reach a coordinator knows only at the end that it is so, and then it is the one
+    /// that knows.) A write whose answer may still come is not repeated: the repeat would be a
+    /// concurrent write.
     fn doubt(&mut self, now: Now, id: RowId, mut row: Row, out: &mut Vec<Output>) {
         let Phase::Sent { server, request, at, .. } = row.phase else { return self.park(id, row) };
         if let Some(peer) = self.servers.peer_mut(server) {
             peer.suspect(now, "no answer in time");
-            row.trouble = Trouble::Lost(peer.trouble());
+            row.note_lost(peer.trouble());
         }
         if self.route.move_on(server) {
             self.ask_contacts(now, out);
         }
         if row.is_repeatable() && self.budget.spend() {
-            self.sent.remove(&request);
+            if let Some(older) = row.left.replace(Left { server, request }) {
+                self.sent.remove(&older.request);
+            }
             row.phase = Phase::Placing;
             row.avoid = Some(server);
             if let Job::Ask { tried, .. } = &mut row.job {
@@ -312,14 +322,22 @@ impl Client {
 
     /// Answers a row that has been taken out.
     fn finish(&mut self, now: Now, row: &Row, outcome: Outcome, out: &mut Vec<Output>) {
-        if let Phase::Sent { request, .. } = row.phase {
-            self.sent.remove(&request);
-        }
+        self.forget_requests(row);
         self.bytes -= row.bytes;
         match row.owner {
             Owner::Caller(call) => out.push(Output::Done { call, outcome }),
             Owner::Contacts => self.contacts_told(now, outcome, out),
             Owner::Table => self.table_told(now, outcome, out),
+        }
+    }
+
+    /// Whatever a row's requests are answered with finds nothing from now on.
+    fn forget_requests(&mut self, row: &Row) {
+        if let Phase::Sent { request, .. } = row.phase {
+            self.sent.remove(&request);
+        }
+        if let Some(left) = row.left {
+            self.sent.remove(&left.request);
         }
     }
 

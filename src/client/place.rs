@@ -4,7 +4,7 @@ use super::Client;
 use super::error::{Error, ErrorKind};
 use super::io::{Output, ServerId, Target};
 use super::route::Pick;
-use super::row::{Applied, Job, Owner, Patience, Phase, Row, RowId, Trouble};
+use super::row::{Applied, Job, Owner, Patience, Phase, Row, RowId};
 use super::servers::Link;
 use crate::limits::{CLIENT_ASK_AGAIN_MS, CLIENT_GRACE_MS, CLIENT_HOP_MS, REQUEST_TTL_MS};
 use crate::types::{Epoch, Now, OpId, RequestId};
@@ -126,6 +126,13 @@ impl Client {
         direct: bool,
         out: &mut Vec<Output>,
     ) {
+        if let Some(left) = row.left.take_if(|left| left.server == server) {
+            // It has the request in hand already.
+            row.phase =
+                Phase::Sent { server, request: left.request, at: now.mono, patience: Patience::Fresh };
+            row.wake = now.mono.after_ms(CLIENT_HOP_MS / 2).min(row.deadline);
+            return self.park(id, row);
+        }
         self.name_write(now, &mut row);
         let left_ms = row.deadline.ms_left(now.mono);
         // A little less than we wait ourselves, or a server's last word would come too late.
@@ -210,7 +217,7 @@ impl Client {
         let again = now.mono.after_ms(CLIENT_ASK_AGAIN_MS + self.jitter.below(CLIENT_ASK_AGAIN_MS / 2));
         for id in self.rows_where(|row| row.phase == Phase::Placing) {
             if let Some(mut row) = self.take(id) {
-                row.trouble = Trouble::Lost(why.to_owned());
+                row.note_lost(why.to_owned());
                 row.wake = again.min(row.deadline);
                 self.park(id, row);
             }

@@ -338,6 +338,63 @@ fn a_write_that_a_live_server_is_slow_with_is_never_repeated_but_a_read_is() {
     assert!(world.done.is_empty(), "a late answer finds no row");
 }
 
+/// A read that its living contact is so slow with that it has gone to another one, which does not
+/// even welcome us. Returns the first attempt.
+fn read_left_with_a_slow_contact(world: &mut World) -> RequestId {
+    world.mute = vec![node_addr(2), node_addr(3)];
+    world.call(get("k"));
+    let (addr, request, _) = world.sent();
+    assert_eq!(addr, "n1");
+    world.pass_ms(1100);
+    assert!(world.hung_up.is_empty() && world.sends.is_empty(), "n1 answered the probe");
+    assert!(world.client.servers.peer(world.server("n2")).is_some(), "n2 is dialed");
+    request
+}
+
+#[test]
+fn a_read_left_with_a_slow_server_is_still_answered_by_it() {
+    let mut world = World::new(Routing::Forwarder);
+    let request = read_left_with_a_slow_contact(&mut world);
+    world.answer("n1", request, DataResult::Missing { context: Context::default() });
+    assert!(matches!(world.outcome(), Ok(Answer::Missing { .. })));
+    assert!(world.client.sent.is_empty() && world.client.timers.is_empty());
+}
+
+#[test]
+fn a_read_of_which_a_slow_server_says_too_few_answered_ends_with_its_count() {
+    let by = Provenance { coordinator: NodeId(1), answered: 1, needed: 2, slots: 3, trace: Vec::new() };
+    for at_ms in [1200, 1900] {
+        let mut world = World::new(Routing::Forwarder);
+        let request = read_left_with_a_slow_contact(&mut world);
+        world.pass_ms(at_ms - 1100);
+        let reply = DataReply { by: by.clone(), result: DataResult::Refused(Reason::NoQuorum) };
+        let (server, message) = (world.server("n1"), ClientReply::Data(reply));
+        world.tell(Input::Reply { server, request, message });
+        assert_eq!(world.done.is_empty(), at_ms < 1750, "somebody else may do better while there is time");
+        world.pass_ms(2000 - at_ms);
+        let error = world.outcome().unwrap_err();
+        assert_eq!((error.kind, error.reason), (ErrorKind::Failed, Some(Reason::NoQuorum)), "{error}");
+        assert_eq!((error.answered, error.needed, error.slots), (1, 2, 3), "{error}");
+    }
+}
+
+#[test]
+fn a_delete_that_a_slow_server_read_for_does_not_take_a_second_reads_answer_for_its_own() {
+    let mut world = World::new(Routing::Forwarder);
+    world.call(Call::Delete { item: item("k"), context: None });
+    let (_, first, _) = world.sent();
+    world.pass_ms(1100);
+    let (addr, second, _) = world.sent();
+    assert_eq!(addr, "n2");
+    world.answer("n1", first, DataResult::Found { values: Vec::new(), context: seen() });
+    let (addr, write, message) = world.sent();
+    assert_eq!(write_of(&message).content, Content::Tombstone);
+    world.answer("n2", second, DataResult::Missing { context: Context::default() });
+    assert!(world.done.is_empty(), "the read is over");
+    world.answer(&addr, write, stored());
+    assert!(matches!(world.outcome(), Ok(Answer::Stored { .. })));
+}
+
 #[test]
 fn when_all_contacts_have_failed_others_are_asked_for() {
     let mut world = World::new(Routing::Forwarder);

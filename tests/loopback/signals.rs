@@ -3,9 +3,12 @@
 use crate::common::client::{Client, terms, worth};
 use crate::common::cluster::{Cluster, status_of};
 use crate::common::wait_until;
-use gtstore::client::{Reason, Store};
+use gtstore::client::{Error, Reason, Store, Target};
 use gtstore::limits::REQUEST_TTL_MS;
-use gtstore::wire::client::{ClientReply, DataRequest, DataResult};
+use gtstore::ring::Table;
+use gtstore::types::Epoch;
+use gtstore::wire::client::{ClientReply, ClientRequest, DataRequest, DataResult};
+use gtstore::wire::decode_table;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -99,4 +102,58 @@ fn a_stopped_node_stops_nobody_else_and_is_one_of_them_again_when_it_goes_on() {
     assert_eq!(client.get("key30").as_deref(), Some("stopped too30"));
     client.put("key0", "through it");
     assert_eq!(store.get("key0").unwrap().value().unwrap(), "through it");
+}
+
+fn table_of(store: &mut Store) -> Table {
+    match store.ask(Target::Any, ClientRequest::Table { known: Epoch(0) }).unwrap() {
+        ClientReply::Table(bytes) => decode_table(bytes).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One copy of three answers, two are needed: said in time, by whoever was asked.
+fn says_one_of_three(error: &Error) {
+    assert_eq!(error.reason, Some(Reason::NoQuorum), "{error}");
+    assert_eq!((error.answered, error.needed, error.slots), (1, 2, 3), "{error}");
+}
+
+#[test]
+fn with_two_of_three_stopped_a_read_says_that_one_answered_and_says_it_in_time() {
+    let mut cluster = Cluster::new(3, 3);
+    let mut store = cluster.store();
+    store.put("key", "value").unwrap();
+    for node in &mut cluster.nodes[1..] {
+        node.process().signal("STOP");
+    }
+    // The second time it has learned who is slow.
+    for _ in 0..2 {
+        let start = Instant::now();
+        says_one_of_three(&store.get("key").unwrap_err());
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(u64::from(REQUEST_TTL_MS) + 200), "told after {took:?}");
+    }
+    store
+        .get_many(["key", "key2", "key3"])
+        .iter()
+        .for_each(|read| says_one_of_three(read.as_ref().unwrap_err()));
+}
+
+#[test]
+fn a_read_by_way_of_a_node_that_is_no_owner_says_so_too() {
+    let mut cluster = Cluster::new(4, 3);
+    let mut store = cluster.store_from(0);
+    store.put("key", "value").unwrap();
+    let table = table_of(&mut store);
+    let at_of = |id| {
+        let addr = &table.members[&id].addr;
+        cluster.nodes.iter().position(|node| node.addr() == *addr).unwrap()
+    };
+    let owners: Vec<usize> = table.sector(table.sector_of(b"key")).holders(3).map(at_of).collect();
+    let forwarder = (0..4).find(|at| !owners.contains(at)).unwrap();
+    let mut store = cluster.store_from(forwarder);
+    store.get("key").unwrap();
+    for at in &owners[..2] {
+        cluster.nodes[*at].process().signal("STOP");
+    }
+    says_one_of_three(&store.get("key").unwrap_err());
 }
