@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const GTSTORE: &str = env!("CARGO_BIN_EXE_gtstore");
@@ -177,6 +178,33 @@ fn with_too_few_nodes_left_it_says_how_many_answered_and_that_nothing_was_applie
         (code(&output) == 4 && said.contains("of 3 replicas answered, 2 needed")).then_some(())
     });
     assert_eq!(dev.ok(&["get", "k", "-r", "1", "--manager", dev.node_addr(2)]).lines().count(), 1);
+}
+
+#[test]
+fn with_two_of_three_standing_still_every_read_says_in_time_that_one_answered() {
+    let dev = Dev::start(3, 3, None);
+    dev.ok(&["put", "k", "v"]);
+    let living = dev.node_addr(0).to_owned();
+    let timed = |args: &[&str]| {
+        let start = Instant::now();
+        let output = run(&living, &[args, &["--timeout-ms", "1500"]].concat(), b"");
+        assert_eq!(code(&output), 4, "{args:?}: {}", text(&output.stderr));
+        assert!(start.elapsed() < Duration::from_millis(2200), "{args:?} took {:?}", start.elapsed());
+        text(&output.stderr)
+    };
+    dev.pids()[1..].iter().for_each(|&pid| kill("STOP", pid));
+    for args in [&["get", "k"][..], &["trace", "get", "k"], &["mget", "k", "k2"]] {
+        let said = timed(args);
+        assert!(said.contains("1 of 3 replicas answered, 2 needed"), "{args:?}: {said}");
+    }
+    // With nobody left to find, finding somebody takes no time of its own.
+    kill("STOP", dev.pids()[0]);
+    let living = dev.manager();
+    let start = Instant::now();
+    let output = run(living, &["trace", "get", "k", "--timeout-ms", "1500"], b"");
+    assert_eq!(code(&output), 4, "{}", text(&output.stderr));
+    assert!(start.elapsed() < Duration::from_millis(2200), "it took {:?}", start.elapsed());
+    dev.pids().iter().for_each(|&pid| kill("CONT", pid));
 }
 
 #[test]

@@ -71,6 +71,8 @@ pub struct Store {
     servers: BTreeMap<ConnId, ServerId>,
     /// Known from the first welcome on: later dials refuse another cluster.
     cluster_id: ClusterId,
+    /// Milliseconds the next calls are worth; 0 for the options'.
+    ttl_ms: u32,
     last_call: u64,
     /// Calls whose outcome is not there yet.
     in_flight: usize,
@@ -159,6 +161,7 @@ impl Store {
             conns: BTreeMap::new(),
             servers: BTreeMap::new(),
             cluster_id: ClusterId(0),
+            ttl_ms: 0,
             last_call: 0,
             in_flight: 0,
             done: VecDeque::new(),
@@ -288,6 +291,14 @@ impl Store {
         Item { quorum, ..Item::new(&self.options.keyspace, key) }
     }
 
+    /// Makes what `work` calls worth this many milliseconds each, instead of the options' time.
+    pub(crate) fn within_ms<T>(&mut self, ms: u32, work: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.ttl_ms, ms.max(1));
+        let done = work(self);
+        self.ttl_ms = before;
+        done
+    }
+
     /// How the store was opened.
     #[must_use]
     pub fn options(&self) -> &StoreOptions {
@@ -316,7 +327,7 @@ impl Store {
         self.last_call += 1;
         self.in_flight += 1;
         let call = CallId(self.last_call);
-        self.tell(Input::Call { call, request, ttl_ms: 0 });
+        self.tell(Input::Call { call, request, ttl_ms: self.ttl_ms });
         call
     }
 
