@@ -137,6 +137,9 @@ pub const CLIENT_BYTES_MAX: usize = 64 << 20;
 /// How long a client waits for an answer, or a welcome, before it doubts the server, in
 /// milliseconds. Above [`FORWARD_HOP_MS`] twice, so that a forwarder can try two coordinators.
 pub const CLIENT_HOP_MS: u64 = 1000;
+/// How long a client waits for a welcome before it tries another server beside, in milliseconds.
+/// Two trips there and back: the furthest there are on Earth, if nothing is lost on the way.
+pub const CLIENT_HEDGE_MS: u64 = 300;
 /// Retries a client may make at a stretch; in the long run a tenth of its requests.
 pub const CLIENT_RETRY_BURST: u32 = 32;
 /// Retries of one call after refusals. A node has asked every owner before it refuses, so that

@@ -1,8 +1,7 @@
 //! What a server's reply means for the row that waits for it.
 
-use super::error::{Error, ErrorKind};
+use super::error::{CHECK_ADDRESS, Error, ErrorKind};
 use super::io::{Answer, Outcome, Output, ServerId};
-use super::place::CHECK_ADDRESS;
 use super::row::{Applied, Job, Phase, Row, RowId, Trouble};
 use super::{Client, write_job};
 use crate::limits::{CLIENT_RETRIES_MAX, CLIENT_RETRY_WORTH_MS};
@@ -232,11 +231,11 @@ impl Client {
                 self.place_waiting(now, out);
             }
             Ok(Answer::Told(_) | Answer::Stored { .. } | Answer::Found { .. } | Answer::Missing { .. }) => {
-                self.wait_and_see(now, "the cluster has no storage nodes yet");
+                self.wait_and_see(now, "the cluster has no storage nodes yet", out);
             }
             Err(error) => {
                 let why = error.text.strip_suffix(CHECK_ADDRESS).unwrap_or(&error.text);
-                self.wait_and_see(now, why);
+                self.wait_and_see(now, why, out);
             }
         }
     }

@@ -114,6 +114,8 @@ pub(crate) struct Row {
     pub(crate) trouble: Trouble,
     /// The server that last refused or lost it: others are preferred.
     pub(crate) avoid: Option<ServerId>,
+    /// Every server was found to refuse; they are all dialed once more then, and then it is over.
+    pub(crate) last_round: Option<Instant>,
     /// A read's earlier attempt that may still be answered.
     pub(crate) left: Option<Left>,
     /// Bytes counted for it.

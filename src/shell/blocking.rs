@@ -415,6 +415,10 @@ impl Store {
 
     fn hear(&mut self, event: NetEvent) {
         match event {
+            NetEvent::Connected { conn } => {
+                let Some(&server) = self.servers.get(&conn) else { return };
+                self.tell(Input::Connected { server });
+            }
             NetEvent::Welcomed { conn, welcome } => {
                 let Some(&server) = self.servers.get(&conn) else { return };
                 if self.cluster_id.0 == 0 {

@@ -168,7 +168,7 @@ impl Process {
             NetEvent::Frame { conn, frame } => self.frame(conn, frame),
             NetEvent::Closed { conn, .. } => self.conns.remove(&conn).map(|_| Input::Gone { conn }),
             // The manager dials nobody; being woken is about the disk and the signals.
-            NetEvent::Welcomed { .. } | NetEvent::Woken => None,
+            NetEvent::Connected { .. } | NetEvent::Welcomed { .. } | NetEvent::Woken => None,
         }
     }
 

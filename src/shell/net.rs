@@ -64,6 +64,11 @@ pub enum NetEvent {
         /// What it said.
         hello: Hello,
     },
+    /// What we dialed has taken the connection (its kernel may have); it is not welcomed yet.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+    },
     /// A listener that we dialed has welcomed us: requests may be sent.
     Welcomed {
         /// The connection.
@@ -96,6 +101,7 @@ impl NetEvent {
     pub fn conn(&self) -> Option<ConnId> {
         match self {
             NetEvent::Opened { conn, .. }
+            | NetEvent::Connected { conn }
             | NetEvent::Welcomed { conn, .. }
             | NetEvent::Frame { conn, .. }
             | NetEvent::Closed { conn, .. } => Some(*conn),

@@ -207,8 +207,8 @@ impl Process {
                 self.askers.remove(&conn);
                 self.links.lost(conn, now.mono, &why)
             }
-            // The disk and the signals are looked at in every turn.
-            NetEvent::Woken => None,
+            // Only a welcome makes a link; the disk and the signals are looked at in every turn.
+            NetEvent::Connected { .. } | NetEvent::Woken => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::common::client::{Client, terms, worth};
 use crate::common::cluster::{Cluster, status_of};
 use crate::common::wait_until;
-use gtstore::client::{Error, Reason, Store, Target};
+use gtstore::client::{Error, ErrorKind, Reason, Store, Target};
 use gtstore::limits::REQUEST_TTL_MS;
 use gtstore::ring::Table;
 use gtstore::types::Epoch;
@@ -156,4 +156,41 @@ fn a_read_by_way_of_a_node_that_is_no_owner_says_so_too() {
         cluster.nodes[*at].process().signal("STOP");
     }
     says_one_of_three(&store.get("key").unwrap_err());
+}
+
+#[test]
+fn a_manager_that_hangs_is_told_by_name_and_passed_by_if_a_node_is_named_too() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.store().put("key", "value").unwrap();
+    cluster.manager.process().signal("STOP");
+    let manager = cluster.manager.addr();
+    let text = Store::connect(&manager).unwrap_err().to_string();
+    assert!(text.contains(&format!("{manager} accepts connections but does not answer")), "{text}");
+    assert!(text.contains(&format!("--manager {manager},NODE:PORT")), "{text}");
+
+    let start = Instant::now();
+    let mut store = Store::connect(&format!("{manager},{}", cluster.nodes[0].addr())).unwrap();
+    assert_eq!(store.get("key").unwrap().value().unwrap(), "value");
+    assert!(start.elapsed() < Duration::from_millis(900), "it took {:?}", start.elapsed());
+}
+
+#[test]
+fn with_every_server_gone_a_call_ends_long_before_its_time() {
+    let mut cluster = Cluster::new(3, 3);
+    let mut store = cluster.store();
+    store.put("key", "value").unwrap();
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    // The manager is there, and names nodes that are not.
+    for _ in 0..2 {
+        let start = Instant::now();
+        let error = store.get("key").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Failed, "{error}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{error} after {:?}", start.elapsed());
+    }
+    cluster.manager.kill();
+    let error = cluster.store().put("key", "value").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Failed, "{error}");
+    assert!(error.text.contains("nothing was written"), "{error}");
 }

@@ -120,6 +120,7 @@ impl Net {
             Ok(true) => {
                 found.phase = Phase::AwaitsWelcome { hello };
                 self.mark_dirty(conn);
+                events.push(NetEvent::Connected { conn });
             }
             Ok(false) => {}
             Err(error) => self.connect_next(conn, &error, events),
