@@ -6,9 +6,9 @@ use std::time::Duration;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value in bytes, by default. Larger ones would hold up a link for too long.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
-/// Key limit of `--profile gtstore`, the original assignment's.
+/// Key limit of a cluster of [`Profile::Gtstore`](crate::ring::Profile), the original assignment's.
 pub const PROFILE_KEY_BYTES_MAX: usize = 20;
-/// Value limit of `--profile gtstore`, the original assignment's.
+/// Value limit of a cluster of [`Profile::Gtstore`](crate::ring::Profile), the original assignment's.
 pub const PROFILE_VALUE_BYTES_MAX: usize = 1000;
 
 /// Most siblings a coordinator lets a key have before it refuses further puts.
@@ -23,6 +23,8 @@ pub const ACTORS_MAX: usize = 4096;
 
 /// Most replica slots of a sector.
 pub const REPLICAS_MAX: usize = 7;
+/// Replica slots of a sector unless the cluster's creator says otherwise.
+pub const REPLICAS_DEFAULT: u8 = 3;
 /// Most sectors of a cluster: Redis Cluster's count of hash slots.
 pub const SECTORS_MAX: usize = 16384;
 /// Sectors of a cluster unless its creator says otherwise.

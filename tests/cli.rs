@@ -322,6 +322,37 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     assert!(said.contains("node 2 is there again"), "{said}");
 }
 
+/// What becomes of `gtstore dev` in this directory, with these lines typed into its shell.
+fn dev_script(dir: &Path, args: &[&str], script: &str) -> Output {
+    let mut child = Command::new(GTSTORE)
+        .args(["dev", "--data-dir"])
+        .arg(dir)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that does not start hears nothing.
+    let _ = child.stdin.take().unwrap().write_all(script.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_dev_cluster_keeps_the_copies_and_the_profile_it_was_made_with() {
+    let dir = TempDir::new().unwrap();
+    let long = "put a-key-of-over-20-bytes value\n";
+    let output = dev_script(dir.path(), &["--nodes", "1", "--profile", "gtstore"], long);
+    assert_eq!(code(&output), 2, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("20 bytes"), "{}", text(&output.stderr));
+    // Whoever says nothing gets what is there, and one copy is what it was made with.
+    let output = dev_script(dir.path(), &["--nodes", "2"], long);
+    assert_eq!(code(&output), 2, "{}", text(&output.stderr));
+    let output = dev_script(dir.path(), &["--nodes", "2", "--rep", "2"], "");
+    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("--rep 2 was given"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn an_argument_that_is_no_text_is_refused_and_not_replaced() {
     use std::os::unix::ffi::OsStrExt;

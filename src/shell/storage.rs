@@ -78,8 +78,6 @@ impl Process {
             addr: addr.clone(),
             zone: settings.zone,
             weight: settings.weight,
-            key_bytes_max: settings.key_bytes_max,
-            value_bytes_max: settings.value_bytes_max,
             fresh_uuid: DiskUuid(random::id().map_err(|error| format!("no random numbers: {error}"))?),
             boot_id: random::boot_id(),
             planted: Planted::default(),

@@ -198,7 +198,18 @@ fn keys_and_values_over_the_limit_are_refused_by_name_and_those_at_it_are_stored
 
 #[test]
 fn the_assignments_profile_has_its_own_limits() {
-    check_limits(&Cluster::of(1, 1, 64, &["--profile", "gtstore"]), 20, 1000);
+    let mut cluster = Cluster::of(1, 1, 64, &["--profile", "gtstore"]);
+    check_limits(&cluster, 20, 1000);
+    // They are the cluster's, not a process's: a node that joins later, and all that start again.
+    cluster.add_node(&[]);
+    cluster.kill_all();
+    cluster.start_all();
+    cluster.settle();
+    for node in &cluster.nodes {
+        let mut client = Client::of(&node.addr());
+        let refused = put_result(&mut client, bytes(21), bytes(1));
+        assert_eq!(refused, DataResult::Refused(Reason::KeyTooLong { max: 20 }));
+    }
 }
 
 #[test]

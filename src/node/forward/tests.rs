@@ -31,8 +31,6 @@ impl Bench {
             addr: "b:1".to_owned(),
             zone: String::new(),
             weight: 100,
-            key_bytes_max: 1024,
-            value_bytes_max: 1024,
             fresh_uuid: DiskUuid(2),
             boot_id: 1,
             planted: Planted::default(),

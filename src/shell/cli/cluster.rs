@@ -311,11 +311,12 @@ pub(crate) fn dump_table(store: &mut Store, globals: &Globals, out: &mut dyn Wri
     if globals.format == Format::Table {
         writeln!(
             out,
-            "Cluster {}, table epoch {}, {} copies, {} sectors\n",
+            "Cluster {}, table epoch {}, {} copies, {} sectors, profile {}\n",
             table.cluster_id,
             table.epoch,
             table.n,
-            table.sectors.len()
+            table.sectors.len(),
+            table.profile
         )?;
     }
     if globals.format == Format::Table {
@@ -404,6 +405,7 @@ fn json_table(table: &Table) -> Map<String, Value> {
         ("cluster", table.cluster_id.to_string().into()),
         ("epoch", table.epoch.0.into()),
         ("n", table.n.into()),
+        ("profile", table.profile.to_string().into()),
         ("members", members.into()),
         ("sectors", sectors.into()),
     ])

@@ -218,7 +218,7 @@ commands; history is kept in ~/.gtstore_history. Leave with exit, or Ctrl-D.
     (
         "dev",
         "\
-gtstore dev [--nodes 3] [--rep 3] [--data-dir DIR] [--no-shell] [-o json]
+gtstore dev [--nodes 3] [--rep 3] [--profile NAME] [--data-dir DIR] [--no-shell] [-o json]
 
 Starts a manager and storage nodes on this machine, waits until they serve, and opens a shell
 in which, beside all other commands,
@@ -231,7 +231,9 @@ N is a node's number, or 'manager'. Leaving the shell stops everything it starte
 
 Without --data-dir everything is temporary and deleted at the end. With one, data is kept
 there (manager/, node-1/, ...) beside the servers' logs (manager.log, node-1.log, ...); given
-again, what is found there is started again, and nodes up to --nodes.
+again, what is found there is started again, and nodes up to --nodes. --rep (copies of each
+key) and --profile (key and value limits: default, or gtstore with 20 and 1000 bytes) are the
+cluster's for good: given for an old one, they must be what it was made with.
 --no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:
   {\"manager\":\"HOST:PORT\",\"data_dir\":\"...\",\"nodes\":[{\"id\":1,\"addr\":\"HOST:PORT\",\"pid\":123},...]}
 Ports are 7400 for the manager and 7401 on for nodes; where one is taken, the system chooses.

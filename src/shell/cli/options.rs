@@ -3,7 +3,7 @@
 use super::exit::Failure;
 use super::text::context_from_hex;
 use crate::client::{Context, Routing, StoreOptions};
-use crate::ring::{Conflict, Durability};
+use crate::ring::{Conflict, Durability, Profile};
 use crate::shell::args;
 use getopts::{Fail, Matches, Options};
 use std::str::FromStr;
@@ -111,7 +111,11 @@ pub(crate) struct NewKeyspace {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DevOptions {
     pub(crate) nodes: usize,
+    /// Copies of each key in a new cluster.
     pub(crate) rep: u8,
+    /// Whether that was said, and must be so in an existing one too.
+    pub(crate) rep_given: bool,
+    pub(crate) profile: Option<Profile>,
     pub(crate) data_dir: Option<String>,
     pub(crate) shell: bool,
 }
@@ -138,6 +142,7 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("durability", &["keyspace"]),
     ("nodes", &["dev"]),
     ("rep", &["dev"]),
+    ("profile", &["dev"]),
     ("data-dir", &["dev"]),
     ("no-shell", &["dev"]),
     ("context", &["put", "del", "trace", "--put"]),
@@ -153,6 +158,7 @@ fn all_options() -> Options {
     options.optopt("", "conflict", "", "").optopt("", "durability", "", "");
     options.optopt("", "nodes", "", "").optopt("", "rep", "", "").optopt("", "data-dir", "", "");
     options.optflag("", "no-shell", "").optflag("h", "help", "").optflag("V", "version", "");
+    options.optopt("", "profile", "", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
     options
 }
@@ -371,7 +377,14 @@ fn dev(matches: &Matches) -> Result<Command, Failure> {
         return Err(Failure::usage(text));
     }
     let shell = !matches.opt_present("no-shell");
-    Ok(Command::Dev(DevOptions { nodes, rep, data_dir: matches.opt_str("data-dir"), shell }))
+    Ok(Command::Dev(DevOptions {
+        nodes,
+        rep,
+        rep_given: matches.opt_present("rep"),
+        profile: value(matches, "profile", "default or gtstore")?,
+        data_dir: matches.opt_str("data-dir"),
+        shell,
+    }))
 }
 
 impl Default for Globals {
