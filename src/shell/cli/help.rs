@@ -169,10 +169,20 @@ standing (N normal, J joining, L leaving). 'First in' counts the sectors whose p
 coordinator it is. Keys and data are as each node last reported them, up to half a second ago;
 a node keeps, and counts, its old copies of sectors that have moved away. 'Life' counts starts.
 Whoever is asked tells what it sees: name a node with --manager to see the cluster from there.
-What that one does not know of the others is shown as '-'.
+What that one does not know of the others is shown as '-' (null in json): a node that is down
+works on nothing, and one that the manager has not heard of since its own start has no keys.
 ",
     ),
-    ("ring", "gtstore ring\n\nA bar per node with its share of sectors, and its keys (copies counted).\n"),
+    (
+        "ring",
+        "\
+gtstore ring
+
+A bar per node with its share of sectors, and its keys (copies counted). Keys are as each node
+last reported them, up to half a second ago, so that just after an import some are missing; of
+a node that is down they may be older, and '-' stands for those never heard of.
+",
+    ),
     (
         "owners",
         "\
