@@ -160,9 +160,11 @@ impl Client {
             Target::Manager => "the manager could not be reached",
             Target::Addr(_) => "the server could not be reached",
         };
-        let advice = match hangs {
-            Some(peer) => format!("; {}", peer.hang_advice()),
-            None => CHECK_ADDRESS.to_owned(),
+        let advice = match (hangs, to) {
+            (Some(peer), Target::Any) => format!("; {}", peer.hang_advice()),
+            // Nobody can answer in its place.
+            (Some(_), Target::Manager | Target::Addr(_)) => "; it hangs: restart it".to_owned(),
+            (None, _) => CHECK_ADDRESS.to_owned(),
         };
         let text = format!("{who} ({}){advice}", self.troubles(candidates));
         Error::new(ErrorKind::Failed, text)

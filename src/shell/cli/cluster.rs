@@ -253,15 +253,15 @@ pub(crate) fn ring(store: &mut Store, globals: &Globals, out: &mut dyn Write) ->
     let rows = status.nodes.iter().map(row).collect();
     let headings = ["Node", "State", "Share of sectors", "Sectors", "%", "Keys", "%"];
     print_rows(out, globals.format, &headings, &[0, 3, 4, 5, 6], rows)?;
-    let fullest = told.iter().copied().max().unwrap_or(0);
-    if globals.format == Format::Table && keys > 0 {
-        let mean = keys as f64 / told.len() as f64;
-        writeln!(
-            out,
-            "\n{keys} copies of keys in all; the fullest node holds {:.3} of the mean\n\
-             Keys are as each node last reported them, up to 0.5 s ago; longer if it is down.",
-            fullest as f64 / mean
-        )?;
+    if globals.format == Format::Table {
+        writeln!(out)?;
+        if keys > 0 {
+            let fullest = told.iter().copied().max().unwrap_or(0) as f64;
+            let mean = keys as f64 / told.len() as f64;
+            let ratio = fullest / mean;
+            writeln!(out, "{keys} copies of keys in all; the fullest node holds {ratio:.3} of the mean")?;
+        }
+        writeln!(out, "Keys are as each node last reported them, up to 0.5 s ago; longer if it is down.")?;
     }
     Ok(())
 }
