@@ -63,10 +63,6 @@ pub struct Options {
     pub zone: String,
     /// Share of the data relative to other members; 100 is the usual.
     pub weight: u16,
-    /// Longest key taken.
-    pub key_bytes_max: usize,
-    /// Longest value taken.
-    pub value_bytes_max: usize,
     /// A random number for a directory that has no identity yet.
     pub fresh_uuid: DiskUuid,
     /// The machine's boot, as a number: when it changed, unsynced data may be gone.

@@ -5,7 +5,7 @@ use super::forward::Forward;
 use super::io::{Lane, Output};
 use super::{Node, ReplyTo};
 use crate::limits::PENDING_BYTES_MAX;
-use crate::ring::{KeyspaceSettings, Sector, Table};
+use crate::ring::{KeyspaceSettings, Profile, Sector, Table};
 use crate::types::{Instant, KeyspaceId, NodeId, Now, SectorId};
 use crate::version::Content;
 use crate::wire::client::{DataReply, DataRequest, Provenance, Reason};
@@ -123,13 +123,13 @@ impl Node {
         if self.stopping {
             return Err(Reason::Stopping);
         }
-        self.check_sizes(request)?;
         let Some(view) = &self.view else { return Err(Reason::NotServing { members: 0, needed: 1 }) };
         let table = Arc::clone(&view.table);
         if !table.is_serving() {
             let members = u16::try_from(table.present().count()).unwrap_or(u16::MAX);
             return Err(Reason::NotServing { members, needed: table.n });
         }
+        check_sizes(request, table.profile)?;
         let terms = request.terms();
         let (keyspace, entry) = table.keyspace(&terms.keyspace).ok_or(Reason::UnknownKeyspace)?;
         let settings = entry.settings;
@@ -148,27 +148,6 @@ impl Node {
         Ok(Checked { table, keyspace, settings, sector, quorum, deadline })
     }
 
-    fn check_sizes(&self, request: &DataRequest) -> Result<(), Reason> {
-        let key_bytes = request.terms().key.len();
-        if key_bytes == 0 {
-            return Err(Reason::EmptyKey);
-        }
-        if key_bytes > self.options.key_bytes_max {
-            return Err(Reason::KeyTooLong { max: u32_of(self.options.key_bytes_max) });
-        }
-        let value_bytes = match request {
-            DataRequest::Get { .. } => 0,
-            DataRequest::Put { write, .. } => match &write.content {
-                Content::Value(value) => value.len(),
-                Content::Tombstone => 0,
-            },
-        };
-        if value_bytes > self.options.value_bytes_max {
-            return Err(Reason::ValueTooLarge { max: u32_of(self.options.value_bytes_max) });
-        }
-        Ok(())
-    }
-
     fn forward(
         &mut self,
         now: Now,
@@ -185,6 +164,27 @@ impl Node {
         let by = Provenance { answered: self.reachable(checked), ..checked.provenance(NodeId(0)) };
         self.forward_next(now, id, Forward::new(now, to, request, checked, by, tried), out);
     }
+}
+
+fn check_sizes(request: &DataRequest, profile: Profile) -> Result<(), Reason> {
+    let key_bytes = request.terms().key.len();
+    if key_bytes == 0 {
+        return Err(Reason::EmptyKey);
+    }
+    if key_bytes > profile.key_bytes_max() {
+        return Err(Reason::KeyTooLong { max: u32_of(profile.key_bytes_max()) });
+    }
+    let value_bytes = match request {
+        DataRequest::Get { .. } => 0,
+        DataRequest::Put { write, .. } => match &write.content {
+            Content::Value(value) => value.len(),
+            Content::Tombstone => 0,
+        },
+    };
+    if value_bytes > profile.value_bytes_max() {
+        return Err(Reason::ValueTooLarge { max: u32_of(profile.value_bytes_max()) });
+    }
+    Ok(())
 }
 
 fn u32_of(size: usize) -> u32 {

@@ -3,7 +3,6 @@
 use super::io::{Input, Lane, Output};
 use super::{Node, Options};
 use crate::engine::{DiskEvent, LogWriter};
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::machine::Machine;
 use crate::mutant::Planted;
 use crate::ring::{Member, MemberState, Slot, Table};
@@ -41,8 +40,6 @@ impl Stage {
             addr: "node1".to_owned(),
             zone: String::new(),
             weight: 100,
-            key_bytes_max: KEY_BYTES_MAX,
-            value_bytes_max: VALUE_BYTES_MAX,
             fresh_uuid: DiskUuid(1),
             boot_id: 1,
             planted: Planted::NONE,

@@ -78,8 +78,6 @@ impl Process {
             addr: addr.clone(),
             zone: settings.zone,
             weight: settings.weight,
-            key_bytes_max: settings.key_bytes_max,
-            value_bytes_max: settings.value_bytes_max,
             fresh_uuid: DiskUuid(random::id().map_err(|error| format!("no random numbers: {error}"))?),
             boot_id: random::boot_id(),
             planted: Planted::default(),
@@ -207,8 +205,8 @@ impl Process {
                 self.askers.remove(&conn);
                 self.links.lost(conn, now.mono, &why)
             }
-            // The disk and the signals are looked at in every turn.
-            NetEvent::Woken => None,
+            // Only a welcome makes a link; the disk and the signals are looked at in every turn.
+            NetEvent::Connected { .. } | NetEvent::Woken => None,
         }
     }
 

@@ -1,7 +1,6 @@
 //! The storage node's command line.
 
 use super::NAME;
-use crate::limits::{KEY_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::shell::args::{Program, addr_list, check_addr, listen_addr, value};
 use getopts::{Matches, Options};
 use std::net::SocketAddr;
@@ -23,8 +22,6 @@ pub(super) struct Settings {
     data_dir: Option<PathBuf>,
     pub(super) zone: String,
     pub(super) weight: u16,
-    pub(super) key_bytes_max: usize,
-    pub(super) value_bytes_max: usize,
 }
 
 impl Settings {
@@ -40,11 +37,6 @@ impl Settings {
             matches.opt_str("manager").or(manager_env).unwrap_or_else(|| MANAGER_DEFAULT.to_owned());
         let listen = matches.opt_str("listen").unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
         let advertise = matches.opt_str("advertise").map(|addr| check_addr(&addr)).transpose();
-        let (key_bytes_max, value_bytes_max) = match matches.opt_str("profile").as_deref() {
-            None | Some("default") => (KEY_BYTES_MAX, VALUE_BYTES_MAX),
-            Some("gtstore") => (PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX),
-            Some(other) => return Err(format!("--profile is 'default' or 'gtstore', not '{other}'")),
-        };
         let settings = Self {
             managers: addr_list(&managers).map_err(|error| format!("--manager: {error}"))?,
             listen: listen_addr(&listen).map_err(|error| format!("--listen: {error}"))?,
@@ -52,8 +44,6 @@ impl Settings {
             data_dir: matches.opt_str("data-dir").map(PathBuf::from),
             zone: matches.opt_str("zone").unwrap_or_default(),
             weight: value(matches, "weight", WEIGHT_DEFAULT)?,
-            key_bytes_max,
-            value_bytes_max,
         };
         settings.validate()
     }
@@ -100,13 +90,7 @@ fn program() -> Program {
         .optopt("", "advertise", "where others reach this node (the address listened on)", "HOST:PORT")
         .optopt("", "data-dir", "where the data is kept (gtstore-data/storage-PORT)", "DIR")
         .optopt("", "zone", "what fails together with this node; copies go to different zones", "NAME")
-        .optopt("", "weight", "share of the data relative to other nodes (100)", "W")
-        .optopt(
-            "",
-            "profile",
-            "key and value limits: 'default' (1024 B, 1 MiB) or 'gtstore' (20 B, 1000 B)",
-            "NAME",
-        );
+        .optopt("", "weight", "share of the data relative to other nodes (100)", "W");
     Program {
         name: NAME,
         summary: "stores keys as one node of a GTStore cluster.",
@@ -147,7 +131,6 @@ mod tests {
             (&["--listen", "7401"], "--listen"),
             (&["--listen", "0.0.0.0:7401"], "--advertise"),
             (&["--advertise", "x"], "--advertise"),
-            (&["--profile", "x"], "--profile"),
             (&["--zone", &"z".repeat(65)], "--zone"),
         ] {
             let error = settings(args, None).unwrap_err();
@@ -158,9 +141,8 @@ mod tests {
     #[test]
     fn defaults_follow_the_port_that_was_bound() {
         let bound = "127.0.0.1:4242".parse().unwrap();
-        let settings = settings(&["--listen", "127.0.0.1:0", "--profile", "gtstore"], None).unwrap();
+        let settings = settings(&["--listen", "127.0.0.1:0"], None).unwrap();
         assert_eq!(settings.advertised(bound), "127.0.0.1:4242");
         assert_eq!(settings.data_dir(bound), PathBuf::from("gtstore-data/storage-4242"));
-        assert_eq!((settings.key_bytes_max, settings.value_bytes_max), (20, 1000));
     }
 }
