@@ -6,9 +6,9 @@ use std::time::Duration;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value in bytes, by default. Larger ones would hold up a link for too long.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
-/// Key limit of `--profile gtstore`, the original assignment's.
+/// Key limit of a cluster of [`Profile::Gtstore`](crate::ring::Profile), the original assignment's.
 pub const PROFILE_KEY_BYTES_MAX: usize = 20;
-/// Value limit of `--profile gtstore`, the original assignment's.
+/// Value limit of a cluster of [`Profile::Gtstore`](crate::ring::Profile), the original assignment's.
 pub const PROFILE_VALUE_BYTES_MAX: usize = 1000;
 
 /// Most siblings a coordinator lets a key have before it refuses further puts.
@@ -23,6 +23,8 @@ pub const ACTORS_MAX: usize = 4096;
 
 /// Most replica slots of a sector.
 pub const REPLICAS_MAX: usize = 7;
+/// Replica slots of a sector unless the cluster's creator says otherwise.
+pub const REPLICAS_DEFAULT: u8 = 3;
 /// Most sectors of a cluster: Redis Cluster's count of hash slots.
 pub const SECTORS_MAX: usize = 16384;
 /// Sectors of a cluster unless its creator says otherwise.
@@ -89,6 +91,9 @@ pub const READ_HEDGE_MS: u64 = 30;
 pub const SETTLE_MS: u64 = 500;
 /// How long a forwarder waits for a coordinator before it tries the next, in milliseconds.
 pub const FORWARD_HOP_MS: u64 = 400;
+/// How much more time a forwarder has than it tells a coordinator, at most, in milliseconds: for the
+/// coordinator's last word to arrive. Below [`CLIENT_GRACE_MS`], which is for the whole way back.
+pub const FORWARD_GRACE_MS: u32 = 50;
 /// How long after an unanswered request a peer is passed over in routing, in milliseconds.
 pub const PEER_SUSPECT_MS: u64 = 1000;
 /// How often an idle link is probed, in milliseconds.
@@ -175,6 +180,9 @@ pub const CLIENT_BYTES_MAX: usize = 64 << 20;
 /// How long a client waits for an answer, or a welcome, before it doubts the server, in
 /// milliseconds. Above [`FORWARD_HOP_MS`] twice, so that a forwarder can try two coordinators.
 pub const CLIENT_HOP_MS: u64 = 1000;
+/// How long a client waits for a welcome before it tries another server beside, in milliseconds.
+/// Two trips there and back: the furthest there are on Earth, if nothing is lost on the way.
+pub const CLIENT_HEDGE_MS: u64 = 300;
 /// Retries a client may make at a stretch; in the long run a tenth of its requests.
 pub const CLIENT_RETRY_BURST: u32 = 32;
 /// Retries of one call after refusals. A node has asked every owner before it refuses, so that

@@ -118,10 +118,11 @@ impl Instant {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Whole milliseconds left until `self`, seen from `now`; 0 once it has passed.
+    /// Milliseconds left until `self`, seen from `now`, begun ones counted whole; 0 only once it
+    /// has passed: whatever still has time is never told that it has none.
     #[must_use]
     pub fn ms_left(self, now: Self) -> u32 {
-        u32::try_from(self.0.saturating_sub(now.0) / 1000).unwrap_or(u32::MAX)
+        u32::try_from(self.0.saturating_sub(now.0).div_ceil(1000)).unwrap_or(u32::MAX)
     }
 }
 

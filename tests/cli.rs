@@ -16,6 +16,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const GTSTORE: &str = env!("CARGO_BIN_EXE_gtstore");
@@ -189,6 +190,33 @@ fn with_too_few_nodes_left_it_says_how_many_answered_and_that_nothing_was_applie
         (code(&output) == 4 && said.contains("of 3 replicas answered, 2 needed")).then_some(())
     });
     assert_eq!(dev.ok(&["get", "k", "-r", "1", "--manager", dev.node_addr(2)]).lines().count(), 1);
+}
+
+#[test]
+fn with_two_of_three_standing_still_every_read_says_in_time_that_one_answered() {
+    let dev = Dev::start(3, 3, None);
+    dev.ok(&["put", "k", "v"]);
+    let living = dev.node_addr(0).to_owned();
+    let timed = |args: &[&str]| {
+        let start = Instant::now();
+        let output = run(&living, &[args, &["--timeout-ms", "1500"]].concat(), b"");
+        assert_eq!(code(&output), 4, "{args:?}: {}", text(&output.stderr));
+        assert!(start.elapsed() < Duration::from_millis(2200), "{args:?} took {:?}", start.elapsed());
+        text(&output.stderr)
+    };
+    dev.pids()[1..].iter().for_each(|&pid| kill("STOP", pid));
+    for args in [&["get", "k"][..], &["trace", "get", "k"], &["mget", "k", "k2"]] {
+        let said = timed(args);
+        assert!(said.contains("1 of 3 replicas answered, 2 needed"), "{args:?}: {said}");
+    }
+    // With nobody left to find, finding somebody takes no time of its own.
+    kill("STOP", dev.pids()[0]);
+    let living = dev.manager();
+    let start = Instant::now();
+    let output = run(living, &["trace", "get", "k", "--timeout-ms", "1500"], b"");
+    assert_eq!(code(&output), 4, "{}", text(&output.stderr));
+    assert!(start.elapsed() < Duration::from_millis(2200), "it took {:?}", start.elapsed());
+    dev.pids().iter().for_each(|&pid| kill("CONT", pid));
 }
 
 #[test]
@@ -385,6 +413,37 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     assert!(said.contains("export GTSTORE_MANAGER=127.0.0.1:"), "{said}");
     assert_eq!(said.lines().filter(|line| *line == "1").count(), 2, "{said}");
     assert!(said.contains("node 2 is there again"), "{said}");
+}
+
+/// What becomes of `gtstore dev` in this directory, with these lines typed into its shell.
+fn dev_script(dir: &Path, args: &[&str], script: &str) -> Output {
+    let mut child = Command::new(GTSTORE)
+        .args(["dev", "--data-dir"])
+        .arg(dir)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that does not start hears nothing.
+    let _ = child.stdin.take().unwrap().write_all(script.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_dev_cluster_keeps_the_copies_and_the_profile_it_was_made_with() {
+    let dir = TempDir::new().unwrap();
+    let long = "put a-key-of-over-20-bytes value\n";
+    let output = dev_script(dir.path(), &["--nodes", "1", "--profile", "gtstore"], long);
+    assert_eq!(code(&output), 2, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("20 bytes"), "{}", text(&output.stderr));
+    // Whoever says nothing gets what is there, and one copy is what it was made with.
+    let output = dev_script(dir.path(), &["--nodes", "2"], long);
+    assert_eq!(code(&output), 2, "{}", text(&output.stderr));
+    let output = dev_script(dir.path(), &["--nodes", "2", "--rep", "2"], "");
+    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("--rep 2 was given"), "{}", text(&output.stderr));
 }
 
 #[test]

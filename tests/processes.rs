@@ -54,6 +54,26 @@ fn sigterm_ends_a_process_well_and_its_directory_is_free_again() {
 }
 
 #[test]
+fn a_manager_is_not_started_as_if_its_cluster_were_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("manager");
+    let mut manager = Server::manager(&path, &["--rep", "2", "--sectors", "8", "--profile", "gtstore"]);
+    for _ in 0..2 {
+        manager.start(None);
+        manager.kill();
+    }
+    for (option, said, is) in
+        [("--rep", "3", "2"), ("--sectors", "16", "8"), ("--profile", "default", "gtstore")]
+    {
+        let args = ["--listen", "127.0.0.1:0", "--data-dir", &path.to_string_lossy(), option, said];
+        let mut refused = Process::start(MANAGER, &args);
+        assert_eq!(refused.wait().code(), Some(1), "{option}");
+        let why = refused.logged.after(&format!("{option} {said} was given"));
+        assert!(why.contains(&format!("{option} {is}")), "{why}");
+    }
+}
+
+#[test]
 fn a_node_of_another_cluster_is_let_in_nowhere() {
     let mut cluster = Cluster::new(1, 1);
     let mut other = Cluster::new(1, 1);

@@ -1,8 +1,7 @@
 //! What a server's reply means for the row that waits for it.
 
-use super::error::{Error, ErrorKind};
+use super::error::{CHECK_ADDRESS, Error, ErrorKind};
 use super::io::{Answer, Outcome, Output, ServerId};
-use super::place::CHECK_ADDRESS;
 use super::row::{Applied, Job, Phase, Row, RowId, Trouble};
 use super::{Client, write_job};
 use crate::limits::{CLIENT_RETRIES_MAX, CLIENT_RETRY_WORTH_MS};
@@ -25,9 +24,16 @@ impl Client {
             peer.heard(now);
         }
         let Some(id) = self.sent.remove(&request) else { return };
-        let Some(row) = self.take(id) else { return };
-        if let (Phase::Sent { at, .. }, Some(peer)) = (row.phase, self.servers.peer_mut(server)) {
+        let Some(mut row) = self.take(id) else { return };
+        let was_left = row.left.take_if(|left| left.request == request).is_some();
+        if let (Phase::Sent { at, .. }, false, Some(peer)) =
+            (row.phase, was_left, self.servers.peer_mut(server))
+        {
             peer.measure(now, at);
+        }
+        if was_left && let ClientReply::Data(DataReply { by, result: DataResult::Refused(reason) }) = message
+        {
+            return self.left_refused(now, id, row, reason, by, out);
         }
         match (&row.job, message) {
             (Job::Ask { .. }, ClientReply::Error(text)) => {
@@ -107,6 +113,8 @@ impl Client {
         context: Context,
         out: &mut Vec<Output>,
     ) {
+        self.forget_requests(&row);
+        row.left = None;
         row.job = write_job(Terms { quorum: w, ..terms }, Content::Tombstone, Some(context));
         row.phase = Phase::Placing;
         row.trouble = Trouble::None;
@@ -172,6 +180,26 @@ impl Client {
         self.park(id, row);
     }
 
+    /// An attempt that was left for another server comes back refused. If the one that is out now
+    /// may still do better it is waited for, and this is what is told if it does not.
+    fn left_refused(
+        &mut self,
+        now: Now,
+        id: RowId,
+        mut row: Row,
+        reason: Reason,
+        by: Provenance,
+        out: &mut Vec<Output>,
+    ) {
+        let in_time = row.deadline.ms_left(now.mono) >= CLIENT_RETRY_WORTH_MS;
+        if reason.may_pass() && in_time {
+            row.trouble = Trouble::Refused(reason, by);
+            return self.park(id, row);
+        }
+        let error = Error::refused(row.intent(), reason, &by);
+        self.finish(now, &row, Err(error), out);
+    }
+
     /// Our table is older than the node's, or the other way about. The number of times is
     /// bounded: after a few the row goes by way of a forwarder.
     fn not_owner(&mut self, now: Now, id: RowId, mut row: Row, epoch: Epoch, out: &mut Vec<Output>) {
@@ -205,11 +233,11 @@ impl Client {
                 self.place_waiting(now, out);
             }
             Ok(Answer::Told(_) | Answer::Stored { .. } | Answer::Found { .. } | Answer::Missing { .. }) => {
-                self.wait_and_see(now, "the cluster has no storage nodes yet");
+                self.wait_and_see(now, "the cluster has no storage nodes yet", out);
             }
             Err(error) => {
                 let why = error.text.strip_suffix(CHECK_ADDRESS).unwrap_or(&error.text);
-                self.wait_and_see(now, why);
+                self.wait_and_see(now, why, out);
             }
         }
     }

@@ -21,6 +21,9 @@ pub enum ErrorKind {
     Usage,
 }
 
+/// What to do when nobody could be reached.
+pub(crate) const CHECK_ADDRESS: &str = "; check that it runs and that the address is right";
+
 /// A failed call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Error {
@@ -80,6 +83,20 @@ impl Error {
         };
         let Provenance { answered, needed, slots, .. } = *by;
         Self { kind, reason: Some(reason), answered, needed, slots, text }
+    }
+
+    /// There is nobody to be asked; `why` says who was tried.
+    pub(crate) fn nobody_there(intent: Intent, why: &str) -> Self {
+        let (kind, what) = match intent {
+            Intent::Read => (ErrorKind::Failed, ""),
+            Intent::WriteUnapplied => (ErrorKind::Failed, "; nothing was written"),
+            Intent::WriteMaybeApplied => (
+                ErrorKind::Unknown,
+                "; the write was sent before and not answered: it may or may not have happened; \
+                 read the key before repeating it",
+            ),
+        };
+        Self::new(kind, format!("{why}{what}{CHECK_ADDRESS}"))
     }
 
     /// From a deadline that passed; `last` is what went wrong before, in words.

@@ -27,6 +27,12 @@ pub enum Input {
         /// Milliseconds it is worth waiting; 0 for the client's default.
         ttl_ms: u32,
     },
+    /// A dialed server's machine has taken the connection. The server itself may hang: it has
+    /// answered only once it welcomes us.
+    Connected {
+        /// The server.
+        server: ServerId,
+    },
     /// A dialed server has welcomed us: requests may be sent.
     Welcomed {
         /// The server.

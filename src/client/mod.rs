@@ -47,8 +47,8 @@ use crate::wire::client::{ClientRequest, Terms, Write};
 use crate::wire::hello::Server;
 use budget::{Budget, Jitter};
 use route::Route;
-use row::{Applied, Job, Owner, Patience, Phase, Row, RowId, Trouble};
-use servers::{Link, Servers};
+use row::{Applied, Job, Left, Owner, Patience, Phase, Row, RowId, Trouble};
+use servers::{Dial, Link, Servers};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How a client is made.
@@ -165,6 +165,8 @@ impl Client {
             not_owner: 0,
             trouble: Trouble::None,
             avoid: None,
+            last_round: None,
+            left: None,
             bytes,
         };
         self.place(now, RowId(self.last_row), row, out);
@@ -173,6 +175,7 @@ impl Client {
     fn welcomed(&mut self, now: Now, server: ServerId, by: Server, out: &mut Vec<Output>) {
         let Some(peer) = self.servers.peer_mut(server) else { return };
         peer.link = Link::Up;
+        peer.dial = Dial::Well;
         peer.kind = Some(by);
         peer.heard = now.mono;
         for id in self.rows_where(|row| row.is_at(server)) {
@@ -188,6 +191,30 @@ impl Client {
                 self.send(now, id, row, server, direct, out);
             }
         }
+        // Whoever waits for a slower one may find this one better.
+        for id in self.rows_where(|row| matches!(row.phase, Phase::Waiting { .. })) {
+            if let Some(row) = self.take(id) {
+                self.place_beside(now, id, row, out);
+            }
+        }
+    }
+
+    fn connected(&mut self, server: ServerId) {
+        if let Some(Link::Dialing { connected, .. }) =
+            self.servers.peer_mut(server).map(|peer| &mut peer.link)
+        {
+            *connected = true;
+        }
+    }
+
+    /// A connection is gone that its server, or nobody, has ended.
+    fn closed(&mut self, now: Now, server: ServerId, why: &str, out: &mut Vec<Output>) {
+        if let Some(peer) = self.servers.peer_mut(server)
+            && matches!(peer.link, Link::Dialing { .. })
+        {
+            peer.dial = if peer.hangs() && peer.is_overdue(now) { Dial::Hangs } else { Dial::Refused };
+        }
+        self.lost(now, server, why, out);
     }
 
     /// A server's connection is gone, or it has kept silent for too long. Whatever was asked of
@@ -196,6 +223,11 @@ impl Client {
         let Some(peer) = self.servers.peer_mut(server) else { return };
         peer.failed(now, why.to_owned());
         let trouble = peer.trouble();
+        for row in self.rows.values_mut() {
+            if let Some(left) = row.left.take_if(|left| left.server == server) {
+                self.sent.remove(&left.request);
+            }
+        }
         let affected = self.rows_where(|row| row.is_at(server));
         if self.route.move_on(server) {
             self.ask_contacts(now, out);
@@ -211,7 +243,7 @@ impl Client {
                     row.count_attempt();
                 }
                 row.phase = Phase::Placing;
-                row.trouble = Trouble::Lost(trouble.clone());
+                row.note_lost(trouble.clone());
                 row.avoid = Some(server);
                 if let Job::Ask { tried, .. } = &mut row.job {
                     tried.push(server);
@@ -242,13 +274,21 @@ impl Client {
         row.wake = row.deadline;
         match row.phase {
             Phase::Placing | Phase::Resting => {
+                if self.route.round.take_if(|at| *at <= now.mono).is_some() {
+                    self.servers.dial_again(now);
+                }
                 row.phase = Phase::Placing;
                 self.place(now, id, row, out);
             }
-            Phase::Waiting { server, .. } => {
-                self.park(id, row);
-                self.hang_up(now, server, "no welcome in time", out);
-            }
+            Phase::Waiting { server, .. } => match self.servers.peer_mut(server) {
+                Some(peer) if peer.is_overdue(now) => {
+                    let why = peer.no_welcome();
+                    peer.dial = if peer.hangs() { Dial::Hangs } else { Dial::Nothing };
+                    self.park(id, row);
+                    self.hang_up(now, server, &why, out);
+                }
+                Some(_) | None => self.place_beside(now, id, row, out),
+            },
             Phase::Sent { server, request, at, patience } => {
                 let silent = self.servers.peer(server).is_none_or(|peer| peer.heard <= at);
                 match patience {
@@ -278,19 +318,23 @@ impl Client {
     }
 
     /// The server answers others but not this one. New requests go elsewhere for a while, and so
-    /// does this one if repeating it can do no harm. A write whose answer may still come is not
-    /// repeated: the repeat would be a concurrent write.
+    /// does this one if repeating it can do no harm; the first answer of the two counts. (With too
+    /// few owners in reach a coordinator knows only at the end that it is so, and then it is the one
+    /// that knows.) A write whose answer may still come is not repeated: the repeat would be a
+    /// concurrent write.
     fn doubt(&mut self, now: Now, id: RowId, mut row: Row, out: &mut Vec<Output>) {
         let Phase::Sent { server, request, at, .. } = row.phase else { return self.park(id, row) };
         if let Some(peer) = self.servers.peer_mut(server) {
             peer.suspect(now, "no answer in time");
-            row.trouble = Trouble::Lost(peer.trouble());
+            row.note_lost(peer.trouble());
         }
         if self.route.move_on(server) {
             self.ask_contacts(now, out);
         }
         if row.is_repeatable() && self.budget.spend() {
-            self.sent.remove(&request);
+            if let Some(older) = row.left.replace(Left { server, request }) {
+                self.sent.remove(&older.request);
+            }
             row.phase = Phase::Placing;
             row.avoid = Some(server);
             if let Job::Ask { tried, .. } = &mut row.job {
@@ -303,7 +347,22 @@ impl Client {
     }
 
     fn deadline_error(&self, row: &Row) -> Error {
-        match &row.trouble {
+        let no_welcome = match row.phase {
+            Phase::Waiting { server, .. } => self.servers.peer(server),
+            Phase::Placing | Phase::Resting | Phase::Sent { .. } => None,
+        };
+        match (&row.trouble, no_welcome) {
+            (Trouble::None, Some(peer)) => {
+                let advice = peer.hangs().then(|| format!(" ({})", peer.hang_advice()));
+                let why = peer.no_welcome() + &advice.unwrap_or_default();
+                Error::deadline(row.intent(), Some(&why))
+            }
+            (trouble, _) => Self::trouble_error(row, trouble),
+        }
+    }
+
+    fn trouble_error(row: &Row, trouble: &Trouble) -> Error {
+        match trouble {
             Trouble::None => Error::deadline(row.intent(), None),
             Trouble::Lost(text) => Error::deadline(row.intent(), Some(text)),
             Trouble::Refused(reason, by) => Error::refused(row.intent(), *reason, by),
@@ -312,14 +371,22 @@ impl Client {
 
     /// Answers a row that has been taken out.
     fn finish(&mut self, now: Now, row: &Row, outcome: Outcome, out: &mut Vec<Output>) {
-        if let Phase::Sent { request, .. } = row.phase {
-            self.sent.remove(&request);
-        }
+        self.forget_requests(row);
         self.bytes -= row.bytes;
         match row.owner {
             Owner::Caller(call) => out.push(Output::Done { call, outcome }),
             Owner::Contacts => self.contacts_told(now, outcome, out),
             Owner::Table => self.table_told(now, outcome, out),
+        }
+    }
+
+    /// Whatever a row's requests are answered with finds nothing from now on.
+    fn forget_requests(&mut self, row: &Row) {
+        if let Phase::Sent { request, .. } = row.phase {
+            self.sent.remove(&request);
+        }
+        if let Some(left) = row.left {
+            self.sent.remove(&left.request);
         }
     }
 
@@ -351,7 +418,8 @@ impl Machine for Client {
             Input::Call { call, request, ttl_ms } => self.call(now, call, request, ttl_ms, out),
             Input::Welcomed { server, by } => self.welcomed(now, server, by, out),
             Input::Reply { server, request, message } => self.reply(now, server, request, message, out),
-            Input::Closed { server, why } => self.lost(now, server, &why, out),
+            Input::Connected { server } => self.connected(server),
+            Input::Closed { server, why } => self.closed(now, server, &why, out),
             Input::Tick => self.tick(now, out),
         }
     }

@@ -19,6 +19,10 @@ pub(crate) struct Route {
     at: usize,
     /// Whether contacts are being asked for.
     pub(crate) asking_contacts: bool,
+    /// When they were last asked for.
+    pub(crate) asked: Option<Instant>,
+    /// When contacts that all refuse are dialed once more.
+    pub(crate) round: Option<Instant>,
     table: Option<Table>,
     /// The table's nodes as servers.
     owners: BTreeMap<NodeId, ServerId>,
@@ -54,6 +58,8 @@ impl Route {
             contacts: Vec::new(),
             at: 0,
             asking_contacts: false,
+            asked: None,
+            round: None,
             table: None,
             owners: BTreeMap::new(),
             asking_table: false,
@@ -91,6 +97,11 @@ impl Route {
     /// Whether requests are routed by the table.
     pub(crate) fn uses_table(&self) -> bool {
         self.mode != Routing::Forwarder
+    }
+
+    /// Nodes to talk to, as they were last named.
+    pub(crate) fn contacts(&self) -> &[ServerId] {
+        &self.contacts
     }
 
     /// Every node heard of, contacts first.
@@ -135,7 +146,7 @@ impl Route {
         let owners: Vec<_> = sector
             .holders(usize::from(n))
             .filter_map(|node| self.owners.get(&node).copied())
-            .filter(|&id| Some(id) != avoid && servers.is_usable(id, now))
+            .filter(|&id| Some(id) != avoid && servers.is_usable(id, now) && !servers.is_slow(id, now))
             .collect();
         match self.mode {
             Routing::Forwarder | Routing::Direct => owners.first().copied(),
@@ -150,20 +161,15 @@ impl Route {
         }
     }
 
-    /// The contact kept to, or the next one that has not just failed.
+    /// The contact kept to, or the next one that has not just failed; one that is slow to welcome us
+    /// only if there is no other.
     fn pick_contact(&mut self, avoid: Option<ServerId>, servers: &Servers, now: Now) -> Pick {
         let count = self.contacts.len();
         let order = (0..count).map(|step| (self.at + step) % count);
         let usable = order.filter(|&at| servers.is_usable(self.contacts[at], now));
-        let mut avoided = None;
-        for at in usable {
-            if Some(self.contacts[at]) != avoid {
-                return Pick::Server { server: self.contacts[at], direct: false };
-            }
-            avoided = Some(self.contacts[at]);
-        }
-        // The one to be avoided is better than none.
-        match avoided {
+        // The one to be avoided is better than none, or than one that hangs.
+        let rank = |&id: &ServerId| (servers.is_slow(id, now), Some(id) == avoid);
+        match usable.map(|at| self.contacts[at]).min_by_key(rank) {
             Some(server) => Pick::Server { server, direct: false },
             None => {
                 let or_at = self.contacts.iter().map(|&id| servers.rests_until(id)).min();

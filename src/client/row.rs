@@ -89,6 +89,14 @@ pub(crate) enum Trouble {
     Refused(Reason, Provenance),
 }
 
+/// An attempt that was left for another server, because its own is slow with it: that one answers
+/// others, and may still answer this.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Left {
+    pub(crate) server: ServerId,
+    pub(crate) request: RequestId,
+}
+
 /// A call in progress.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -106,6 +114,10 @@ pub(crate) struct Row {
     pub(crate) trouble: Trouble,
     /// The server that last refused or lost it: others are preferred.
     pub(crate) avoid: Option<ServerId>,
+    /// Every server was found to refuse; they are all dialed once more then, and then it is over.
+    pub(crate) last_round: Option<Instant>,
+    /// A read's earlier attempt that may still be answered.
+    pub(crate) left: Option<Left>,
     /// Bytes counted for it.
     pub(crate) bytes: usize,
 }
@@ -151,6 +163,15 @@ impl Row {
     pub(crate) fn count_attempt(&mut self) {
         if let Job::Write { write, applied: Applied::Maybe, .. } = &mut self.job {
             write.attempt = write.attempt.saturating_add(1);
+        }
+    }
+
+    /// A server could not be reached or did not answer. For a read, that says less than a count of
+    /// the copies that answered.
+    pub(crate) fn note_lost(&mut self, why: String) {
+        let counted = matches!(&self.trouble, Trouble::Refused(_, by) if by.slots > 0);
+        if !(counted && self.intent() == Intent::Read) {
+            self.trouble = Trouble::Lost(why);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The addresses a client talks to, and how each of them is doing.
 
 use super::io::ServerId;
-use crate::limits::{PEER_SUSPECT_MS, REDIAL_MS};
+use crate::limits::{CLIENT_HEDGE_MS, CLIENT_HOP_MS, PEER_SUSPECT_MS, REDIAL_MS};
 use crate::types::{Instant, Now};
 use crate::wire::hello::Server;
 use std::collections::BTreeMap;
@@ -15,9 +15,24 @@ pub(crate) enum Link {
     Dialing {
         /// When it was dialed.
         since: Instant,
+        /// Whether its machine has taken the connection.
+        connected: bool,
     },
     /// Welcomed: requests may be sent.
     Up,
+}
+
+/// How a dial ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Dial {
+    /// In a welcome; or there was none yet.
+    Well,
+    /// It failed: there is nobody.
+    Refused,
+    /// The connection was taken, and never welcomed.
+    Hangs,
+    /// In nothing at all.
+    Nothing,
 }
 
 /// One address.
@@ -35,6 +50,8 @@ pub(crate) struct Peer {
     pub(crate) probed: Instant,
     /// Why it was last given up, in words.
     pub(crate) why: String,
+    /// How the last dial ended.
+    pub(crate) dial: Dial,
     /// It is passed over until then.
     rests_until: Instant,
     /// Failures since it last answered.
@@ -66,6 +83,7 @@ impl Servers {
             heard: Instant(0),
             probed: Instant(0),
             why: String::new(),
+            dial: Dial::Well,
             rests_until: Instant(0),
             failures: 0,
             latency_us: 0,
@@ -86,6 +104,31 @@ impl Servers {
     /// Whether the server is worth choosing: it has not just failed.
     pub(crate) fn is_usable(&self, id: ServerId, now: Now) -> bool {
         self.peers.get(&id).is_some_and(|peer| peer.rests_until <= now.mono)
+    }
+
+    /// Whether the server was dialed a while ago and has not welcomed us yet: another one may be
+    /// quicker.
+    pub(crate) fn is_slow(&self, id: ServerId, now: Now) -> bool {
+        self.peers.get(&id).is_some_and(|peer| match peer.link {
+            Link::Dialing { since, .. } => since.after_ms(CLIENT_HEDGE_MS) <= now.mono,
+            Link::Down | Link::Up => false,
+        })
+    }
+
+    /// Whether there are servers, and the last dial of each of them was refused.
+    pub(crate) fn all_refuse(&self, ids: &[ServerId]) -> bool {
+        !ids.is_empty()
+            && ids.iter().all(|id| {
+                let refuses = |peer: &Peer| peer.link == Link::Down && peer.dial == Dial::Refused;
+                self.peers.get(id).is_some_and(refuses)
+            })
+    }
+
+    /// Lets those that refused be dialed again at once.
+    pub(crate) fn dial_again(&mut self, now: Now) {
+        for peer in self.peers.values_mut().filter(|peer| peer.dial == Dial::Refused) {
+            peer.rests_until = peer.rests_until.min(now.mono);
+        }
     }
 
     /// When the server may be chosen again.
@@ -115,6 +158,36 @@ impl Peer {
         self.why = why;
         self.failures += 1;
         self.rests_until = self.rests_until.max(now.mono.after_ms(rest_ms));
+    }
+
+    /// Whether it has had as long to welcome us as anybody gets.
+    pub(crate) fn is_overdue(&self, now: Now) -> bool {
+        match self.link {
+            Link::Dialing { since, .. } => since.after_ms(CLIENT_HOP_MS) <= now.mono,
+            Link::Down | Link::Up => false,
+        }
+    }
+
+    /// Whether its machine has taken our connection and it has not welcomed us.
+    pub(crate) fn hangs(&self) -> bool {
+        matches!(self.link, Link::Dialing { connected: true, .. })
+    }
+
+    /// What is to be said of it if it is given up now, before it has welcomed us.
+    pub(crate) fn no_welcome(&self) -> String {
+        match self.link {
+            Link::Dialing { connected: true, .. } => {
+                format!("{} accepts connections but does not answer", self.addr)
+            }
+            Link::Dialing { connected: false, .. } | Link::Down | Link::Up => {
+                format!("no connection to {} could be made in time", self.addr)
+            }
+        }
+    }
+
+    /// What can be done about one that hangs.
+    pub(crate) fn hang_advice(&self) -> String {
+        format!("restart it, or name storage nodes too, as in --manager {},NODE:PORT", self.addr)
     }
 
     /// Which server, and why it was last given up.

@@ -14,6 +14,9 @@ struct World {
     client: Client,
     now: Now,
     addrs: BTreeMap<ServerId, String>,
+    /// How often each address was dialed, and anybody asked for contacts.
+    dials: BTreeMap<String, usize>,
+    contacts_asked: usize,
     /// Sends not yet looked at: address, request, message.
     sends: Vec<(String, RequestId, ClientRequest)>,
     done: Vec<(CallId, Outcome)>,
@@ -37,6 +40,8 @@ impl World {
             client: Client::new(options),
             now: Now { mono: Instant(SECOND), wall: WallMs(1_000_000) },
             addrs: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            contacts_asked: 0,
             sends: Vec::new(),
             done: Vec::new(),
             hung_up: Vec::new(),
@@ -60,6 +65,7 @@ impl World {
         match output {
             Output::Dial { server, addr } => {
                 self.addrs.insert(server, addr.clone());
+                *self.dials.entry(addr.clone()).or_default() += 1;
                 if self.unreachable.contains(&addr) {
                     self.tell(Input::Closed { server, why: "connection refused".to_owned() });
                 } else if !self.mute.contains(&addr) {
@@ -73,6 +79,7 @@ impl World {
             Output::Hangup { server } => self.hung_up.push(self.addrs[&server].clone()),
             Output::Send { server, request, message } => {
                 let addr = self.addrs[&server].clone();
+                self.contacts_asked += usize::from(message == ClientRequest::Contact);
                 let answer = match &message {
                     ClientRequest::Contact if !self.mute.contains(&addr) => {
                         let (client_number, nodes) = (1, self.contacts.clone());
@@ -291,6 +298,20 @@ fn a_refusal_near_the_end_is_the_answer_not_a_retry_that_may_be_lost() {
 }
 
 #[test]
+fn a_request_with_time_left_is_never_sent_as_worth_none() {
+    let mut world = World::new(Routing::Forwarder);
+    world.mute = vec![node_addr(1)];
+    world.tell(Input::Call { call: CallId(1), request: get("k"), ttl_ms: 1 });
+    world.now.mono.0 += 900;
+    let server = world.server("n1");
+    world.tell(Input::Welcomed { server, by: Server::Node(NodeId(1)) });
+    match world.sends.remove(0) {
+        (_, _, ClientRequest::Data { worth, .. }) => assert_eq!(worth.ttl_ms, 1),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_silent_contact_is_probed_then_left_and_its_requests_go_elsewhere() {
     let mut world = World::new(Routing::Forwarder);
     world.call(put("k"));
@@ -324,6 +345,63 @@ fn a_write_that_a_live_server_is_slow_with_is_never_repeated_but_a_read_is() {
     assert!(world.done.is_empty(), "a late answer finds no row");
 }
 
+/// A read that its living contact is so slow with that it has gone to another one, which does not
+/// even welcome us. Returns the first attempt.
+fn read_left_with_a_slow_contact(world: &mut World) -> RequestId {
+    world.mute = vec![node_addr(2), node_addr(3)];
+    world.call(get("k"));
+    let (addr, request, _) = world.sent();
+    assert_eq!(addr, "n1");
+    world.pass_ms(1100);
+    assert!(world.hung_up.is_empty() && world.sends.is_empty(), "n1 answered the probe");
+    assert!(world.client.servers.peer(world.server("n2")).is_some(), "n2 is dialed");
+    request
+}
+
+#[test]
+fn a_read_left_with_a_slow_server_is_still_answered_by_it() {
+    let mut world = World::new(Routing::Forwarder);
+    let request = read_left_with_a_slow_contact(&mut world);
+    world.answer("n1", request, DataResult::Missing { context: Context::default() });
+    assert!(matches!(world.outcome(), Ok(Answer::Missing { .. })));
+    assert!(world.client.sent.is_empty() && world.client.timers.is_empty());
+}
+
+#[test]
+fn a_read_of_which_a_slow_server_says_too_few_answered_ends_with_its_count() {
+    let by = Provenance { coordinator: NodeId(1), answered: 1, needed: 2, slots: 3, trace: Vec::new() };
+    for at_ms in [1200, 1900] {
+        let mut world = World::new(Routing::Forwarder);
+        let request = read_left_with_a_slow_contact(&mut world);
+        world.pass_ms(at_ms - 1100);
+        let reply = DataReply { by: by.clone(), result: DataResult::Refused(Reason::NoQuorum) };
+        let (server, message) = (world.server("n1"), ClientReply::Data(reply));
+        world.tell(Input::Reply { server, request, message });
+        assert_eq!(world.done.is_empty(), at_ms < 1750, "somebody else may do better while there is time");
+        world.pass_ms(2000 - at_ms);
+        let error = world.outcome().unwrap_err();
+        assert_eq!((error.kind, error.reason), (ErrorKind::Failed, Some(Reason::NoQuorum)), "{error}");
+        assert_eq!((error.answered, error.needed, error.slots), (1, 2, 3), "{error}");
+    }
+}
+
+#[test]
+fn a_delete_that_a_slow_server_read_for_does_not_take_a_second_reads_answer_for_its_own() {
+    let mut world = World::new(Routing::Forwarder);
+    world.call(Call::Delete { item: item("k"), context: None });
+    let (_, first, _) = world.sent();
+    world.pass_ms(1100);
+    let (addr, second, _) = world.sent();
+    assert_eq!(addr, "n2");
+    world.answer("n1", first, DataResult::Found { values: Vec::new(), context: seen() });
+    let (addr, write, message) = world.sent();
+    assert_eq!(write_of(&message).content, Content::Tombstone);
+    world.answer("n2", second, DataResult::Missing { context: Context::default() });
+    assert!(world.done.is_empty(), "the read is over");
+    world.answer(&addr, write, stored());
+    assert!(matches!(world.outcome(), Ok(Answer::Stored { .. })));
+}
+
 #[test]
 fn when_all_contacts_have_failed_others_are_asked_for() {
     let mut world = World::new(Routing::Forwarder);
@@ -337,22 +415,121 @@ fn when_all_contacts_have_failed_others_are_asked_for() {
 }
 
 #[test]
-fn with_nobody_there_it_goes_on_trying_until_time_is_up_and_says_why() {
+fn with_everybody_refusing_each_is_dialed_once_more_and_then_it_is_over() {
     let mut world = World::new(Routing::Forwarder);
     world.unreachable = vec!["manager".to_owned()];
     world.call(get("k"));
-    assert!(world.done.is_empty());
-    world.pass_ms(1000);
-    world.unreachable.clear();
+    assert!(world.done.is_empty(), "it may be starting just now");
     world.pass_ms(200);
-    assert_eq!(world.sent().0, "n1");
+    let error = world.outcome().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Failed);
+    assert!(error.text.contains("manager: connection refused"), "{error}");
+    assert_eq!(world.dials["manager"], 2);
 
+    // So it is when the manager is there and every node it names refuses.
+    for routing in [Routing::Forwarder, Routing::Direct] {
+        let mut world = World::new(routing);
+        world.table = Some(table(5, 1));
+        world.unreachable = (1..=4).map(node_addr).collect();
+        world.call(put("k"));
+        world.call(get("k"));
+        world.pass_ms(200);
+        for (_, outcome) in world.done.drain(..) {
+            let error = outcome.unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Failed, "{error}");
+            assert!(error.text.contains("n1: connection refused; n2: connection refused"), "{error}");
+        }
+        assert_eq!(world.client.pending(), 0);
+        assert_eq!((world.dials["n1"], world.dials["n2"], world.dials["n3"]), (2, 2, 2));
+        assert_eq!(world.dials["manager"], 1);
+        // Later calls hope again, and take no longer.
+        world.call(get("k"));
+        world.pass_ms(200);
+        assert!(world.outcome().is_err());
+        world.unreachable.clear();
+        world.call(get("k"));
+        world.pass_ms(200);
+        world.sent();
+    }
+}
+
+#[test]
+fn a_server_that_is_there_again_in_time_for_the_second_round_is_found() {
     let mut world = World::new(Routing::Forwarder);
     world.unreachable = vec!["manager".to_owned()];
     world.call(get("k"));
-    world.pass_ms(2000);
-    let text = world.outcome().unwrap_err().to_string();
-    assert!(text.contains("manager: connection refused"), "{text}");
+    world.pass_ms(50);
+    world.unreachable.clear();
+    world.pass_ms(150);
+    assert_eq!(world.sent().0, "n1");
+}
+
+#[test]
+fn a_write_that_was_sent_before_everybody_refused_is_unknown() {
+    let mut world = World::new(Routing::Forwarder);
+    world.call(put("k"));
+    world.sent();
+    world.unreachable = (1..=3).map(node_addr).collect();
+    world.close("n1");
+    world.pass_ms(500);
+    let error = world.outcome().unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unknown, "{error}");
+}
+
+#[test]
+fn contacts_that_all_fail_are_not_asked_for_again_and_again() {
+    let mut world = World::new(Routing::Forwarder);
+    world.call(get("k"));
+    world.sent();
+    world.unreachable = vec![node_addr(2), node_addr(3)];
+    let before = world.contacts_asked;
+    world.close("n1");
+    world.pass_ms(40);
+    assert!(world.contacts_asked <= before + 2, "{}", world.contacts_asked - before);
+}
+
+#[test]
+fn beside_a_server_that_does_not_welcome_us_soon_another_one_is_tried() {
+    let mut world = World::new(Routing::Forwarder);
+    world.client = Client::new(Options {
+        seeds: vec!["manager".to_owned(), "n1".to_owned()],
+        ..world.client.options.clone()
+    });
+    world.mute = vec!["manager".to_owned()];
+    world.call(get("k"));
+    world.pass_ms(299);
+    assert!(world.sends.is_empty());
+    world.pass_ms(1);
+    assert_eq!(world.sent().0, "n1");
+    assert!(world.hung_up.is_empty(), "it may still answer");
+}
+
+#[test]
+fn of_several_slow_servers_the_first_to_welcome_us_is_asked() {
+    let mut world = World::new(Routing::Forwarder);
+    world.mute = (1..=3).map(node_addr).collect();
+    world.call(get("k"));
+    world.pass_ms(950);
+    assert!((1..=3).all(|node| world.dials[&node_addr(node)] == 1), "{:?}", world.dials);
+    let server = world.server("n2");
+    world.tell(Input::Welcomed { server, by: Server::Node(NodeId(2)) });
+    assert_eq!(world.sent().0, "n2");
+}
+
+#[test]
+fn of_a_server_that_takes_connections_and_does_not_answer_that_is_said_and_what_to_do() {
+    for ttl_ms in [500, 2000] {
+        let mut world = World::new(Routing::Forwarder);
+        world.mute = vec!["manager".to_owned()];
+        let request = Call::Ask { to: Target::Any, request: ClientRequest::Status };
+        world.tell(Input::Call { call: CallId(1), request, ttl_ms });
+        let server = world.server("manager");
+        world.tell(Input::Connected { server });
+        world.pass_ms(1000);
+        let text = world.outcome().unwrap_err().to_string();
+        assert!(text.contains("manager accepts connections but does not answer"), "{text}");
+        assert!(text.contains("--manager manager,NODE:PORT"), "{text}");
+    }
 }
 
 #[test]

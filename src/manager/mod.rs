@@ -19,10 +19,10 @@ mod tests;
 
 use crate::clock::HybridClock;
 use crate::engine::{DiskEvent, DiskRequest, FileName, Storage, Ticket, replace};
-use crate::limits::{EPOCH_GAP_MS, PLAN_SETTLE_MS};
+use crate::limits::{EPOCH_GAP_MS, PLAN_SETTLE_MS, REPLICAS_DEFAULT, SECTORS_DEFAULT};
 use crate::machine::Machine;
 use crate::mutant::{Mutant, Planted};
-use crate::ring::{Keyspace, KeyspaceSettings, Table, plan};
+use crate::ring::{Keyspace, KeyspaceSettings, Profile, Table, plan};
 use crate::types::{
     ClusterId, ConnId, Epoch, Incarnation, Instant, KeyspaceId, NodeId, Now, RequestId, SectorId,
 };
@@ -33,17 +33,21 @@ use crate::wire::{decode_table, encode_table};
 use bytes::Bytes;
 use io::{Input, Output};
 use members::Members;
+use std::fmt::Display;
 
 /// How long the making of a keyspace waits for nodes to have heard of it.
 const KEYSPACE_WAIT_MS: u64 = 1000;
 
-/// How a manager is started.
+/// How a manager is started. What is said of the cluster makes a new one so; an existing one must
+/// be so already, for none of it can change.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Copies per sector, for a new cluster.
-    pub n: u8,
-    /// Q, for a new cluster.
-    pub sectors: u16,
+    /// Copies per sector; [`REPLICAS_DEFAULT`] in a new cluster if unsaid.
+    pub n: Option<u8>,
+    /// Q; [`SECTORS_DEFAULT`] in a new cluster if unsaid.
+    pub sectors: Option<u16>,
+    /// Key and value limits; [`Profile::Default`] in a new cluster if unsaid.
+    pub profile: Option<Profile>,
     /// A random number for a new cluster.
     pub fresh_cluster: ClusterId,
     /// A planted bug, for the simulator.
@@ -96,6 +100,31 @@ struct CreatedWait {
     until: Instant,
 }
 
+impl Options {
+    fn new_cluster(&self) -> Table {
+        let n = self.n.unwrap_or(REPLICAS_DEFAULT);
+        let table = Table::new(self.fresh_cluster, n, self.sectors.unwrap_or(SECTORS_DEFAULT));
+        Table { profile: self.profile.unwrap_or_default(), ..table }
+    }
+
+    /// What was said of the cluster must be so.
+    fn check(&self, table: &Table) -> Result<(), String> {
+        fn same<T: PartialEq + Display>(option: &str, said: Option<T>, is: T) -> Result<(), String> {
+            match said.filter(|said| *said != is) {
+                None => Ok(()),
+                Some(said) => Err(format!(
+                    "--{option} {said} was given, but the cluster in this directory was made with \
+                     --{option} {is}, which cannot change; leave the option out, or make a new cluster \
+                     in an empty --data-dir"
+                )),
+            }
+        }
+        same("rep", self.n.map(usize::from), usize::from(table.n))?;
+        same("sectors", self.sectors.map(usize::from), table.sectors.len())?;
+        same("profile", self.profile, table.profile)
+    }
+}
+
 impl Manager {
     /// Opens a data directory, or begins a new cluster in an empty one.
     ///
@@ -104,10 +133,14 @@ impl Manager {
     pub fn open(storage: &mut impl Storage, options: Options) -> Result<Self, String> {
         let read = storage.read(FileName::Table).map_err(|error| format!("the table file: {error}"))?;
         let table = match read {
-            Some(bytes) => decode_table(bytes).map_err(|error| {
-                format!("the table file: {error}; restore it from a copy: it holds all the manager knows")
-            })?,
-            None => Table::new(options.fresh_cluster, options.n, options.sectors),
+            Some(bytes) => {
+                let table = decode_table(bytes).map_err(|error| {
+                    format!("the table file: {error}; restore it from a copy: it holds all the manager knows")
+                })?;
+                options.check(&table)?;
+                table
+            }
+            None => options.new_cluster(),
         };
         let bytes = encode_table(&table);
         replace(storage, FileName::Table, &bytes)

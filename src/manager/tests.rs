@@ -18,9 +18,47 @@ fn told_epoch(manager: &mut Manager, known: Epoch) -> Option<Epoch> {
 
 const NOW: Now = Now { mono: Instant(0), wall: WallMs(0) };
 
+/// Of a cluster with one copy and one sector.
+fn options() -> Options {
+    Options {
+        n: Some(1),
+        sectors: Some(1),
+        profile: None,
+        fresh_cluster: ClusterId(7),
+        planted: Planted::default(),
+    }
+}
+
+#[test]
+fn what_is_said_of_a_cluster_makes_a_new_one_and_must_be_so_of_an_existing_one() {
+    let mut disk = SimDisk::default();
+    let made = Options { n: Some(2), sectors: Some(8), profile: Some(Profile::Gtstore), ..options() };
+    let manager = Manager::open(&mut disk, made.clone()).unwrap();
+    let table = manager.table();
+    assert_eq!((table.n, table.sectors.len(), table.profile), (2, 8, Profile::Gtstore));
+    let unsaid = Options { n: None, sectors: None, profile: None, ..options() };
+    for fine in [made, unsaid.clone()] {
+        assert_eq!(Manager::open(&mut disk, fine).unwrap().table().profile, Profile::Gtstore);
+    }
+    for (wrong, said, is) in [
+        (Options { n: Some(3), ..unsaid.clone() }, "--rep 3", "--rep 2"),
+        (Options { sectors: Some(16), ..unsaid.clone() }, "--sectors 16", "--sectors 8"),
+        (
+            Options { profile: Some(Profile::Default), ..unsaid.clone() },
+            "--profile default",
+            "--profile gtstore",
+        ),
+    ] {
+        let text = Manager::open(&mut disk, wrong).unwrap_err();
+        assert!(text.contains(said) && text.contains(is), "{text}");
+    }
+    let table = Manager::open(&mut SimDisk::default(), unsaid).unwrap().table().clone();
+    assert_eq!((table.n, table.sectors.len(), table.profile), (3, 1024, Profile::Default));
+}
+
 #[test]
 fn while_a_table_is_being_stored_the_one_before_it_is_told() {
-    let options = Options { n: 1, sectors: 1, fresh_cluster: ClusterId(7), planted: Planted::default() };
+    let options = options();
     let mut manager = Manager::open(&mut SimDisk::default(), options).unwrap();
     assert_eq!(told_epoch(&mut manager, Epoch(0)), Some(Epoch(1)));
 
@@ -45,7 +83,13 @@ fn while_a_table_is_being_stored_the_one_before_it_is_told() {
 
 #[test]
 fn a_keyspace_that_is_there_already_is_answered_at_once() {
-    let options = Options { n: 1, sectors: 1, fresh_cluster: ClusterId(7), planted: Planted::NONE };
+    let options = Options {
+        n: Some(1),
+        sectors: Some(1),
+        profile: None,
+        fresh_cluster: ClusterId(7),
+        planted: Planted::NONE,
+    };
     let mut manager = Manager::open(&mut SimDisk::default(), options).unwrap();
     let mut tell = |at_ms: u64, input| {
         let mut out = Vec::new();
@@ -80,7 +124,7 @@ fn a_keyspace_that_is_there_already_is_answered_at_once() {
 
 #[test]
 fn while_a_member_holds_a_newer_table_no_other_connection_that_ends_makes_the_manager_write_one() {
-    let options = Options { n: 1, sectors: 1, fresh_cluster: ClusterId(7), planted: Planted::NONE };
+    let options = options();
     let mut manager = Manager::open(&mut SimDisk::default(), options).unwrap();
     let mut tell = |input| {
         let mut out = Vec::new();

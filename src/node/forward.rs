@@ -5,7 +5,15 @@
 //!      |  link lost, hop time over, or "not I"
 //!      v
 //! next owner --none left--> Waiting a little --> first owner again, a few times in all
+//!      |  that was all of them
+//!      v
+//! Listening --an answer of one asked before--> relayed
+//!           --all of them refused or lost, deadline--> refused, with what is known
 //! ```
+//! An owner that is given up on because it is slow may still answer, and may be the one that knows
+//! how many copies answered: it is listened to until the end. It is told a little less time than
+//! there is here, so that its last word comes before ours is due.
+//!
 //! A write that may have been applied goes on as a further *attempt*: the coordinator then merges
 //! it as concurrent and never overwrites what came between.
 
@@ -16,7 +24,7 @@ use super::request::Begun;
 use super::request::Checked;
 use super::{Node, ReplyTo, Row};
 use crate::engine::Loaded;
-use crate::limits::FORWARD_HOP_MS;
+use crate::limits::{FORWARD_GRACE_MS, FORWARD_HOP_MS};
 use crate::types::{Instant, NodeId, Now, SectorId};
 use crate::wire::client::{DataReply, DataRequest, DataResult, Provenance, Reason, TraceRole, TraceStep};
 use crate::wire::peer::{PeerReply, PeerRequest, Worth};
@@ -40,6 +48,8 @@ pub(super) struct Forward {
     /// The last owner that had no room for the write.
     full: Option<NodeId>,
     tried: Vec<NodeId>,
+    /// Owners that were asked and have neither answered nor been lost; one may be asked twice.
+    silent: Vec<NodeId>,
     phase: Phase,
 }
 
@@ -51,6 +61,8 @@ enum Phase {
     Waiting { until: Instant },
     /// This node is to run it, and reads from its disk what the write keeps. Nothing is done yet.
     Reading { until: Instant },
+    /// No owner will be asked any more; those that were may still answer.
+    Listening,
 }
 
 impl Forward {
@@ -73,13 +85,25 @@ impl Forward {
             sends: 0,
             full: None,
             tried,
+            silent: Vec::new(),
             phase: Phase::Waiting { until: now.mono },
         }
     }
 
     pub(super) fn wake(&self) -> Instant {
-        let (Phase::Asking { until, .. } | Phase::Waiting { until } | Phase::Reading { until }) = self.phase;
-        until.min(self.deadline)
+        match self.phase {
+            Phase::Asking { until, .. } | Phase::Waiting { until } | Phase::Reading { until } => {
+                until.min(self.deadline)
+            }
+            Phase::Listening => self.deadline,
+        }
+    }
+
+    /// An owner has answered, or never will.
+    fn heard(&mut self, from: NodeId) {
+        if let Some(at) = self.silent.iter().position(|&node| node == from) {
+            self.silent.remove(at);
+        }
     }
 
     /// An owner has no room: another may have, and if none has that is what to say.
@@ -91,6 +115,13 @@ impl Forward {
 
     fn asks(&self, node: NodeId) -> bool {
         matches!(self.phase, Phase::Asking { owner, .. } if owner == node)
+    }
+
+    /// Takes note of what a coordinator has counted.
+    fn learn(&mut self, by: Provenance) {
+        if by.slots > 0 {
+            self.by = by;
+        }
     }
 
     /// The present attempt is given up although it may have been applied.
@@ -116,7 +147,7 @@ impl Node {
     pub(super) fn forward_next(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
         row.phase = Phase::Waiting { until: now.mono.after_ms(ROUND_WAIT_MS) };
         if row.sends >= SENDS_MAX {
-            return self.forward_fail(id, &row, out);
+            return self.forward_listen(id, row, out);
         }
         let Some(owner) = self.next_owner(now, &row) else {
             if row.full.is_some() {
@@ -132,13 +163,24 @@ impl Node {
         }
         row.sends += 1;
         row.tried.push(owner);
+        row.silent.push(owner);
         let left_ms = row.deadline.ms_left(now.mono);
         let hop_ms = FORWARD_HOP_MS.min(u64::from(left_ms / 2).max(1));
         row.phase = Phase::Asking { owner, until: now.mono.after_ms(hop_ms) };
-        let worth = Worth { ttl_ms: left_ms, sent_us: now.mono.0 };
+        let ttl_ms = left_ms - (left_ms / 10).min(FORWARD_GRACE_MS);
+        let worth = Worth { ttl_ms, sent_us: now.mono.0 };
         let begin_ms = u32::try_from(hop_ms).unwrap_or(u32::MAX);
         let message = PeerRequest::Forward { worth, begin_ms, request: row.request.clone() };
         out.push(Output::Peer { to: owner, lane: Lane::Foreground, request: id.into(), message });
+        self.put_row_back(id, Row::Forward(row));
+    }
+
+    /// All owners have had their turn: those that have not answered may still do so.
+    fn forward_listen(&mut self, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
+        if row.silent.is_empty() {
+            return self.forward_fail(id, &row, out);
+        }
+        row.phase = Phase::Listening;
         self.put_row_back(id, Row::Forward(row));
     }
 
@@ -214,6 +256,12 @@ impl Node {
         message: PeerReply,
         out: &mut Vec<Output>,
     ) {
+        if matches!(
+            message,
+            PeerReply::Forwarded(_) | PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full
+        ) {
+            row.heard(from);
+        }
         match message {
             PeerReply::Forwarded(reply) => match reply.result {
                 DataResult::Refused(Reason::NotOwner(epoch)) => {
@@ -222,14 +270,20 @@ impl Node {
                 }
                 // Too late to begin there is not too late elsewhere.
                 DataResult::Refused(reason) if reason.may_pass() || reason == Reason::Expired => {
-                    row.by = reply.by;
+                    row.learn(reply.by);
                     row.note_refusal(reason);
                     self.forward_refused(now, id, row, from, out);
                 }
                 // An owner given up on does not speak for the one now asked.
-                DataResult::Refused(_) if !row.asks(from) => self.put_row_back(id, Row::Forward(row)),
+                DataResult::Refused(_) if !row.asks(from) => {
+                    row.learn(reply.by);
+                    self.forward_refused(now, id, row, from, out);
+                }
                 // This attempt was refused, but an earlier one may have been applied.
-                DataResult::Refused(_) if row.was_attempted() => self.forward_fail(id, &row, out),
+                DataResult::Refused(_) if row.was_attempted() => {
+                    row.learn(reply.by);
+                    self.forward_fail(id, &row, out);
+                }
                 DataResult::Stored { .. }
                 | DataResult::Found { .. }
                 | DataResult::Missing { .. }
@@ -249,12 +303,15 @@ impl Node {
         }
     }
 
-    /// An owner has provably not done it: the next one may, and this was no attempt.
+    /// The owner asked has provably not done it: the next one may, and this was no attempt. Of one
+    /// given up on before, it is the end of what could be hoped for from it.
     fn forward_refused(&mut self, now: Now, id: RowId, row: Forward, from: NodeId, out: &mut Vec<Output>) {
-        if row.asks(from) {
-            self.forward_next(now, id, row, out);
-        } else {
-            self.put_row_back(id, Row::Forward(row));
+        match row.phase {
+            Phase::Asking { owner, .. } if owner == from => self.forward_next(now, id, row, out),
+            Phase::Listening => self.forward_listen(id, row, out),
+            Phase::Asking { .. } | Phase::Waiting { .. } | Phase::Reading { .. } => {
+                self.put_row_back(id, Row::Forward(row));
+            }
         }
     }
 
@@ -289,12 +346,11 @@ impl Node {
         peer: NodeId,
         out: &mut Vec<Output>,
     ) {
+        row.silent.retain(|&node| node != peer);
         if row.asks(peer) {
             row.count_attempt();
-            self.forward_next(now, id, row, out);
-        } else {
-            self.put_row_back(id, Row::Forward(row));
         }
+        self.forward_refused(now, id, row, peer, out);
     }
 
     pub(super) fn forward_wake(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
@@ -314,9 +370,22 @@ impl Node {
         } else {
             row.full.map_or(Reason::NoQuorum, |node| Reason::DiskFull { node })
         };
-        let reply = DataReply { by: row.by.clone(), result: DataResult::Refused(reason) };
+        let by = Provenance { answered: self.answered(row), ..row.by.clone() };
+        let reply = DataReply { by, result: DataResult::Refused(reason) };
         self.reply(row.to, reply, out);
         self.forward_end(id, row);
+    }
+
+    /// Slots that answered: as a coordinator has counted, else those not known to be silent.
+    fn answered(&self, row: &Forward) -> u8 {
+        if row.by.coordinator != NodeId(0) {
+            return row.by.answered;
+        }
+        let Some(table) = self.table() else { return 0 };
+        let answers = |node: NodeId| self.reaches(node) && !row.silent.contains(&node);
+        let slots = table.sector(row.sector).slots.iter().take(row.n);
+        let count = slots.filter(|slot| slot.nodes().all(answers)).count();
+        u8::try_from(count).unwrap_or(u8::MAX)
     }
 
     fn forward_end(&mut self, id: RowId, row: &Forward) {

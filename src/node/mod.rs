@@ -68,10 +68,6 @@ pub struct Options {
     pub zone: String,
     /// Share of the data relative to other members; 100 is the usual.
     pub weight: u16,
-    /// Longest key taken.
-    pub key_bytes_max: usize,
-    /// Longest value taken.
-    pub value_bytes_max: usize,
     /// Bytes of values kept in memory.
     pub cache_bytes: usize,
     /// Size at which a segment of the log is left for the next.

@@ -7,7 +7,7 @@ use super::load::{Then, Waiting};
 use super::{Node, ReplyTo};
 use crate::engine::{Loaded, Wanted};
 use crate::limits::PENDING_BYTES_MAX;
-use crate::ring::{KeyspaceSettings, Sector, Table};
+use crate::ring::{KeyspaceSettings, Profile, Sector, Table};
 use crate::types::{Instant, KeyspaceId, NodeId, Now, SectorId};
 use crate::version::Content;
 use crate::wire::client::{DataReply, DataRequest, Provenance, Reason};
@@ -176,13 +176,13 @@ impl Node {
         if self.stopping {
             return Err(Reason::Stopping);
         }
-        self.check_sizes(request)?;
         let Some(view) = &self.view else { return Err(Reason::NotServing { members: 0, needed: 1 }) };
         let table = Arc::clone(&view.table);
         if !table.is_serving() {
             let members = u16::try_from(table.present().count()).unwrap_or(u16::MAX);
             return Err(Reason::NotServing { members, needed: table.n });
         }
+        check_sizes(request, table.profile)?;
         let terms = request.terms();
         let (keyspace, entry) = table.keyspace(&terms.keyspace).ok_or(Reason::UnknownKeyspace)?;
         let settings = entry.settings;
@@ -199,27 +199,6 @@ impl Node {
         }
         let sector = table.sector_of(&terms.key);
         Ok(Checked { table, keyspace, settings, sector, quorum, deadline })
-    }
-
-    fn check_sizes(&self, request: &DataRequest) -> Result<(), Reason> {
-        let key_bytes = request.terms().key.len();
-        if key_bytes == 0 {
-            return Err(Reason::EmptyKey);
-        }
-        if key_bytes > self.options.key_bytes_max {
-            return Err(Reason::KeyTooLong { max: u32_of(self.options.key_bytes_max) });
-        }
-        let value_bytes = match request {
-            DataRequest::Get { .. } => 0,
-            DataRequest::Put { write, .. } => match &write.content {
-                Content::Value(value) => value.len(),
-                Content::Tombstone => 0,
-            },
-        };
-        if value_bytes > self.options.value_bytes_max {
-            return Err(Reason::ValueTooLarge { max: u32_of(self.options.value_bytes_max) });
-        }
-        Ok(())
     }
 
     /// Hands a request on to an owner; `refused` is why this one, if it is one, does not do it.
@@ -242,6 +221,27 @@ impl Node {
         refused.into_iter().for_each(|reason| row.note_refusal(reason));
         self.forward_next(now, id, row, out);
     }
+}
+
+fn check_sizes(request: &DataRequest, profile: Profile) -> Result<(), Reason> {
+    let key_bytes = request.terms().key.len();
+    if key_bytes == 0 {
+        return Err(Reason::EmptyKey);
+    }
+    if key_bytes > profile.key_bytes_max() {
+        return Err(Reason::KeyTooLong { max: u32_of(profile.key_bytes_max()) });
+    }
+    let value_bytes = match request {
+        DataRequest::Get { .. } => 0,
+        DataRequest::Put { write, .. } => match &write.content {
+            Content::Value(value) => value.len(),
+            Content::Tombstone => 0,
+        },
+    };
+    if value_bytes > profile.value_bytes_max() {
+        return Err(Reason::ValueTooLarge { max: u32_of(profile.value_bytes_max()) });
+    }
+    Ok(())
 }
 
 fn u32_of(size: usize) -> u32 {

@@ -4,7 +4,6 @@ use super::io::{Input, Lane, Output};
 use super::{Node, Options};
 use crate::engine::{DiskEvent, LogWriter};
 use crate::engine::{Fetched, Loaded};
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::machine::Machine;
 use crate::mutant::Planted;
 use crate::ring::{Member, MemberState, Slot, Table};
@@ -42,8 +41,6 @@ impl Stage {
             addr: "node1".to_owned(),
             zone: String::new(),
             weight: 100,
-            key_bytes_max: KEY_BYTES_MAX,
-            value_bytes_max: VALUE_BYTES_MAX,
             cache_bytes: 1 << 20,
             segment_bytes: 64 << 10,
             scrub_bytes_per_second: 0,

@@ -7,5 +7,6 @@ mod table;
 pub use hash::{HASH_SLOTS, hash_slot, sector_of};
 pub use plan::{Plan, plan};
 pub use table::{
-    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, NameError, Sector, Slot, Table,
+    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, NameError, Profile, Sector, Slot,
+    Table,
 };

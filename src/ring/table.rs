@@ -4,7 +4,10 @@
 //! compares epochs. Its byte form is in `wire::table`.
 
 use super::hash::sector_of;
-use crate::limits::{KEYSPACE_NAME_BYTES_MAX, REPLICAS_MAX};
+use crate::limits::{
+    KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX, REPLICAS_MAX,
+    VALUE_BYTES_MAX,
+};
 use crate::types::{ClusterId, DiskUuid, Epoch, KeyspaceId, NodeId, SectorId};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -58,6 +61,17 @@ pub struct Member {
     pub weight: u16,
     /// Its standing.
     pub state: MemberState,
+}
+
+/// What a cluster takes as keys and values. Chosen when it is made, and fixed from then on: nodes
+/// that disagree on it would take and refuse one and the same request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Profile {
+    /// This project's own limits.
+    #[default]
+    Default,
+    /// Those of the original assignment.
+    Gtstore,
 }
 
 /// What becomes of concurrent writes.
@@ -125,6 +139,8 @@ pub struct Table {
     pub cluster_id: ClusterId,
     /// Slots per sector (N): the most copies a keyspace can ask for.
     pub n: u8,
+    /// What it takes as keys and values.
+    pub profile: Profile,
     /// The next node id to give out.
     pub next_node: NodeId,
     /// Every node that ever was a member, by id.
@@ -181,6 +197,26 @@ impl KeyspaceSettings {
     }
 }
 
+impl Profile {
+    /// Longest key in bytes.
+    #[must_use]
+    pub fn key_bytes_max(self) -> usize {
+        match self {
+            Profile::Default => KEY_BYTES_MAX,
+            Profile::Gtstore => PROFILE_KEY_BYTES_MAX,
+        }
+    }
+
+    /// Longest value in bytes.
+    #[must_use]
+    pub fn value_bytes_max(self) -> usize {
+        match self {
+            Profile::Default => VALUE_BYTES_MAX,
+            Profile::Gtstore => PROFILE_VALUE_BYTES_MAX,
+        }
+    }
+}
+
 impl Keyspace {
     /// The name of the keyspace that always exists.
     pub const DEFAULT: &'static str = "default";
@@ -205,7 +241,7 @@ impl Keyspace {
 impl Table {
     /// The first table of a new cluster: no members, the default keyspace.
     ///
-    /// `n` is clamped to 1..=[`REPLICAS_MAX`], `sectors` to a power of two.
+    /// `n` is clamped to 1..=[`REPLICAS_MAX`], `sectors` to a power of two; of the default profile.
     #[must_use]
     pub fn new(cluster_id: ClusterId, n: u8, sectors: u16) -> Self {
         let n = n.clamp(1, REPLICAS_MAX as u8);
@@ -216,6 +252,7 @@ impl Table {
             epoch: Epoch(1),
             cluster_id,
             n,
+            profile: Profile::Default,
             next_node: NodeId(1),
             members: BTreeMap::new(),
             keyspaces: BTreeMap::from([(KeyspaceId(0), default)]),
@@ -283,6 +320,15 @@ impl Table {
     }
 }
 
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Profile::Default => "default",
+            Profile::Gtstore => "gtstore",
+        })
+    }
+}
+
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -299,6 +345,17 @@ impl fmt::Display for Durability {
             Durability::Os => "os",
             Durability::Memory => "memory",
         })
+    }
+}
+
+impl std::str::FromStr for Profile {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "default" => Ok(Profile::Default),
+            "gtstore" => Ok(Profile::Gtstore),
+            other => Err(format!("a profile is default or gtstore, not {other:?}")),
+        }
     }
 }
 

@@ -93,10 +93,16 @@ pub fn of_process() -> Vec<String> {
 /// # Errors
 /// The value is not one of its kind.
 pub fn value<T: FromStr>(matches: &Matches, option: &str, default: T) -> Result<T, String> {
-    match matches.opt_str(option) {
-        None => Ok(default),
-        Some(text) => text.parse().map_err(|_| format!("--{option} cannot be '{text}'")),
-    }
+    Ok(given(matches, option)?.unwrap_or(default))
+}
+
+/// The value of an option, if it was given; the error names the option.
+///
+/// # Errors
+/// The value is not one of its kind.
+pub fn given<T: FromStr>(matches: &Matches, option: &str) -> Result<Option<T>, String> {
+    let text = matches.opt_str(option);
+    text.map(|text| text.parse().map_err(|_| format!("--{option} cannot be '{text}'"))).transpose()
 }
 
 /// `HOST:PORT` as an address to listen on. A name is resolved, which may block.

@@ -75,6 +75,8 @@ pub struct Store {
     servers: BTreeMap<ConnId, ServerId>,
     /// Known from the first welcome on: later dials refuse another cluster.
     cluster_id: ClusterId,
+    /// Milliseconds the next calls are worth; 0 for the options'.
+    ttl_ms: u32,
     last_call: u64,
     /// Calls whose outcome is not there yet.
     in_flight: usize,
@@ -163,6 +165,7 @@ impl Store {
             conns: BTreeMap::new(),
             servers: BTreeMap::new(),
             cluster_id: ClusterId(0),
+            ttl_ms: 0,
             last_call: 0,
             in_flight: 0,
             done: VecDeque::new(),
@@ -295,6 +298,14 @@ impl Store {
         Item { quorum, ..Item::new(&self.options.keyspace, Key::copy_from_slice(key.as_ref())) }
     }
 
+    /// Makes what `work` calls worth this many milliseconds each, instead of the options' time.
+    pub(crate) fn within_ms<T>(&mut self, ms: u32, work: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.ttl_ms, ms.max(1));
+        let done = work(self);
+        self.ttl_ms = before;
+        done
+    }
+
     /// How the store was opened.
     #[must_use]
     pub fn options(&self) -> &StoreOptions {
@@ -323,7 +334,7 @@ impl Store {
         self.last_call += 1;
         self.in_flight += 1;
         let call = CallId(self.last_call);
-        self.tell(Input::Call { call, request, ttl_ms: 0 });
+        self.tell(Input::Call { call, request, ttl_ms: self.ttl_ms });
         call
     }
 
@@ -411,6 +422,10 @@ impl Store {
 
     fn hear(&mut self, event: NetEvent) {
         match event {
+            NetEvent::Connected { conn } => {
+                let Some(&server) = self.servers.get(&conn) else { return };
+                self.tell(Input::Connected { server });
+            }
             NetEvent::Welcomed { conn, welcome } => {
                 let Some(&server) = self.servers.get(&conn) else { return };
                 if self.cluster_id.0 == 0 {

@@ -1,15 +1,16 @@
 //! The manager's process: its command line and its loop around [`Manager`].
 
-use super::args::{Program, listen_addr, value};
+use super::args::{Program, given, listen_addr};
 use super::files::Files;
 use super::net::NetEvent;
 use super::random;
 use super::server::{Server, Turn, announce, exit, init_logging, listen};
-use crate::limits::{REPLICAS_MAX, SECTORS_DEFAULT, SECTORS_MAX};
+use crate::limits::{REPLICAS_MAX, SECTORS_MAX};
 use crate::machine::Machine;
 use crate::manager::io::{Input, Output};
 use crate::manager::{Manager, Options};
 use crate::mutant::Planted;
+use crate::ring::Profile;
 use crate::types::{ClusterId, ConnId, Now, RequestId};
 use crate::wire::Message;
 use crate::wire::client::ClientRequest;
@@ -26,7 +27,6 @@ use std::process::ExitCode;
 pub const NAME: &str = "gtstore-manager";
 const LISTEN_DEFAULT: &str = "127.0.0.1:7400";
 const DATA_DIR_DEFAULT: &str = "gtstore-data/manager";
-const REP_DEFAULT: u8 = 3;
 
 /// Runs a manager until it is told to stop; `args` are those after the program's name.
 #[must_use]
@@ -44,8 +44,9 @@ pub fn main(args: &[String]) -> ExitCode {
 struct Settings {
     listen: SocketAddr,
     data_dir: PathBuf,
-    rep: u8,
-    sectors: u16,
+    rep: Option<u8>,
+    sectors: Option<u16>,
+    profile: Option<Profile>,
 }
 
 impl Settings {
@@ -56,20 +57,22 @@ impl Settings {
     }
 
     fn from_matches(matches: &Matches) -> Result<Self, String> {
-        let rep = value(matches, "rep", REP_DEFAULT)?;
-        if rep == 0 || usize::from(rep) > REPLICAS_MAX {
+        let rep: Option<u8> = given(matches, "rep")?;
+        if let Some(rep) = rep.filter(|&rep| rep == 0 || usize::from(rep) > REPLICAS_MAX) {
             return Err(format!("--rep is 1 to {REPLICAS_MAX}, not {rep}"));
         }
-        let sectors = value(matches, "sectors", SECTORS_DEFAULT)?;
-        if !sectors.is_power_of_two() || usize::from(sectors) > SECTORS_MAX {
-            return Err(format!("--sectors is a power of two up to {SECTORS_MAX}, not {sectors}"));
+        let sectors: Option<u16> = given(matches, "sectors")?;
+        if let Some(q) = sectors.filter(|q| !q.is_power_of_two() || usize::from(*q) > SECTORS_MAX) {
+            return Err(format!("--sectors is a power of two up to {SECTORS_MAX}, not {q}"));
         }
+        let profile = matches.opt_str("profile").map(|text| text.parse()).transpose();
         let listen = matches.opt_str("listen").unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
         Ok(Self {
             listen: listen_addr(&listen).map_err(|error| format!("--listen: {error}"))?,
             data_dir: matches.opt_str("data-dir").unwrap_or_else(|| DATA_DIR_DEFAULT.to_owned()).into(),
             rep,
             sectors,
+            profile: profile.map_err(|error: String| format!("--profile: {error}"))?,
         })
     }
 }
@@ -79,12 +82,19 @@ fn program() -> Program {
     options
         .optopt("", "listen", "where to listen (127.0.0.1:7400); port 0 picks a free one", "HOST:PORT")
         .optopt("", "data-dir", "where the table is kept (gtstore-data/manager)", "DIR")
-        .optopt("", "rep", "copies of each key, for a new cluster (3)", "K")
+        .optopt("", "rep", "copies of each key (3); fixed when the cluster is made", "K")
         .optopt(
             "",
             "sectors",
-            "slices of the hash space, a power of two up to 16384, for a new cluster (1024)",
+            "slices of the hash space, a power of two up to 16384 (1024); fixed when the cluster is made",
             "Q",
+        )
+        .optopt(
+            "",
+            "profile",
+            "key and value limits: 'default' (1024 B, 1 MiB) or 'gtstore' (20 B, 1000 B); fixed when \
+             the cluster is made",
+            "NAME",
         );
     Program {
         name: NAME,
@@ -127,6 +137,7 @@ impl Process {
         let options = Options {
             n: settings.rep,
             sectors: settings.sectors,
+            profile: settings.profile,
             fresh_cluster: ClusterId(random::id().map_err(|error| format!("no random numbers: {error}"))?),
             planted: Planted::default(),
         };
@@ -168,7 +179,7 @@ impl Process {
             NetEvent::Frame { conn, frame } => self.frame(conn, frame),
             NetEvent::Closed { conn, .. } => self.conns.remove(&conn).map(|_| Input::Gone { conn }),
             // The manager dials nobody; being woken is about the disk and the signals.
-            NetEvent::Welcomed { .. } | NetEvent::Woken => None,
+            NetEvent::Connected { .. } | NetEvent::Welcomed { .. } | NetEvent::Woken => None,
         }
     }
 

@@ -64,6 +64,11 @@ pub enum NetEvent {
         /// What it said.
         hello: Hello,
     },
+    /// What we dialed has taken the connection (its kernel may have); it is not welcomed yet.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+    },
     /// A listener that we dialed has welcomed us: requests may be sent.
     Welcomed {
         /// The connection.
@@ -96,6 +101,7 @@ impl NetEvent {
     pub fn conn(&self) -> Option<ConnId> {
         match self {
             NetEvent::Opened { conn, .. }
+            | NetEvent::Connected { conn }
             | NetEvent::Welcomed { conn, .. }
             | NetEvent::Frame { conn, .. }
             | NetEvent::Closed { conn, .. } => Some(*conn),
@@ -243,12 +249,19 @@ impl Net {
     }
 
     /// Closes a connection whose other side broke the protocol, with one line in the log (unless
-    /// there were many just now). No event is given for it.
+    /// there were many just now, or this goes on and on). No event is given for it.
     pub fn reject(&mut self, conn: ConnId, why: &dyn Display) {
-        if let Some(peer) = self.peer_addr(conn) {
-            self.warnings.warn(&format_args!("connection with {peer} closed: {why}"));
-        }
+        self.warn_closed(conn, why);
         self.close(conn);
+    }
+
+    /// Whoever is dialed is dialed again, and mostly comes to the same end.
+    fn warn_closed(&mut self, conn: ConnId, why: &dyn Display) {
+        match self.find(conn).map(|found| (found.peer, found.is_dialed)) {
+            Some((peer, true)) => self.warnings.warn_closed_again(peer, why),
+            Some((peer, false)) => self.warnings.warn_closed(peer, why),
+            None => {}
+        }
     }
 
     /// Bytes queued on a connection.
@@ -413,9 +426,7 @@ impl Net {
 
     /// Removes a connection that broke the protocol: one log line, and an event if it is known.
     fn reject_and_tell(&mut self, conn: ConnId, why: &dyn Display, events: &mut Vec<NetEvent>) {
-        if let Some(peer) = self.peer_addr(conn) {
-            self.warnings.warn(&format_args!("connection with {peer} closed: {why}"));
-        }
+        self.warn_closed(conn, why);
         self.lose(conn, why.to_string(), events);
     }
 

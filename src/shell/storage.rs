@@ -86,8 +86,6 @@ impl Process {
             addr: addr.clone(),
             zone: settings.zone,
             weight: settings.weight,
-            key_bytes_max: settings.key_bytes_max,
-            value_bytes_max: settings.value_bytes_max,
             cache_bytes: settings.cache_bytes,
             segment_bytes: settings.segment_bytes,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
@@ -237,8 +235,8 @@ impl Process {
                 self.askers.remove(&conn);
                 self.links.lost(conn, now.mono, &why)
             }
-            // The disk and the signals are looked at in every turn.
-            NetEvent::Woken => None,
+            // Only a welcome makes a link; the disk and the signals are looked at in every turn.
+            NetEvent::Connected { .. } | NetEvent::Woken => None,
         }
     }
 

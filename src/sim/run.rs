@@ -8,7 +8,6 @@ use super::workload::{Driver, History, Space, Told, key_bytes};
 use super::world::{MANAGER, Outside, World};
 use crate::client::{self, Call, CallId, Client, Item, Routing, Target};
 use crate::engine::LogWriter;
-use crate::limits::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::manager::{self, Manager};
 use crate::mutant::Planted;
 use crate::node::{self, Node};
@@ -190,8 +189,9 @@ impl Run {
         }
         let opened = if proc == MANAGER {
             let options = manager::Options {
-                n: self.shape.n,
-                sectors: self.shape.sectors,
+                n: Some(self.shape.n),
+                sectors: Some(self.shape.sectors),
+                profile: None,
                 fresh_cluster: ClusterId(fresh),
                 planted,
             };
@@ -201,8 +201,6 @@ impl Run {
                 addr: name.clone(),
                 zone: String::new(),
                 weight: 100,
-                key_bytes_max: KEY_BYTES_MAX,
-                value_bytes_max: VALUE_BYTES_MAX,
                 cache_bytes: 64 << 10,
                 segment_bytes: 16 << 10,
                 scrub_bytes_per_second: 100_000,

@@ -1,21 +1,26 @@
 //! The table as bytes: on the wire and in the files of manager and nodes.
 //!
-//! Begins with a format number. A decoded table keeps every invariant the rest of the code relies
-//! on: a power of two of sectors, at most N slots each, slots that name known members, no node
-//! twice in a sector, ids in rising order (one form for one table).
+//! Begins with a format number. Format 2 added the profile; a table of format 1 is read as one of
+//! the default profile, and is written as format 2 from then on.
+//!
+//! A decoded table keeps every invariant the rest of the code relies on: a power of two of sectors,
+//! at most N slots each, slots that name known members, no node twice in a sector, ids in rising
+//! order (one form for one table).
 
 use super::codec::{DecodeError, Reader, Writer};
 use crate::limits::{
     ADDR_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX, MEMBERS_MAX, REPLICAS_MAX, SECTORS_MAX,
 };
 use crate::ring::{
-    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Sector, Slot, Table,
+    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot, Table,
 };
 use crate::types::{ClusterId, DiskUuid, Epoch, KeyspaceId, NodeId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-const FORMAT: u16 = 1;
+const FORMAT: u16 = 2;
+/// Without the profile.
+const FORMAT_1: u16 = 1;
 const ZONE_BYTES_MAX: usize = 64;
 
 /// The table as bytes.
@@ -26,6 +31,10 @@ pub fn encode_table(table: &Table) -> Bytes {
     out.u64(table.epoch.0);
     out.u128(table.cluster_id.0);
     out.u8(table.n);
+    out.u8(match table.profile {
+        Profile::Default => 1,
+        Profile::Gtstore => 2,
+    });
     out.u32(table.next_node.0);
     out.count(table.members.len());
     for (id, member) in &table.members {
@@ -51,7 +60,8 @@ pub fn encode_table(table: &Table) -> Bytes {
 /// It is damaged, over a cap, of another format, or breaks an invariant.
 pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
     let mut reader = Reader::new(bytes);
-    if reader.u16()? != FORMAT {
+    let format = reader.u16()?;
+    if format != FORMAT && format != FORMAT_1 {
         return Err(DecodeError::Invalid("table format"));
     }
     let epoch = Epoch(reader.u64()?);
@@ -60,6 +70,7 @@ pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
     if n == 0 || usize::from(n) > REPLICAS_MAX {
         return Err(DecodeError::Invalid("copies"));
     }
+    let profile = if format == FORMAT_1 { Profile::Default } else { decode_profile(&mut reader)? };
     let next_node = NodeId(reader.u32()?);
     let mut members = BTreeMap::new();
     for _ in 0..reader.count("members", MEMBERS_MAX, 31)? {
@@ -96,7 +107,15 @@ pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
         sectors.push(sector);
     }
     reader.finish()?;
-    Ok(Table { epoch, cluster_id, n, next_node, members, keyspaces, sectors })
+    Ok(Table { epoch, cluster_id, n, profile, next_node, members, keyspaces, sectors })
+}
+
+fn decode_profile(reader: &mut Reader) -> Result<Profile, DecodeError> {
+    match reader.u8()? {
+        1 => Ok(Profile::Default),
+        2 => Ok(Profile::Gtstore),
+        _ => Err(DecodeError::Invalid("profile")),
+    }
 }
 
 /// Whether a node stands in two places of a sector, old and new ones alike: its one answer would

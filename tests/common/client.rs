@@ -80,7 +80,10 @@ impl Client {
                 self.came.push_back((frame.request, reply));
             }
             NetEvent::Closed { why, .. } => self.closed = Some(why),
-            NetEvent::Opened { .. } | NetEvent::Welcomed { .. } | NetEvent::Woken => {}
+            NetEvent::Opened { .. }
+            | NetEvent::Connected { .. }
+            | NetEvent::Welcomed { .. }
+            | NetEvent::Woken => {}
         }
     }
 

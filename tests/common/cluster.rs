@@ -29,16 +29,16 @@ impl Cluster {
         Self::of(nodes, rep, SECTORS, &[])
     }
 
-    /// One with this many sectors, and further arguments for its storage nodes.
-    pub fn of(nodes: usize, rep: usize, sectors: usize, node_args: &[&str]) -> Self {
+    /// One with this many sectors, and further arguments for its manager.
+    pub fn of(nodes: usize, rep: usize, sectors: usize, manager_args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (rep_arg, sectors_arg) = (rep.to_string(), sectors.to_string());
-        let args = ["--rep", &rep_arg, "--sectors", &sectors_arg];
+        let args = [&["--rep", &rep_arg, "--sectors", &sectors_arg], manager_args].concat();
         let mut manager = Server::manager(&dir.path().join("manager"), &args);
         manager.start(None);
         let mut cluster = Self { manager, nodes: Vec::new(), rep, dir };
         for _ in 0..nodes {
-            cluster.add_node(node_args);
+            cluster.add_node(&[]);
         }
         cluster.settle();
         cluster

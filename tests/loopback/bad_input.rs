@@ -1,9 +1,9 @@
 //! Bad input: a clear error or a closed connection with one log line; nothing ends, nothing grows.
 
+use crate::common::PATIENCE;
 use crate::common::client::{Client, terms};
 use crate::common::cluster::Cluster;
 use crate::common::process::Server;
-use crate::common::{PATIENCE, wait_until};
 use bytes::Bytes;
 use gtstore::client::{ErrorKind, Reason, Routing, Store, StoreOptions, Target};
 use gtstore::ring::KeyspaceSettings;
@@ -142,13 +142,17 @@ fn another_protocol_version_or_cluster_is_refused_in_words() {
             ((1, 1), stranger, member, &of_another),
         ] {
             let hello = Hello { versions: version, ..Hello::new(role, cluster_id, Incarnation(0)) };
-            let told = Client::saying(&server.addr(), hello).ask(&ClientRequest::Status).unwrap_err();
-            assert!(told.contains(why), "{told}");
+            // Whoever goes on dialing is told each time, and logged once.
+            for _ in 0..3 {
+                let told = Client::saying(&server.addr(), hello).ask(&ClientRequest::Status).unwrap_err();
+                assert!(told.contains(why), "{told}");
+            }
         }
+        let last = Hello { versions: (8, 9), ..Hello::new(client, ClusterId(0), Incarnation(0)) };
+        Client::saying(&server.addr(), last).ask(&ClientRequest::Status).unwrap_err();
         let logged = &server.process().logged;
-        wait_until("one log line each", || {
-            (logged.with(versions).len() == 1 && logged.with(&of_another).len() == 2).then_some(())
-        });
+        logged.after("protocol versions 8..9");
+        assert_eq!((logged.with(versions).len(), logged.with(&of_another).len()), (1, 2));
         assert!(server.process().runs());
     }
 }
@@ -198,7 +202,18 @@ fn keys_and_values_over_the_limit_are_refused_by_name_and_those_at_it_are_stored
 
 #[test]
 fn the_assignments_profile_has_its_own_limits() {
-    check_limits(&Cluster::of(1, 1, 64, &["--profile", "gtstore"]), 20, 1000);
+    let mut cluster = Cluster::of(1, 1, 64, &["--profile", "gtstore"]);
+    check_limits(&cluster, 20, 1000);
+    // They are the cluster's, not a process's: a node that joins later, and all that start again.
+    cluster.add_node(&[]);
+    cluster.kill_all();
+    cluster.start_all();
+    cluster.settle();
+    for node in &cluster.nodes {
+        let mut client = Client::of(&node.addr());
+        let refused = put_result(&mut client, bytes(21), bytes(1));
+        assert_eq!(refused, DataResult::Refused(Reason::KeyTooLong { max: 20 }));
+    }
 }
 
 #[test]

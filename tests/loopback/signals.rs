@@ -3,9 +3,12 @@
 use crate::common::client::{Client, terms, worth};
 use crate::common::cluster::{Cluster, status_of};
 use crate::common::wait_until;
-use gtstore::client::{Reason, Store};
+use gtstore::client::{Error, ErrorKind, Reason, Store, Target};
 use gtstore::limits::REQUEST_TTL_MS;
-use gtstore::wire::client::{ClientReply, DataRequest, DataResult};
+use gtstore::ring::Table;
+use gtstore::types::Epoch;
+use gtstore::wire::client::{ClientReply, ClientRequest, DataRequest, DataResult};
+use gtstore::wire::decode_table;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -99,4 +102,95 @@ fn a_stopped_node_stops_nobody_else_and_is_one_of_them_again_when_it_goes_on() {
     assert_eq!(client.get("key30").as_deref(), Some("stopped too30"));
     client.put("key0", "through it");
     assert_eq!(store.get("key0").unwrap().value().unwrap(), "through it");
+}
+
+fn table_of(store: &mut Store) -> Table {
+    match store.ask(Target::Any, ClientRequest::Table { known: Epoch(0) }).unwrap() {
+        ClientReply::Table(bytes) => decode_table(bytes).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// One copy of three answers, two are needed: said in time, by whoever was asked.
+fn says_one_of_three(error: &Error) {
+    assert_eq!(error.reason, Some(Reason::NoQuorum), "{error}");
+    assert_eq!((error.answered, error.needed, error.slots), (1, 2, 3), "{error}");
+}
+
+#[test]
+fn with_two_of_three_stopped_a_read_says_that_one_answered_and_says_it_in_time() {
+    let mut cluster = Cluster::new(3, 3);
+    let mut store = cluster.store();
+    store.put("key", "value").unwrap();
+    for node in &mut cluster.nodes[1..] {
+        node.process().signal("STOP");
+    }
+    // The second time it has learned who is slow.
+    for _ in 0..2 {
+        let start = Instant::now();
+        says_one_of_three(&store.get("key").unwrap_err());
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(u64::from(REQUEST_TTL_MS) + 200), "told after {took:?}");
+    }
+    store
+        .get_many(["key", "key2", "key3"])
+        .iter()
+        .for_each(|read| says_one_of_three(read.as_ref().unwrap_err()));
+}
+
+#[test]
+fn a_read_by_way_of_a_node_that_is_no_owner_says_so_too() {
+    let mut cluster = Cluster::new(4, 3);
+    let mut store = cluster.store_from(0);
+    store.put("key", "value").unwrap();
+    let table = table_of(&mut store);
+    let at_of = |id| {
+        let addr = &table.members[&id].addr;
+        cluster.nodes.iter().position(|node| node.addr() == *addr).unwrap()
+    };
+    let owners: Vec<usize> = table.sector(table.sector_of(b"key")).holders(3).map(at_of).collect();
+    let forwarder = (0..4).find(|at| !owners.contains(at)).unwrap();
+    let mut store = cluster.store_from(forwarder);
+    store.get("key").unwrap();
+    for at in &owners[..2] {
+        cluster.nodes[*at].process().signal("STOP");
+    }
+    says_one_of_three(&store.get("key").unwrap_err());
+}
+
+#[test]
+fn a_manager_that_hangs_is_told_by_name_and_passed_by_if_a_node_is_named_too() {
+    let mut cluster = Cluster::new(1, 1);
+    cluster.store().put("key", "value").unwrap();
+    cluster.manager.process().signal("STOP");
+    let manager = cluster.manager.addr();
+    let text = Store::connect(&manager).unwrap_err().to_string();
+    assert!(text.contains(&format!("{manager} accepts connections but does not answer")), "{text}");
+    assert!(text.contains(&format!("--manager {manager},NODE:PORT")), "{text}");
+
+    let start = Instant::now();
+    let mut store = Store::connect(&format!("{manager},{}", cluster.nodes[0].addr())).unwrap();
+    assert_eq!(store.get("key").unwrap().value().unwrap(), "value");
+    assert!(start.elapsed() < Duration::from_millis(900), "it took {:?}", start.elapsed());
+}
+
+#[test]
+fn with_every_server_gone_a_call_ends_long_before_its_time() {
+    let mut cluster = Cluster::new(3, 3);
+    let mut store = cluster.store();
+    store.put("key", "value").unwrap();
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    // The manager is there, and names nodes that are not.
+    for _ in 0..2 {
+        let start = Instant::now();
+        let error = store.get("key").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Failed, "{error}");
+        assert!(start.elapsed() < Duration::from_secs(1), "{error} after {:?}", start.elapsed());
+    }
+    cluster.manager.kill();
+    let error = cluster.store().put("key", "value").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Failed, "{error}");
+    assert!(error.text.contains("nothing was written"), "{error}");
 }

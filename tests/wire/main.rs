@@ -5,7 +5,7 @@ mod samples;
 
 use bytes::Bytes;
 use gtstore::limits::PEER_BODY_BYTES_MAX;
-use gtstore::ring::{Slot, Table};
+use gtstore::ring::{Profile, Slot, Table};
 use gtstore::types::{NodeId, RequestId};
 use gtstore::wire::client::{ClientReply, ClientRequest};
 use gtstore::wire::codec::{DecodeError, Reader, SHARED_BYTES_MIN, Writer};
@@ -98,7 +98,7 @@ fn kinds_are_distinct_over_all_families() {
         let known = kinds.entry(sample.kind).or_insert_with(|| sample.variant.clone());
         assert_eq!(*known, sample.variant, "two kinds of message have the ordinal {:#04x}", sample.kind);
     }
-    assert_eq!(kinds.len(), 43, "a kind was added or taken away: golden bytes first, then this count");
+    assert_eq!(kinds.len(), 44, "a kind was added or taken away: golden bytes first, then this count");
 }
 
 #[test]
@@ -305,10 +305,10 @@ fn a_list_of_four_milliards_is_refused() {
         let whole = encode_table(&Table::new(gtstore::types::ClusterId(1), 1, 1));
         decode_table(over(|out| out.raw(&whole[..skip]))).map(drop)
     };
-    // Format, epoch, cluster, n, next id; no members; one keyspace of `default`.
-    too_long(table(31), "members");
-    too_long(table(35), "keyspaces");
-    too_long(table(39 + 2 + 4 + 7 + 5), "sectors");
+    // Format, epoch, cluster, n, profile, next id; no members; one keyspace of `default`.
+    too_long(table(32), "members");
+    too_long(table(36), "keyspaces");
+    too_long(table(40 + 2 + 4 + 7 + 5), "sectors");
 }
 
 #[test]
@@ -408,11 +408,21 @@ fn a_table_that_breaks_an_invariant_is_refused() {
 }
 
 #[test]
+fn a_table_of_format_1_is_read_as_one_of_the_default_profile() {
+    let table = Table { profile: Profile::Default, ..samples::table() };
+    let bytes = encode_table(&table);
+    // The format, then epoch, cluster and n; the profile is the byte after those.
+    let profile_at = 2 + 8 + 16 + 1;
+    let old: Vec<u8> = [&[1, 0], &bytes[2..profile_at], &bytes[profile_at + 1..]].concat();
+    assert_eq!(decode_table(old.into()), Ok(table));
+}
+
+#[test]
 fn a_table_names_each_member_once() {
     let table = encode_table(&samples::table());
     let mut bytes = table.to_vec();
     // The second member's id, behind the fixed part, the count and the first member.
-    let second = 31 + 4 + 4 + (4 + 14) + 16 + 4 + 2 + 1;
+    let second = 32 + 4 + 4 + (4 + 14) + 16 + 4 + 2 + 1;
     assert_eq!(bytes[second..second + 4], 2u32.to_le_bytes());
     bytes[second] = 1;
     assert_eq!(decode_table(bytes.into()), Err(DecodeError::Invalid("member order")));

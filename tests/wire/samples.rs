@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use gtstore::ring::{
-    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Sector, Slot, Table,
+    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot, Table,
 };
 use gtstore::types::{
     Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Incarnation, KeyspaceId, NodeId, OpId, RequestId,
@@ -457,6 +457,7 @@ pub fn table() -> Table {
         table.members.insert(NodeId(id), member);
     }
     table.epoch = Epoch(41);
+    table.profile = Profile::Gtstore;
     table.next_node = NodeId(5);
     let settings =
         KeyspaceSettings { n: 2, r: 1, w: 2, conflict: Conflict::Siblings, durability: Durability::Os };

@@ -124,7 +124,7 @@ fn ask_on(net: &mut Net, conn: ConnId) -> Result<Cluster, String> {
                     }
                 },
                 NetEvent::Closed { why, .. } => return Err(why),
-                NetEvent::Opened { .. } | NetEvent::Woken => {}
+                NetEvent::Opened { .. } | NetEvent::Connected { .. } | NetEvent::Woken => {}
             }
         }
     }

@@ -208,7 +208,7 @@ impl Load {
                     },
                 );
             }
-            NetEvent::Opened { .. } | NetEvent::Woken => {}
+            NetEvent::Opened { .. } | NetEvent::Connected { .. } | NetEvent::Woken => {}
         }
     }
 

@@ -31,8 +31,6 @@ impl Bench {
             addr: "b:1".to_owned(),
             zone: String::new(),
             weight: 100,
-            key_bytes_max: 1024,
-            value_bytes_max: 1024,
             cache_bytes: 1 << 20,
             segment_bytes: 64 << 10,
             scrub_bytes_per_second: 0,
@@ -164,5 +162,78 @@ fn a_quorum_that_cannot_be_had_is_refused_after_a_few_tries_and_not_at_the_deadl
         answer = answer.or_else(|| told(&bench.tick_after_ms(ROUND_WAIT_MS)));
     }
     assert_eq!(answer, Some(DataResult::Refused(Reason::NoQuorum)));
+    assert_eq!(bench.node.pending_rows(), 0);
+}
+
+fn get() -> DataRequest {
+    DataRequest::Get { terms: Terms { key: Bytes::from_static(b"key"), ..Terms::default() } }
+}
+
+/// The reads handed on to the other node, as request and time they are worth.
+fn reads_handed_on(out: &[Output]) -> Vec<(RequestId, u32)> {
+    let read = |output: &Output| {
+        let Output::Peer { to: OTHER, request, message, .. } = output else { return None };
+        let PeerRequest::Forward { worth, request: DataRequest::Get { .. }, .. } = message else {
+            return None;
+        };
+        Some((*request, worth.ttl_ms))
+    };
+    out.iter().filter_map(read).collect()
+}
+
+/// What the client was told, and how many answered.
+fn told_with_count(out: &[Output]) -> Option<(DataResult, (u8, u8, u8))> {
+    out.iter().find_map(|output| {
+        let Output::Reply { message: ClientReply::Data(reply), .. } = output else { return None };
+        let by = &reply.by;
+        Some((reply.result.clone(), (by.answered, by.needed, by.slots)))
+    })
+}
+
+/// A read whose owner has let the time of every try pass, at 1650 ms of its 2000.
+fn read_in_vain(bench: &mut Bench) -> RequestId {
+    bench.tell(Input::LinkUp { peer: OTHER, lane: Lane::Foreground });
+    let sent = reads_handed_on(&bench.ask(get()));
+    assert_eq!(sent.len(), 1);
+    assert!(sent[0].1 < 2000, "the coordinator's last word comes before ours is due");
+    let mut sends = 1;
+    for _ in 0..33 {
+        let out = bench.tick_after_ms(50);
+        assert_eq!(told(&out), None, "after {} ms", bench.ms);
+        sends += reads_handed_on(&out).len();
+    }
+    assert!(sends > 1 && sends <= usize::from(SENDS_MAX), "{sends} sends");
+    sent[0].0
+}
+
+#[test]
+fn an_owner_given_up_on_for_being_slow_still_tells_how_many_answered() {
+    let mut bench = Bench::new(&[OTHER]);
+    let request = read_in_vain(&mut bench);
+    let by = Provenance { coordinator: OTHER, answered: 1, needed: 2, slots: 3, trace: Vec::new() };
+    let mut out = Vec::new();
+    for _ in 0..SENDS_MAX {
+        let reply = DataReply { by: by.clone(), result: DataResult::Refused(Reason::NoQuorum) };
+        let message = PeerReply::Forwarded(reply);
+        out.extend(bench.tell(Input::PeerReply { from: OTHER, request, message }));
+    }
+    assert_eq!(told_with_count(&out), Some((DataResult::Refused(Reason::NoQuorum), (1, 2, 3))));
+    assert_eq!(bench.node.pending_rows(), 0, "nobody is left to listen to");
+}
+
+#[test]
+fn an_owner_given_up_on_for_being_slow_may_still_answer() {
+    let mut bench = Bench::new(&[OTHER]);
+    let request = read_in_vain(&mut bench);
+    let found = DataResult::Missing { context: Context::default() };
+    assert_eq!(told(&bench.answer(request, found.clone())), Some(found));
+}
+
+#[test]
+fn owners_that_never_answer_are_not_counted_among_those_that_did() {
+    let mut bench = Bench::new(&[OTHER]);
+    read_in_vain(&mut bench);
+    let out = bench.tick_after_ms(2000 - bench.ms);
+    assert_eq!(told_with_count(&out), Some((DataResult::Refused(Reason::NoQuorum), (0, 1, 1))));
     assert_eq!(bench.node.pending_rows(), 0);
 }

@@ -69,14 +69,22 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                 "Epoch",
                 "Life",
             ];
-            let rows = status.nodes.iter().map(|node| status_cells(node, status.observer)).collect();
+            let row = |node: &NodeStatus| {
+                let known = Known::of(node, status.observer);
+                status_row(node, &known, cell(known.bytes.map(human_bytes)))
+            };
+            let rows = status.nodes.iter().map(row).collect();
             print_rows(out, Format::Table, &headings, &[1, 4, 5, 6, 7, 8, 9, 10], rows)?;
             if let Some(advice) = status_advice(&status) {
                 writeln!(out, "\n{advice}")?;
             }
         }
         Format::Plain => {
-            let rows = status.nodes.iter().map(|node| status_row(node, node.bytes.to_string())).collect();
+            let row = |node: &NodeStatus| {
+                let known = Known::of(node, status.observer);
+                status_row(node, &known, cell(known.bytes))
+            };
+            let rows = status.nodes.iter().map(row).collect();
             print_rows(out, Format::Plain, &[], &[], rows)?;
         }
     }
@@ -123,11 +131,39 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
     })
 }
 
-/// Columns of a status that a node knows of itself alone.
-const WORKING_ON: usize = 8;
-const LIFE: usize = 10;
+/// What is said of a node that the observer has not heard of: no number, and least of all 0.
+const UNKNOWN: &str = "-";
 
-fn status_row(node: &NodeStatus, bytes: String) -> Vec<String> {
+/// What the observer knows of a node; none where it knows nothing.
+struct Known {
+    keys: Option<u64>,
+    bytes: Option<u64>,
+    pending: Option<u32>,
+    epoch: Option<u64>,
+    life: Option<u32>,
+}
+
+impl Known {
+    fn of(node: &NodeStatus, observer: NodeId) -> Self {
+        // Whoever has reported has a table.
+        let heard = node.epoch != Epoch(0);
+        // Requests in hand are told to the manager alone, and end with their process.
+        let sees_inside = observer == NodeId(0) || observer == node.node;
+        Self {
+            keys: heard.then_some(node.keys),
+            bytes: heard.then_some(node.bytes),
+            pending: (heard && node.up && sees_inside).then_some(node.pending),
+            epoch: heard.then_some(node.epoch.0),
+            life: (node.incarnation.0 != 0).then_some(node.incarnation.0),
+        }
+    }
+}
+
+fn cell<T: ToString>(known: Option<T>) -> String {
+    known.map_or(UNKNOWN.to_owned(), |number| number.to_string())
+}
+
+fn status_row(node: &NodeStatus, known: &Known, bytes: String) -> Vec<String> {
     let zone = if node.zone.is_empty() { "-".to_owned() } else { node.zone.clone() };
     vec![
         state_letters(node),
@@ -136,27 +172,17 @@ fn status_row(node: &NodeStatus, bytes: String) -> Vec<String> {
         zone,
         node.sectors.0.to_string(),
         node.sectors.1.to_string(),
-        node.keys.to_string(),
+        cell(known.keys),
         bytes,
-        node.pending.to_string(),
-        node.epoch.to_string(),
-        node.incarnation.0.to_string(),
+        cell(known.pending),
+        cell(known.epoch),
+        cell(known.life),
     ]
-}
-
-/// A row for people: what the observer does not know of another node is no number.
-fn status_cells(node: &NodeStatus, observer: NodeId) -> Vec<String> {
-    let mut row = status_row(node, human_bytes(node.bytes));
-    if observer != NodeId(0) && observer != node.node {
-        for cell in [WORKING_ON, LIFE] {
-            row[cell] = "-".to_owned();
-        }
-    }
-    row
 }
 
 fn json_status(status: &ClusterStatus) -> Map<String, Value> {
     let node = |node: &NodeStatus| -> Value {
+        let known = Known::of(node, status.observer);
         let mut row = object([
             ("id", node.node.0.into()),
             ("state", state_letters(node).into()),
@@ -166,11 +192,11 @@ fn json_status(status: &ClusterStatus) -> Map<String, Value> {
             ("first_in", node.sectors.1.into()),
         ]);
         row.append(&mut object([
-            ("keys", node.keys.into()),
-            ("bytes", node.bytes.into()),
-            ("pending", node.pending.into()),
-            ("epoch", node.epoch.0.into()),
-            ("incarnation", node.incarnation.0.into()),
+            ("keys", known.keys.into()),
+            ("bytes", known.bytes.into()),
+            ("pending", known.pending.into()),
+            ("epoch", known.epoch.into()),
+            ("incarnation", known.life.into()),
         ]));
         row.into()
     };
@@ -191,7 +217,9 @@ fn json_status(status: &ClusterStatus) -> Map<String, Value> {
 pub(crate) fn ring(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
     let status = ask_status(store)?;
     let sectors: u64 = status.nodes.iter().map(|node| u64::from(node.sectors.0)).sum();
-    let keys: u64 = status.nodes.iter().map(|node| node.keys).sum();
+    let keys_of = |node: &NodeStatus| Known::of(node, status.observer).keys;
+    let told: Vec<u64> = status.nodes.iter().filter_map(keys_of).collect();
+    let keys: u64 = told.iter().sum();
     let share = |part: u64, all: u64| if all == 0 { 0.0 } else { part as f64 * 100.0 / all as f64 };
     if globals.format == Format::Json {
         let nodes: Vec<Value> = status
@@ -203,8 +231,8 @@ pub(crate) fn ring(store: &mut Store, globals: &Globals, out: &mut dyn Write) ->
                     ("state", state_letters(node).into()),
                     ("sectors", node.sectors.0.into()),
                     ("sectors_percent", share(node.sectors.0.into(), sectors).into()),
-                    ("keys", node.keys.into()),
-                    ("keys_percent", share(node.keys, keys).into()),
+                    ("keys", keys_of(node).into()),
+                    ("keys_percent", keys_of(node).map(|own| share(own, keys)).into()),
                 ])
                 .into()
             })
@@ -218,21 +246,22 @@ pub(crate) fn ring(store: &mut Store, globals: &Globals, out: &mut dyn Write) ->
         }
         row.push(node.sectors.0.to_string());
         row.push(format!("{:.1}", share(node.sectors.0.into(), sectors)));
-        row.push(node.keys.to_string());
-        row.push(format!("{:.1}", share(node.keys, keys)));
+        row.push(cell(keys_of(node)));
+        row.push(cell(keys_of(node).map(|own| format!("{:.1}", share(own, keys)))));
         row
     };
     let rows = status.nodes.iter().map(row).collect();
     let headings = ["Node", "State", "Share of sectors", "Sectors", "%", "Keys", "%"];
     print_rows(out, globals.format, &headings, &[0, 3, 4, 5, 6], rows)?;
-    let fullest = status.nodes.iter().map(|node| node.keys).max().unwrap_or(0);
-    if globals.format == Format::Table && keys > 0 {
-        let mean = keys as f64 / status.nodes.len() as f64;
-        writeln!(
-            out,
-            "\n{keys} copies of keys in all; the fullest node holds {:.3} of the mean",
-            fullest as f64 / mean
-        )?;
+    if globals.format == Format::Table {
+        writeln!(out)?;
+        if keys > 0 {
+            let fullest = told.iter().copied().max().unwrap_or(0) as f64;
+            let mean = keys as f64 / told.len() as f64;
+            let ratio = fullest / mean;
+            writeln!(out, "{keys} copies of keys in all; the fullest node holds {ratio:.3} of the mean")?;
+        }
+        writeln!(out, "Keys are as each node last reported them, up to 0.5 s ago; longer if it is down.")?;
     }
     Ok(())
 }
@@ -311,11 +340,12 @@ pub(crate) fn dump_table(store: &mut Store, globals: &Globals, out: &mut dyn Wri
     if globals.format == Format::Table {
         writeln!(
             out,
-            "Cluster {}, table epoch {}, {} copies, {} sectors\n",
+            "Cluster {}, table epoch {}, {} copies, {} sectors, profile {}\n",
             table.cluster_id,
             table.epoch,
             table.n,
-            table.sectors.len()
+            table.sectors.len(),
+            table.profile
         )?;
     }
     if globals.format == Format::Table {
@@ -404,6 +434,7 @@ fn json_table(table: &Table) -> Map<String, Value> {
         ("cluster", table.cluster_id.to_string().into()),
         ("epoch", table.epoch.0.into()),
         ("n", table.n.into()),
+        ("profile", table.profile.to_string().into()),
         ("members", members.into()),
         ("sectors", sectors.into()),
     ])
@@ -600,4 +631,51 @@ pub(crate) fn keyspace_list(store: &mut Store, globals: &Globals, out: &mut dyn 
     let rows = table.keyspaces.values().map(row).collect();
     let headings = ["Keyspace", "N", "R", "W", "Conflict", "Durability"];
     Ok(print_rows(out, globals.format, &headings, &[1, 2, 3], rows)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Incarnation;
+
+    fn node(up: bool, epoch: u64) -> NodeStatus {
+        NodeStatus {
+            node: NodeId(2),
+            addr: "n2:1".to_owned(),
+            zone: String::new(),
+            state: MemberState::Normal,
+            up,
+            sectors: (4, 1),
+            epoch: Epoch(epoch),
+            incarnation: Incarnation(u32::from(epoch > 0)),
+            keys: 5 * epoch,
+            bytes: 7 * epoch,
+            pending: 3,
+        }
+    }
+
+    /// Keys, data, working on, epoch and life, as plain output has them.
+    fn shown(node: &NodeStatus, observer: u32) -> Vec<String> {
+        let known = Known::of(node, NodeId(observer));
+        status_row(node, &known, cell(known.bytes)).split_off(6)
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_node_is_no_number() {
+        assert_eq!(shown(&node(true, 1), 0), ["5", "7", "3", "1", "1"]);
+        assert_eq!(shown(&node(false, 1), 0), ["5", "7", "-", "1", "1"], "what is dead works on nothing");
+        assert_eq!(shown(&node(false, 0), 0), ["-"; 5], "never heard of since the manager started");
+        assert_eq!(shown(&node(true, 1), 1)[2], "-", "another node's requests are not told to nodes");
+        assert_eq!(shown(&node(true, 1), 2)[2], "3");
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_in_json() {
+        let status = ClusterStatus { nodes: vec![node(false, 0)], ..ClusterStatus::default() };
+        let nodes = &json_status(&status)["nodes"][0];
+        assert!(
+            ["keys", "bytes", "pending", "epoch", "incarnation"].iter().all(|name| nodes[name].is_null())
+        );
+        assert_eq!(nodes["sectors"], 4);
+    }
 }

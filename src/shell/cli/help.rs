@@ -39,7 +39,9 @@ Options, before or after the command
                       instead of the keyspace's numbers
   --context HEX       for put, del and trace put: this replaces what was read with that
                       context; what came between is kept beside it
-  --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given
+  --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given.
+                      Nothing is wrong with 1 where all is well, but below about 10 a busy
+                      machine alone can use the time up
   --routing MODE      forwarder (one contact node relays), direct (ask an owner),
                       fastest (ask the owner that lately answered soonest)
   -h, --help   -V, --version   -- (what follows is no option)
@@ -179,10 +181,20 @@ standing (N normal, J joining, L leaving). 'First in' counts the sectors whose p
 coordinator it is. Keys and data are as each node last reported them, up to half a second ago;
 a node keeps, and counts, its old copies of sectors that have moved away. 'Life' counts starts.
 Whoever is asked tells what it sees: name a node with --manager to see the cluster from there.
-What that one does not know of the others is shown as '-'.
+What that one does not know of the others is shown as '-' (null in json): a node that is down
+works on nothing, and one that the manager has not heard of since its own start has no keys.
 ",
     ),
-    ("ring", "gtstore ring\n\nA bar per node with its share of sectors, and its keys (copies counted).\n"),
+    (
+        "ring",
+        "\
+gtstore ring
+
+A bar per node with its share of sectors, and its keys (copies counted). Keys are as each node
+last reported them, up to half a second ago, so that just after an import some are missing; of
+a node that is down they may be older, and '-' stands for those never heard of.
+",
+    ),
     (
         "owners",
         "\
@@ -230,7 +242,7 @@ is no terminal) ends with the exit code of its first failure, unless exit names 
     (
         "dev",
         "\
-gtstore dev [--nodes 3] [--rep 3] [--data-dir DIR] [--any-ports] [--cache-bytes SIZE]
+gtstore dev [--nodes 3] [--rep 3] [--profile NAME] [--data-dir DIR] [--any-ports] [--cache-bytes SIZE]
             [--no-shell] [-o json]
 
 Starts a manager and storage nodes on this machine, waits until they serve, and opens a shell
@@ -245,7 +257,9 @@ started, and so does Ctrl-C while a command runs.
 
 Without --data-dir everything is temporary and deleted at the end. With one, data is kept
 there (manager/, node-1/, ...) beside the servers' logs (manager.log, node-1.log, ...); given
-again, what is found there is started again, and nodes up to --nodes.
+again, what is found there is started again, and nodes up to --nodes. --rep (copies of each
+key) and --profile (key and value limits: default, or gtstore with 20 and 1000 bytes) are the
+cluster's for good: given for an old one, they must be what it was made with.
 --cache-bytes is the memory that each node keeps values in, as 64MiB; usually each takes up to a
 quarter of the machine's.
 --no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:

@@ -4,7 +4,7 @@ use super::exit::Failure;
 use super::text::context_from_hex;
 use crate::client::{Context, Routing, StoreOptions};
 use crate::limits::{KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, REPLICAS_MAX, REQUEST_TTL_MS_MAX};
-use crate::ring::{Conflict, Durability};
+use crate::ring::{Conflict, Durability, Profile};
 use crate::shell::args;
 use getopts::{Fail, Matches, Options};
 use std::fmt::Display;
@@ -113,7 +113,11 @@ pub(crate) struct NewKeyspace {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DevOptions {
     pub(crate) nodes: usize,
+    /// Copies of each key in a new cluster.
     pub(crate) rep: u8,
+    /// Whether that was said, and must be so in an existing one too.
+    pub(crate) rep_given: bool,
+    pub(crate) profile: Option<Profile>,
     pub(crate) data_dir: Option<String>,
     /// For each node, as it was typed.
     pub(crate) cache_bytes: Option<String>,
@@ -144,6 +148,7 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("durability", &["keyspace"]),
     ("nodes", &["dev"]),
     ("rep", &["dev"]),
+    ("profile", &["dev"]),
     ("data-dir", &["dev"]),
     ("cache-bytes", &["dev"]),
     ("any-ports", &["dev"]),
@@ -163,6 +168,7 @@ fn all_options() -> Options {
     options
         .optflag("", "any-ports", "")
         .optopt("", "cache-bytes", "", "")
+        .optopt("", "profile", "", "")
         .optflag("", "no-shell", "")
         .optflag("h", "help", "")
         .optflag("V", "version", "");
@@ -421,6 +427,8 @@ fn dev(matches: &Matches) -> Result<Command, Failure> {
     Ok(Command::Dev(DevOptions {
         nodes,
         rep,
+        rep_given: matches.opt_present("rep"),
+        profile: value(matches, "profile", "default or gtstore")?,
         data_dir: matches.opt_str("data-dir"),
         any_ports: matches.opt_present("any-ports"),
         cache_bytes,

@@ -5,17 +5,22 @@ use super::keys::{stood_behind, traced_get, traced_put};
 use super::options::{Format, Globals};
 use super::output::{json_provenance, object, print_json, print_rows};
 use super::text::quoted;
-use crate::client::{Context, Provenance, Store};
+use crate::client::{Call, Context, Provenance, Store};
+use crate::limits::{REQUEST_TTL_MS, REQUEST_TTL_MS_MAX};
 use crate::wire::client::{TraceRole, TraceStep};
 use serde_json::Value;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+/// Connecting may take one part in so many of a trace's time.
+const MEET_SHARE: u32 = 4;
+
 /// `trace get KEY`.
 pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key: &str) -> CommandResult {
-    meet(store)?;
+    let left_ms = meet(store);
     let started = Instant::now();
-    let entry = traced_get(store, key)
+    let entry = store
+        .within_ms(left_ms, |store| traced_get(store, key))
         .map_err(|error| Failure::of(&format!("trace get {}", quoted(key.as_bytes())), &error))?;
     let took = started.elapsed();
     let said = match &entry.values[..] {
@@ -53,21 +58,29 @@ pub(crate) fn put(
     key: &str,
     value: &str,
 ) -> CommandResult {
-    meet(store)?;
+    let left_ms = meet(store);
     let started = Instant::now();
-    let written = traced_put(store, key, value)
+    let written = store
+        .within_ms(left_ms, |store| traced_put(store, key, value))
         .map_err(|error| Failure::of(&format!("trace put {}", quoted(key.as_bytes())), &error))?;
     let took = started.elapsed();
     let what = format!("put {}", quoted(key.as_bytes()));
     print(out, globals.format, &what, "stored", &written.by, &written.context, took)
 }
 
-/// Connects first, or the first request would carry the time of finding the cluster.
-fn meet(store: &mut Store) -> CommandResult {
+/// Connects first, or the first request would carry the time of finding the cluster. Returns the
+/// milliseconds left for that one: both together take no longer than one request may.
+fn meet(store: &mut Store) -> u32 {
+    let whole_ms = match store.options().timeout_ms {
+        0 => REQUEST_TTL_MS,
+        ms => ms.min(REQUEST_TTL_MS_MAX),
+    };
+    let started = Instant::now();
     let item = store.item("trace", 1);
     // Whatever comes of it, the traced request will say better.
-    let _ = store.call(crate::client::Call::Get { item });
-    Ok(())
+    let _ = store.within_ms(whole_ms / MEET_SHARE, |store| store.call(Call::Get { item }));
+    let took_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
+    whole_ms.saturating_sub(took_ms)
 }
 
 fn print(

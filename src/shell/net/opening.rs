@@ -93,7 +93,11 @@ impl Net {
     fn refuse(&mut self, conn: ConnId, request: RequestId, hello: &Hello, refused: Refused) {
         let why = format!("{} was refused: {}", hello.role, refused.text);
         self.send(conn, request, &Opening::Refused(refused));
-        self.reject(conn, &why);
+        // Whoever was refused mostly dials again, and for the same end.
+        if let Some(peer) = self.peer_addr(conn) {
+            self.warnings.warn_closed_again(peer, &why);
+        }
+        self.close(conn);
     }
 
     fn take_welcome(&mut self, conn: ConnId, hello: Hello, welcome: Welcome, events: &mut Vec<NetEvent>) {
@@ -120,6 +124,7 @@ impl Net {
             Ok(true) => {
                 found.phase = Phase::AwaitsWelcome { hello };
                 self.mark_dirty(conn);
+                events.push(NetEvent::Connected { conn });
             }
             Ok(false) => {}
             Err(error) => self.connect_next(conn, &error, events),

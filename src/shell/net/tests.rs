@@ -65,7 +65,10 @@ impl Side {
             .iter()
             .filter_map(|event| match event {
                 NetEvent::Opened { conn, .. } | NetEvent::Welcomed { conn, .. } => Some(*conn),
-                NetEvent::Frame { .. } | NetEvent::Closed { .. } | NetEvent::Woken => None,
+                NetEvent::Connected { .. }
+                | NetEvent::Frame { .. }
+                | NetEvent::Closed { .. }
+                | NetEvent::Woken => None,
             })
             .collect()
     }
@@ -76,6 +79,7 @@ impl Side {
             .filter_map(|event| match event {
                 NetEvent::Frame { frame, .. } => Some(frame),
                 NetEvent::Opened { .. }
+                | NetEvent::Connected { .. }
                 | NetEvent::Welcomed { .. }
                 | NetEvent::Closed { .. }
                 | NetEvent::Woken => None,
@@ -89,6 +93,7 @@ impl Side {
             .filter_map(|event| match event {
                 NetEvent::Closed { conn, why } => Some((*conn, why.as_str())),
                 NetEvent::Opened { .. }
+                | NetEvent::Connected { .. }
                 | NetEvent::Welcomed { .. }
                 | NetEvent::Frame { .. }
                 | NetEvent::Woken => None,

@@ -2,10 +2,7 @@
 
 use super::NAME;
 use super::inspect::Inspection;
-use crate::limits::{
-    KEY_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES,
-    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, VALUE_BYTES_MAX,
-};
+use crate::limits::{SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::shell::args::{Program, addr_list, check_addr, listen_addr, size, value};
 use crate::shell::memory::memory_bytes;
 use getopts::{Matches, Options};
@@ -32,8 +29,6 @@ pub(super) struct Settings {
     data_dir: Option<PathBuf>,
     pub(super) zone: String,
     pub(super) weight: u16,
-    pub(super) key_bytes_max: usize,
-    pub(super) value_bytes_max: usize,
     pub(super) cache_bytes: usize,
     pub(super) segment_bytes: u64,
     pub(super) scrub_bytes_per_second: u64,
@@ -54,11 +49,6 @@ impl Settings {
             matches.opt_str("manager").or(manager_env).unwrap_or_else(|| MANAGER_DEFAULT.to_owned());
         let listen = matches.opt_str("listen").unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
         let advertise = matches.opt_str("advertise").map(|addr| check_addr(&addr)).transpose();
-        let (key_bytes_max, value_bytes_max) = match matches.opt_str("profile").as_deref() {
-            None | Some("default") => (KEY_BYTES_MAX, VALUE_BYTES_MAX),
-            Some("gtstore") => (PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX),
-            Some(other) => return Err(format!("--profile is 'default' or 'gtstore', not '{other}'")),
-        };
         let inspection = match (matches.opt_str("check"), matches.opt_str("dump")) {
             (Some(_), Some(_)) => return Err("--check and --dump are two runs".to_owned()),
             (Some(dir), None) => Some(Inspection::Check(PathBuf::from(dir))),
@@ -73,8 +63,6 @@ impl Settings {
             data_dir: matches.opt_str("data-dir").map(PathBuf::from),
             zone: matches.opt_str("zone").unwrap_or_default(),
             weight: value(matches, "weight", WEIGHT_DEFAULT)?,
-            key_bytes_max,
-            value_bytes_max,
             cache_bytes: cache_bytes(matches)?,
             segment_bytes: size_of(matches, "segment-bytes")?.unwrap_or(SEGMENT_BYTES),
             scrub_bytes_per_second: size_of(matches, "scrub-bytes-per-second")?
@@ -142,12 +130,6 @@ fn program() -> Program {
         .optopt("", "data-dir", "where the data is kept (gtstore-data/storage-PORT)", "DIR")
         .optopt("", "zone", "what fails together with this node; copies go to different zones", "NAME")
         .optopt("", "weight", "share of the data relative to other nodes (100)", "W")
-        .optopt(
-            "",
-            "profile",
-            "key and value limits: 'default' (1024 B, 1 MiB) or 'gtstore' (20 B, 1000 B)",
-            "NAME",
-        )
         .optopt("", "cache-bytes", "memory for values, as 512MiB (a quarter of the machine's)", "SIZE")
         .optopt(
             "",
@@ -205,7 +187,6 @@ mod tests {
             (&["--listen", "7401"], "--listen"),
             (&["--listen", "0.0.0.0:7401"], "--advertise"),
             (&["--advertise", "x"], "--advertise"),
-            (&["--profile", "x"], "--profile"),
             (&["--cache-bytes", "x"], "--cache-bytes"),
             (&["--disk-reserve-bytes", "1.5G"], "--disk-reserve-bytes"),
             (&["--segment-bytes", "63K"], "--segment-bytes"),
@@ -244,9 +225,8 @@ mod tests {
     #[test]
     fn defaults_follow_the_port_that_was_bound() {
         let bound = "127.0.0.1:4242".parse().unwrap();
-        let settings = settings(&["--listen", "127.0.0.1:0", "--profile", "gtstore"], None).unwrap();
+        let settings = settings(&["--listen", "127.0.0.1:0"], None).unwrap();
         assert_eq!(settings.advertised(bound), "127.0.0.1:4242");
         assert_eq!(settings.data_dir(bound), PathBuf::from("gtstore-data/storage-4242"));
-        assert_eq!((settings.key_bytes_max, settings.value_bytes_max), (20, 1000));
     }
 }

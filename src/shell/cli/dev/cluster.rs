@@ -2,6 +2,7 @@
 
 use super::process::{Process, ask_to_stop, listening_addr, ready_node};
 use super::watch::Watch;
+use crate::engine::FileName;
 use crate::shell::cli::exit::{Exit, Failure};
 use crate::shell::cli::options::DevOptions;
 use crate::shell::files::check_directory;
@@ -69,12 +70,16 @@ impl DevCluster {
         if temporary {
             watch.remove_at_end(&dir);
         }
-        let args = vec![
-            "--data-dir".to_owned(),
-            dir.join("manager").display().to_string(),
-            "--rep".to_owned(),
-            options.rep.to_string(),
-        ];
+        let manager_dir = dir.join("manager");
+        let mut args = vec!["--data-dir".to_owned(), manager_dir.display().to_string()];
+        // The manager refuses what its cluster is not: of an old one, only what was said is said on.
+        let is_new = !manager_dir.join(FileName::Table.to_text()).exists();
+        if options.rep_given || is_new {
+            args.extend(["--rep".to_owned(), options.rep.to_string()]);
+        }
+        if let Some(profile) = options.profile {
+            args.extend(["--profile".to_owned(), profile.to_string()]);
+        }
         let process = Process::new(&dir, "manager", "gtstore-manager", args);
         let manager = Server { process, id: 0, addr: String::new() };
         let stopping = Arc::new(AtomicBool::new(false));
