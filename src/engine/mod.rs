@@ -60,6 +60,8 @@ pub enum DiskRequest {
         sync: bool,
     },
     /// Replace a small file whole: written beside it, synced, renamed over it, directory synced.
+    /// Before a manifest, which says which segments are whole and which are needed no more,
+    /// everything written earlier is synced.
     Replace {
         /// The request's number.
         ticket: Ticket,

@@ -186,6 +186,12 @@ impl Node {
                  and start an empty one to join as a new node"
             )
         })?;
+        if let Some(damage) = found.damage.first() {
+            return Err(format!(
+                "the log is damaged: {damage}; nothing is served from it; restore the file, or move \
+                 the directory away and start an empty one to join as a new node"
+            ));
+        }
         if found.cut_bytes > 0 {
             log::warn!("cut {} bytes of a torn tail off the log; none was acknowledged", found.cut_bytes);
             raised.lost_unsynced = true;
