@@ -22,7 +22,7 @@ mod storage;
 mod testing;
 
 pub use index::{Engine, Merged};
-pub use log::{LogWriter, SyncPlan};
+pub use log::{LogWriter, SyncPlan, is_full};
 pub use manifest::{Manifest, ManifestError};
 pub use outline::{CacheSlot, Kind, Location, Outline, Stored};
 pub use record::{

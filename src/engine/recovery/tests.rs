@@ -159,6 +159,30 @@ fn damage_at_the_very_end_is_told_from_a_torn_tail_by_the_manifest() {
 }
 
 #[test]
+fn a_segment_lost_from_the_tail_is_damage_where_later_batches_knew_it_durable() {
+    let mut log = Log::new(BYTES);
+    log.fill(12, 80);
+    let (start, end) = log.sealed[1];
+    log.disk.remove(FileName::Segment(start)).unwrap();
+    for _ in 0..2 {
+        let (found, told) = plain(&mut log.disk);
+        assert_eq!((told.len(), places(&found), found.cut_bytes), (9, vec![None], 0));
+        assert_eq!((found.damage[0].position, found.next_position), (start, log.position));
+        assert!(!found.sealed.contains(&(start, end)));
+    }
+}
+
+#[test]
+fn a_full_last_segment_is_sealed_and_one_with_room_is_gone_on_with() {
+    for (records, is_full) in [(6, true), (7, false)] {
+        let mut log = log(records);
+        let (found, _) = plain(&mut log.disk);
+        assert_eq!(found.segment == found.next_position, is_full);
+        assert_eq!(found.sealed.last().unwrap().1, found.segment);
+    }
+}
+
+#[test]
 fn a_damaged_header_costs_its_record_alone_and_nobody_knows_whose_it_was() {
     let mut log = log(3);
     for byte in [0, 4, 12, 14, 16] {
