@@ -107,6 +107,27 @@ fn a_torn_tail_is_cut_with_all_that_follows_it() {
 }
 
 #[test]
+fn what_was_cut_never_comes_back_behind_what_takes_its_place() {
+    let mut log = Log::new(1 << 20);
+    log.fill(3, 80);
+    log.put(80);
+    log.put(80);
+    flip(&mut log, 4, 30);
+    let (mut next, _) = Log::open(log.disk, 1 << 20, Planted::NONE).unwrap();
+    assert_eq!(Log::seqs(&next.told), all(3));
+    // Just as long as what was torn, so that the fifth would follow it.
+    next.seq = 5;
+    let request = next.batch_of(vec![crate::engine::testing::merge(6, 47)]);
+    next.writer.write(&mut next.disk, &request).unwrap();
+    for seed in 0..300 {
+        let mut disk = next.disk.clone();
+        disk.lose_power(&mut Rng::new(seed));
+        let (_, told) = recovered(&mut disk, 1 << 20, Planted::NONE).unwrap();
+        assert!(!Log::seqs(&told).contains(&5), "seed {seed}");
+    }
+}
+
+#[test]
 fn damage_before_what_a_later_batch_knew_to_be_durable_is_reported_and_stays() {
     let mut log = Log::new(1 << 20);
     log.fill(6, 80);
