@@ -1,3 +1,5 @@
+//! Recovery, rule by rule: what is told, what is cut, and what is reported as lost.
+
 use super::*;
 use crate::engine::index_file::build;
 use crate::engine::record::SEGMENT_HEADER_BYTES;
