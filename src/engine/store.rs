@@ -217,6 +217,7 @@ impl Engine {
             let damaged = found.damage.iter().any(|damage| damage.segment == start);
             self.segments.found(start, end, indexed, damaged);
         }
+        self.segments.note_manifest(found.segment);
         if found.segment < found.next_position {
             self.segments.found(found.segment, found.next_position, false, false);
         }
@@ -625,6 +626,9 @@ impl Engine {
             }
         });
         self.index.evict(self.log.written_position(), CACHE_CHUNKS_PER_TURN);
+        if !self.compaction.is_stopped() && self.segments.has_news(self.log.watermark()) {
+            self.write_manifest();
+        }
         self.build_indexes();
         self.compact(now);
         self.scrub_on(now.mono);
@@ -634,6 +638,24 @@ impl Engine {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.scrub.deadline()
+    }
+
+    /// Says in the manifest which segments there are: those that are sealed and durable.
+    pub(super) fn write_manifest(&mut self) {
+        let manifest = self.segments.manifest(self.log.watermark());
+        self.segments.note_manifest(manifest.high_water);
+        self.intents.push(Intent::Replace(FileName::Manifest, manifest.encode()));
+    }
+
+    /// The last requests of a process that ends well: the log up to here is durable, so that the
+    /// next start need not copy its tail. To be made after the last batch.
+    pub fn close(&mut self) -> Option<DiskRequest> {
+        if self.compaction.is_stopped() {
+            return None;
+        }
+        // Everything before a manifest is synced before it is written.
+        let manifest = self.segments.manifest(self.log.end());
+        Some(self.log.replace(FileName::Manifest, manifest.encode()))
     }
 
     /// Asks for the index files of segments that have none, one at a time.
