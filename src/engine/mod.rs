@@ -20,6 +20,7 @@ pub mod index_file;
 pub mod inspect;
 mod log;
 mod manifest;
+mod opening;
 mod outline;
 mod reads;
 mod record;

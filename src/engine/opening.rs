@@ -1,0 +1,137 @@
+//! How an engine comes back: the log is told again, outline by outline, and becomes the index.
+//!
+//! Called once, when a process starts. What the log lacks is put in quarantine, never guessed.
+
+use super::appender::Appender;
+use super::compaction::Compaction;
+use super::index::Index;
+use super::outline::{Kind, Outline, Stored};
+use super::reads::Reads;
+use super::record::{OutlineRecord, RecordOutline};
+use super::recovery::{Damage, recover};
+use super::scrub::Scrub;
+use super::segments::Segments;
+use super::store::{Engine, Quarantine, Settings, records_of};
+use super::{Recovered, RecoveryError, Storage};
+use crate::types::{Dot, Key, Stamp};
+use crate::version::Sibling;
+use std::collections::BTreeMap;
+
+impl Engine {
+    /// Reads a data directory's log back.
+    ///
+    /// # Errors
+    /// The disk does not answer, or the log was written by another version.
+    pub fn open(storage: &mut impl Storage, settings: Settings) -> Result<(Self, Recovered), RecoveryError> {
+        let mut engine = Self {
+            settings,
+            index: Index::new(settings.cache_bytes),
+            log: Appender::new(0, 0, settings.segment_bytes),
+            segments: Segments::default(),
+            reads: Reads::default(),
+            intents: Vec::new(),
+            statements: BTreeMap::new(),
+            compaction: Compaction::default(),
+            scrub: Scrub::default(),
+            quarantine: Quarantine::default(),
+            shelf_records: BTreeMap::new(),
+            unreadable: 0,
+        };
+        let found =
+            recover(storage, settings.segment_bytes, settings.planted, &mut |record: &RecordOutline| {
+                engine.replay(record)
+            })?;
+        engine.log = Appender::new(found.next_position, found.segment, settings.segment_bytes);
+        engine.count_segments(&found);
+        engine.quarantine_damage(&found.damage);
+        Ok((engine, found))
+    }
+
+    /// Takes in what the log says of a key, without its values.
+    fn replay(&mut self, told: &RecordOutline) {
+        match &told.record {
+            OutlineRecord::Merge { keyspace, sector, key, context, kept, added } => {
+                let place = (*keyspace, *sector);
+                if added.is_empty() {
+                    self.statements.insert((place, Key::copy_from_slice(key)), told.location);
+                } else if !self.statements.is_empty() {
+                    self.statements.remove(&(place, key.clone()));
+                }
+                let before = self.index.outline(place, key);
+                let held = |dot: Dot| {
+                    before.as_ref().and_then(|outline| {
+                        outline.siblings().iter().find(|sibling| sibling.dot == dot).cloned()
+                    })
+                };
+                // What was kept but is not known was rewritten further on, or is lost: until it
+                // turns up it cannot be read.
+                let unknown = Stored { kind: Kind::Value(0), location: None, slot: None, damaged: true };
+                let mut siblings: Vec<Sibling<Stored>> = kept
+                    .iter()
+                    .map(|&dot| {
+                        let lost = Sibling { dot, stamp: Stamp::default(), expiry: None, content: unknown };
+                        held(dot).unwrap_or(lost)
+                    })
+                    .collect();
+                siblings.extend(added.iter().map(|sibling| Sibling {
+                    dot: sibling.dot,
+                    stamp: sibling.stamp,
+                    expiry: sibling.expiry,
+                    content: Stored {
+                        kind: sibling.content,
+                        location: Some(told.location),
+                        slot: None,
+                        damaged: false,
+                    },
+                }));
+                let after = Outline::from_parts(context.clone(), siblings);
+                self.index.install(place, key, before.as_ref(), &after);
+            }
+            OutlineRecord::Shelf(record) => {
+                let place = (record.keyspace, record.sector);
+                if record.dropped_below > 0 {
+                    self.index.drop_older(place, record.dropped_below);
+                }
+                self.shelf_records.insert(place, (*record, told.location));
+            }
+            OutlineRecord::Batch { .. } => {}
+        }
+    }
+
+    /// Counts what is live in every segment, once all is replayed.
+    fn count_segments(&mut self, found: &Recovered) {
+        for &(start, end) in &found.sealed {
+            let indexed = !found.unindexed.contains(&start);
+            let damaged = found.damage.iter().any(|damage| damage.segment == start);
+            self.segments.found(start, end, indexed, damaged);
+        }
+        self.segments.note_manifest(found.segment);
+        if found.segment < found.next_position {
+            self.segments.found(found.segment, found.next_position, false, false);
+        }
+        for location in
+            self.shelf_records.values().map(|entry| entry.1).chain(self.statements.values().copied())
+        {
+            self.segments.add_live(location, None);
+        }
+        let segments = &mut self.segments;
+        self.index.each(|outline| {
+            for (location, hour) in records_of(outline) {
+                segments.add_live(location, hour);
+            }
+        });
+    }
+
+    /// What was lost is not served. The files stay as they are: the next start finds the same.
+    fn quarantine_damage(&mut self, damage: &[Damage]) {
+        self.compaction.stop_if(!damage.is_empty());
+        for damage in damage {
+            match damage.place {
+                Some(place) => {
+                    self.quarantine.places.insert(place);
+                }
+                None => self.quarantine.everything = true,
+            }
+        }
+    }
+}
