@@ -107,7 +107,7 @@ impl Engine {
         }
         self.segments.note_manifest(found.segment);
         if found.segment < found.next_position {
-            self.segments.found(found.segment, found.next_position, false, false);
+            self.segments.reopen(found.segment, found.next_position);
         }
         for location in
             self.shelf_records.values().map(|entry| entry.1).chain(self.statements.values().copied())

@@ -17,6 +17,8 @@ const SMALL_MAX: usize = 8;
 pub(super) struct Segments {
     /// By the log position of the first byte.
     by_start: BTreeMap<u64, Segment>,
+    /// The one that records go to, if there is one yet. All others are sealed.
+    open: Option<u64>,
     live: u64,
     bytes: u64,
     /// The last manifest speaks of everything below this log position.
@@ -42,6 +44,13 @@ impl Segments {
     /// A segment begins.
     pub(super) fn open(&mut self, start: u64) {
         self.by_start.insert(start, Segment { end: start, ..Segment::default() });
+        self.open = Some(start);
+    }
+
+    /// A segment found at start is gone on with.
+    pub(super) fn reopen(&mut self, start: u64, end: u64) {
+        self.found(start, end, false, false);
+        self.open = Some(start);
     }
 
     /// A segment found at start, with nothing counted in it yet.
@@ -52,9 +61,9 @@ impl Segments {
 
     /// The last segment goes on to `end`.
     pub(super) fn grow(&mut self, end: u64) {
-        if let Some(mut entry) = self.by_start.last_entry() {
-            self.bytes += end - entry.get().end;
-            entry.get_mut().end = end;
+        if let Some(segment) = self.open.and_then(|start| self.by_start.get_mut(&start)) {
+            self.bytes += end - segment.end;
+            segment.end = end;
         }
     }
 
@@ -118,7 +127,7 @@ impl Segments {
 
     /// Sealed segments whose every byte is below `durable`, in order: start and segment.
     pub(super) fn sealed(&self, durable: u64) -> impl DoubleEndedIterator<Item = (u64, &Segment)> {
-        let open = self.by_start.last_key_value().map(|entry| *entry.0);
+        let open = self.open;
         let sealed = self.by_start.iter().filter(move |entry| Some(*entry.0) != open);
         sealed.filter(move |entry| entry.1.end <= durable).map(|(&start, segment)| (start, segment))
     }
@@ -227,6 +236,17 @@ mod tests {
         log.remove(100);
         let manifest = log.manifest(250);
         assert_eq!((manifest.sealed, manifest.high_water), (vec![(0, 100)], 200));
+    }
+
+    #[test]
+    fn what_a_start_has_found_sealed_is_in_the_manifest_before_anything_is_written() {
+        let mut segments = Segments::default();
+        segments.found(0, 100, true, false);
+        segments.found(100, 200, true, false);
+        segments.note_manifest(200);
+        segments.remove(0);
+        let manifest = segments.manifest(200);
+        assert_eq!((manifest.sealed, manifest.high_water), (vec![(100, 200)], 200));
     }
 
     #[test]
