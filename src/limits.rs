@@ -112,8 +112,9 @@ pub const SPACE_PERCENT_MAX: u64 = 170;
 /// Bytes read at once for compaction and scrubbing: about a thousand small records, whose handling
 /// takes a millisecond of the loop.
 pub const SCAN_BYTES: u32 = 128 << 10;
-/// Chunks of cached values that one turn may give up.
-pub const CACHE_CHUNKS_PER_TURN: usize = 4;
+/// Chunks of cached values that one turn may give up: more than the values that a turn's reading
+/// of sockets can bring, each of the large ones being a chunk.
+pub const CACHE_CHUNKS_PER_TURN: usize = 256;
 /// Bytes of the log that the scrub reads in a second: a terabyte in three days.
 pub const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 /// Least time between two rounds of the scrub, in milliseconds: a day.

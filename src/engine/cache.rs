@@ -121,7 +121,8 @@ impl Cache {
         }
         self.bytes += weight(value);
         self.live_bytes += weight(value);
-        let held = Held::Large { owner, value: value.clone(), touched: false };
+        // Its own copy: it may be a slice of a receive buffer, which it would pin.
+        let held = Held::Large { owner, value: Bytes::copy_from_slice(value), touched: false };
         let added = self.add_chunk(held, position);
         if added.is_none() {
             self.bytes -= weight(value);
@@ -271,8 +272,11 @@ impl Cache {
                 Some(CacheSlot(IN_ARENA | u64::from(handle.0)))
             }
             Ok(_) | Err(_) => {
-                let number =
-                    self.place_chunk(Chunk { turn: 0, newest: PINNED, held: Held::Pinned(value.clone()) })?;
+                let number = self.place_chunk(Chunk {
+                    turn: 0,
+                    newest: PINNED,
+                    held: Held::Pinned(Bytes::copy_from_slice(value)),
+                })?;
                 self.pinned_large_bytes += weight(value);
                 Some(slot_of(number, 0))
             }

@@ -15,7 +15,7 @@ use super::outline::{Kind, Location, Outline, Stored};
 use super::reads::Purpose;
 use super::record::{MergeRecord, Record, RecordError, read_record};
 use super::store::{At, Engine, Intent, find};
-use super::{FileName, ReadFault, Stretch, Ticket};
+use super::{DiskEvent, FileName, ReadFault, Stretch, Ticket};
 use crate::limits::SCAN_BYTES;
 use crate::mutant::Mutant;
 use crate::ring::Durability;
@@ -26,6 +26,12 @@ use std::collections::VecDeque;
 
 /// How often a victim is looked for.
 const LOOK_MS: u64 = 50;
+/// How long a scan waits when the disk has too much to do or gave an error.
+const RETRY_MS: u64 = 1000;
+/// New records that may wait to be written before the scan does.
+const MOVES_MAX: usize = 4096;
+/// New records that the index is pointed to at once: under a millisecond of the loop.
+const MOVES_PER_TURN: usize = 1000;
 
 /// The compaction under way, if there is one.
 #[derive(Debug, Default)]
@@ -35,14 +41,24 @@ pub(super) struct Compaction {
     moves: VecDeque<Move>,
     look_at: Instant,
     wall: WallMs,
+    now: Instant,
     /// Recovery has found damage: every file stays as it is.
     stopped: bool,
+    /// A stretch to be read when there is less to do, and not before `look_at`.
+    held_up: Option<Stretch>,
+    /// Bytes free on the disk, when last told.
+    free: Option<u64>,
 }
 
 impl Compaction {
     /// Whether it has been ended for good.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped
+    }
+
+    /// When it will go on although nothing happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.held_up.map(|_| self.look_at)
     }
 
     /// Ends it for good if there is evidence to be kept.
@@ -76,6 +92,7 @@ impl Engine {
     /// Begins, or ends, a compaction; the steps between are taken as stretches arrive.
     pub(super) fn compact(&mut self, now: Now) {
         self.compaction.wall = now.wall;
+        self.compaction.now = now.mono;
         match self.compaction.phase {
             Phase::Idle if !self.compaction.stopped && now.mono >= self.compaction.look_at => {
                 self.compaction.look_at = now.mono.after_ms(LOOK_MS);
@@ -83,10 +100,20 @@ impl Engine {
                     self.begin_compaction(segment);
                 }
             }
+            Phase::Scanning { .. } if now.mono >= self.compaction.look_at => {
+                self.compaction.look_at = now.mono.after_ms(LOOK_MS);
+                if self.compaction.moves.len() < MOVES_MAX
+                    && let Some(stretch) = self.compaction.held_up.take()
+                {
+                    self.scan_on(stretch.segment, stretch.position, stretch.length);
+                }
+            }
             Phase::Idle | Phase::Scanning { .. } => {}
             Phase::Scanned { segment, ticket } => {
                 let durable = self.is_durable(ticket, Durability::Sync);
-                if durable && self.compaction.moves.is_empty() && !self.reads.touches(segment) {
+                // What a dropped sector held counts as live until it has been taken apart.
+                let is_settled = self.compaction.moves.is_empty() && !self.index.is_dropping();
+                if durable && is_settled && !self.reads.touches(segment) {
                     self.compaction.phase = Phase::Idle;
                     self.remove_segment(segment);
                 }
@@ -96,6 +123,11 @@ impl Engine {
 
     fn begin_compaction(&mut self, segment: u64) {
         let Some(found) = self.segments.get(segment) else { return };
+        let needs = found.live.saturating_mul(5) / 4;
+        if found.live > 0 && self.compaction.free.is_some_and(|free| free < needs) {
+            // There is no room for what is to be written anew; what needs none comes first anyway.
+            return;
+        }
         if found.live == 0 {
             self.compaction.phase = Phase::Scanned { segment, ticket: Ticket(0) };
             return;
@@ -125,9 +157,17 @@ impl Engine {
             Ok(next) if next == stretch.position => {
                 self.scan_on(segment, next, stretch.length.saturating_mul(2))
             }
+            // What was written anew is to reach the disk before there is more of it.
+            Ok(next) if self.compaction.moves.len() >= MOVES_MAX => {
+                let ahead = Stretch { position: next, length: SCAN_BYTES, ..stretch };
+                self.compaction.held_up = Some(ahead);
+            }
             Ok(next) => self.scan_on(segment, next, SCAN_BYTES),
-            Err(ReadFault::Busy) => self.scan_on(segment, stretch.position, stretch.length),
-            Err(fault @ (ReadFault::Failed | ReadFault::Missing | ReadFault::Damaged)) => {
+            Err(ReadFault::Busy | ReadFault::Failed) => {
+                self.compaction.look_at = self.compaction.now.after_ms(RETRY_MS);
+                self.compaction.held_up = Some(stretch);
+            }
+            Err(fault @ (ReadFault::Missing | ReadFault::Damaged)) => {
                 log::error!("{} cannot be compacted: {fault}", FileName::Segment(segment).to_text());
                 self.note_damaged(segment);
                 self.compaction.phase = Phase::Idle;
@@ -174,7 +214,9 @@ impl Engine {
 
     fn rewrite_merge(&mut self, position: u64, merge: MergeRecord) {
         let place = (merge.keyspace, merge.sector);
-        let Some(outline) = self.outline(place, &merge.key) else { return };
+        let Some(outline) = self.outline(place, &merge.key) else {
+            return self.forget_statement(place, &merge.key);
+        };
         if self.statement_of(place, &merge.key) == Some(position) {
             if self.settings.planted.is(Mutant::DropStatements) {
                 return self.forget_statement(place, &merge.key);
@@ -208,7 +250,11 @@ impl Engine {
     /// Lets the index point to what has been written anew and can be read there.
     pub(super) fn settle_moves(&mut self) {
         let hasty = self.settings.planted.is(Mutant::MoveBeforeWritten);
-        while self.compaction.moves.front().is_some_and(|moved| hasty || self.log.is_written(moved.ticket)) {
+        for _ in 0..MOVES_PER_TURN {
+            if self.compaction.moves.front().is_none_or(|moved| !hasty && !self.log.is_written(moved.ticket))
+            {
+                return;
+            }
             let Some(moved) = self.compaction.moves.pop_front() else { return };
             let Some(before) = self.outline(moved.place, &moved.key) else { continue };
             let after = before.map(|sibling| {
@@ -226,6 +272,15 @@ impl Engine {
             });
             self.account(Some(&before), &after);
             self.index.install(moved.place, &moved.key, Some(&before), &after);
+        }
+    }
+
+    /// Takes note of how much room there is for what is written anew.
+    pub(super) fn note_space(&mut self, event: DiskEvent) {
+        match event {
+            DiskEvent::Free(bytes) => self.compaction.free = Some(bytes),
+            DiskEvent::Full => self.compaction.free = Some(0),
+            DiskEvent::Room | DiskEvent::Written(_) | DiskEvent::Synced(_) => {}
         }
     }
 

@@ -305,6 +305,11 @@ impl Index {
         self.dropped.extend(shelf.iter().map(|(_, handle)| handle));
     }
 
+    /// Whether there are entries of dropped shelves.
+    pub(super) fn is_dropping(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
     /// Removes entries of dropped shelves, so many at most, and shows what each was.
     pub(super) fn clear_dropped(&mut self, keys_max: usize, mut show: impl FnMut(&Outline)) {
         for _ in 0..keys_max {

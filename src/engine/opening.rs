@@ -91,6 +91,8 @@ impl Engine {
                 let place = (record.keyspace, record.sector);
                 if record.dropped_below > 0 {
                     self.index.drop_older(place, record.dropped_below);
+                    self.statements
+                        .retain(|key, location| key.0 != place || location.position >= record.dropped_below);
                 }
                 self.shelf_records.insert(place, (*record, told.location));
             }

@@ -8,7 +8,7 @@ use super::reads::Purpose;
 use super::record::{RecordError, read_record};
 use super::store::{At, Engine};
 use super::{FileName, ReadFault, Stretch};
-use crate::limits::{SCAN_BYTES, SCRUB_EVERY_MS, SWEEP_KEYS_PER_TURN};
+use crate::limits::{RECORD_BYTES_MAX, SCAN_BYTES, SCRUB_EVERY_MS, SWEEP_KEYS_PER_TURN};
 use crate::types::{Instant, Key, KeyspaceId, SectorId};
 use bytes::Bytes;
 
@@ -17,6 +17,8 @@ use bytes::Bytes;
 pub(super) struct Scrub {
     /// The next byte to look at.
     position: u64,
+    /// How much of it; a record may be larger than the usual.
+    length: u32,
     /// When the next stretch is read; none before the first turn.
     due: Option<Instant>,
     reading: bool,
@@ -50,7 +52,8 @@ impl Engine {
             return;
         }
         let due = *self.scrub.due.get_or_insert_with(|| now.after_ms(SCAN_PAUSE_MS));
-        if now < due {
+        // One thing at a time: first it is found out what lay in a damaged stretch.
+        if now < due || self.scrub.sweep.is_some() {
             return;
         }
         let position = self.scrub.position;
@@ -64,8 +67,9 @@ impl Engine {
         let from = position.max(start);
         self.scrub.position = from;
         self.scrub.reading = true;
-        self.scrub.due = Some(now.after_ms(u64::from(SCAN_BYTES) * 1000 / rate.max(1)));
-        self.reads.scan(start, from, SCAN_BYTES, Purpose::Scrub);
+        let length = self.scrub.length.clamp(SCAN_BYTES, RECORD_BYTES_MAX as u32 + SCAN_BYTES);
+        self.scrub.due = Some(now.after_ms(u64::from(length) * 1000 / rate.max(1)));
+        self.reads.scan(start, from, length, Purpose::Scrub);
     }
 
     /// Everything has been looked at: the next round begins no sooner than a day after this one.
@@ -88,12 +92,13 @@ impl Engine {
         let outcome = result.and_then(|bytes| whole_records(stretch, end, &bytes));
         match outcome {
             Ok(next) => {
-                // One record larger than a stretch is left to its readers.
-                self.scrub.position = if next > stretch.position { next } else { end };
-                self.scrub.round_bytes += self.scrub.position - stretch.position;
+                // One record may be larger than a stretch: then the next is larger, too.
+                self.scrub.length = if next > stretch.position { SCAN_BYTES } else { stretch.length * 2 };
+                self.scrub.position = next;
+                self.scrub.round_bytes += next - stretch.position;
             }
-            Err(ReadFault::Busy) => {}
-            Err(fault @ (ReadFault::Failed | ReadFault::Missing | ReadFault::Damaged)) => {
+            Err(ReadFault::Busy | ReadFault::Failed) => {}
+            Err(fault @ (ReadFault::Missing | ReadFault::Damaged)) => {
                 log::error!(
                     "scrub: {fault} in {} from log position {} on: what lies there is not served",
                     FileName::Segment(stretch.segment).to_text(),

@@ -161,8 +161,11 @@ impl Segments {
         if let Some((start, _)) = whole().find(|(_, segment)| lives(segment) == 0) {
             return Some(start);
         }
-        let live: u64 = self.by_start.values().map(lives).sum();
-        let (scaled, limit) = (self.bytes.saturating_mul(100), live.saturating_mul(percent));
+        // What is damaged stays, and so counts for nothing here.
+        let sound = || self.by_start.iter().filter(|(_, segment)| !segment.damaged);
+        let live: u64 = sound().map(|(_, segment)| lives(segment)).sum();
+        let bytes: u64 = sound().map(|(&start, segment)| segment.end - start).sum();
+        let (scaled, limit) = (bytes.saturating_mul(100), live.saturating_mul(percent));
         if scaled > limit {
             // By share of garbage, compared without division.
             let share = |start: u64, segment: &Segment| {

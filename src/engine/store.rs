@@ -230,19 +230,15 @@ impl Engine {
             self.book(&appended);
             location = Some(appended.location);
         }
-        let hour = |expiry: Option<WallMs>, kind| match kind {
-            Kind::Value(_) => expiry.map(|at| at.0 / MS_PER_HOUR),
-            Kind::Tombstone => None,
-        };
         let kind = Kind::of(&sibling.content);
         if let Some((_, sole)) = before {
             self.forget_statement(place, key);
             if let Some(old) = sole.sibling.content.location {
-                self.segments.drop_live(old, hour(sole.sibling.expiry, sole.sibling.content.kind));
+                self.segments.drop_live(old, last_hour(sole.sibling.expiry, sole.sibling.content.kind));
             }
         }
         if let Some(location) = location {
-            self.segments.add_live(location, hour(sibling.expiry, kind));
+            self.segments.add_live(location, last_hour(sibling.expiry, kind));
         }
         let content = Stored { kind, location, slot: None, damaged: false };
         let after = Sibling { dot: sibling.dot, stamp: sibling.stamp, expiry: sibling.expiry, content };
@@ -282,6 +278,19 @@ impl Engine {
             && let Some(old) = self.statements.remove(&(place, key.clone()))
         {
             self.segments.drop_live(old, None);
+        }
+    }
+
+    /// A keyspace's sector is given up: nothing of it has a last word any more.
+    pub(super) fn forget_statements(&mut self, place: At) {
+        let first = (place, Key::new());
+        while let Some((key, _)) = self.statements.range(first.clone()..).next()
+            && key.0 == place
+        {
+            let key = key.clone();
+            if let Some(old) = self.statements.remove(&key) {
+                self.segments.drop_live(old, None);
+            }
         }
     }
 
@@ -393,9 +402,9 @@ impl Engine {
                 let value = done.result.and_then(|bytes| value_of(&bytes, location, place, &key, dot));
                 match &value {
                     Ok(value) => self.keep_read(place, &key, dot, location, value),
-                    // The value is as good as it was.
-                    Err(ReadFault::Busy) => {}
-                    Err(fault @ (ReadFault::Failed | ReadFault::Missing | ReadFault::Damaged)) => {
+                    // The value is as good as it was: another time it may be read.
+                    Err(ReadFault::Busy | ReadFault::Failed) => {}
+                    Err(fault @ (ReadFault::Missing | ReadFault::Damaged)) => {
                         self.note_unreadable(place, &key, dot, location, *fault);
                     }
                 }
@@ -485,6 +494,7 @@ impl Engine {
         record.dropped_below = below.max(1);
         self.write_shelf(record, true);
         self.index.drop_shelf(place);
+        self.forget_statements(place);
         self.quarantine.places.remove(&place);
     }
 
@@ -511,6 +521,7 @@ impl Engine {
             self.write_manifest();
         }
         self.build_indexes();
+        self.settle_moves();
         self.compact(now);
         self.scrub_on(now.mono);
     }
@@ -518,7 +529,7 @@ impl Engine {
     /// When there will be work although nothing happens.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.scrub.deadline()
+        self.scrub.deadline().into_iter().chain(self.compaction.deadline()).min()
     }
 
     /// Says in the manifest which segments there are: those that are sealed and durable.
@@ -604,6 +615,7 @@ impl Engine {
     pub fn on_disk(&mut self, event: DiskEvent) {
         self.log.on_disk(event);
         self.settle_moves();
+        self.note_space(event);
     }
 
     /// Whether what this ticket covers may be acknowledged.
@@ -649,6 +661,14 @@ impl Engine {
 
 const MS_PER_HOUR: u64 = 3_600_000;
 
+/// The hour in which a value ceases to be visible, if it ever does.
+fn last_hour(expiry: Option<WallMs>, kind: Kind) -> Option<u64> {
+    match kind {
+        Kind::Value(_) => expiry.map(|at| at.0 / MS_PER_HOUR),
+        Kind::Tombstone => None,
+    }
+}
+
 /// Whether an object is one sibling whose dot is all that its context accounts for.
 fn is_sole(object: &Object) -> bool {
     match (object.context().entries(), object.siblings()) {
@@ -674,10 +694,8 @@ pub(super) fn records_of(outline: &Outline) -> impl Iterator<Item = (Location, O
         if siblings.iter().take(at).any(|earlier| here(&earlier)) {
             return None;
         }
-        let hours = siblings.iter().filter(here).map(|sibling| match sibling.content.kind {
-            Kind::Value(_) => sibling.expiry.map(|at| at.0 / MS_PER_HOUR),
-            Kind::Tombstone => None,
-        });
+        let hours =
+            siblings.iter().filter(here).map(|sibling| last_hour(sibling.expiry, sibling.content.kind));
         Some((location, hours.collect::<Option<Vec<_>>>().and_then(|hours| hours.into_iter().max())))
     })
 }

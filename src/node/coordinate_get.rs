@@ -50,6 +50,8 @@ pub(super) struct Get {
     answers: Tally,
     /// Slots that say "nothing" and vouch for it, against N - W + 1.
     absences: Tally,
+    /// Nodes that hold something and cannot read it: no answer, but they are sent what is merged.
+    unreadable: Vec<NodeId>,
     /// What was answered; stragglers that hold less are sent it.
     merged: Option<Object>,
     coordinator: NodeId,
@@ -197,6 +199,7 @@ impl Node {
             held: Vec::new(),
             answers: Tally::new(slots, usize::from(checked.quorum), self.options.planted),
             absences: Tally::new(slots, absences_needed, self.options.planted),
+            unreadable: Vec::new(),
             merged: None,
             coordinator: me,
             trace: terms.trace.then(|| vec![step]),
@@ -234,6 +237,7 @@ impl Node {
             Fetched::Unreadable => {
                 row.own = Own::Nothing;
                 row.answers.refuse(me);
+                row.unreadable.push(me);
             }
         }
     }
@@ -362,6 +366,9 @@ impl Node {
             PeerReply::Held(object) => self.take_answer(now, &mut row, from, Some(object), true),
             PeerReply::Absent { vouched } => self.take_answer(now, &mut row, from, None, vouched),
             PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full => {
+                if message == PeerReply::Unreadable && !row.unreadable.contains(&from) {
+                    row.unreadable.push(from);
+                }
                 row.answers.refuse(from);
                 self.ask_one_more(now, id, &mut row, out);
             }
@@ -435,23 +442,40 @@ impl Node {
                 merged.merge(object);
             }
         }
-        let me = self.me();
+        let mut less = Vec::new();
         for (node, held) in &mut row.held {
             if held.as_ref() == Some(&merged) {
                 continue;
             }
-            if *node == me {
-                let place = (row.place.keyspace, row.place.sector);
-                self.engine.merge(place, &row.key, &merged, row.durability);
-            } else if self.peers.is_up(*node, Lane::Foreground) {
-                let worth = Worth { ttl_ms: row.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 };
-                let (place, key, object) = (row.place, row.key.clone(), merged.clone());
-                let message = PeerRequest::Store { worth, place, key, object, write: None };
-                out.push(Output::Peer { to: *node, lane: Lane::Foreground, request: id.into(), message });
-            }
+            less.push(*node);
             *held = Some(merged.clone());
         }
+        less.append(&mut row.unreadable);
+        for node in less {
+            self.repair(now, id, row, node, &merged, out);
+        }
         row.merged = Some(merged);
+    }
+
+    /// Merges what was read into one copy that has less.
+    fn repair(
+        &mut self,
+        now: Now,
+        id: RowId,
+        row: &Get,
+        node: NodeId,
+        merged: &Object,
+        out: &mut Vec<Output>,
+    ) {
+        if node == self.me() {
+            let place = (row.place.keyspace, row.place.sector);
+            self.engine.merge(place, &row.key, merged, row.durability);
+        } else if self.peers.is_up(node, Lane::Foreground) {
+            let worth = Worth { ttl_ms: row.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 };
+            let (place, key, object) = (row.place, row.key.clone(), merged.clone());
+            let message = PeerRequest::Store { worth, place, key, object, write: None };
+            out.push(Output::Peer { to: node, lane: Lane::Foreground, request: id.into(), message });
+        }
     }
 
     pub(super) fn get_lost(

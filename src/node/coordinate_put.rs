@@ -136,7 +136,7 @@ impl Node {
         if self.reachable(checked) < checked.quorum {
             return Err(Reason::NoQuorum);
         }
-        self.check_space(&write.content)?;
+        self.check_space(&write.content, checked.settings.durability)?;
         let place = (checked.keyspace, checked.sector);
         let lww = checked.settings.conflict == Conflict::Lww;
         let first = write.attempt == 0 || self.options.planted.is(Mutant::BlindRetry);

@@ -99,6 +99,9 @@ impl Node {
         if load.is_refused {
             return self.give_up(now, load.then, Reason::Overloaded, out);
         }
+        if now.mono >= load.deadline {
+            return self.give_up(now, load.then, Reason::Expired, out);
+        }
         match load.then {
             Then::Begin { to, request } => {
                 self.begin_with(now, to, request, load.deadline, &load.loaded, out);
@@ -135,7 +138,7 @@ impl Node {
             Then::Own(id) => self.own_refused(now, id, out),
             // The row tries the next owner when its hop is over.
             Then::Forward(_) => {}
-            Then::Chunk(paused) => self.chunk_again(now, &paused, out),
+            Then::Chunk(paused) => self.chunk_again(now, paused, out),
         }
     }
 }

@@ -462,12 +462,11 @@ impl Machine for Node {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let timers = self.report_at.min(self.probe_at);
-        Some(self.pending.next_wake().map_or(timers, |wake| wake.min(timers)))
+        let timers = [self.report_at, self.probe_at].into_iter();
+        timers.chain(self.pending.next_wake()).chain(self.engine.deadline()).min()
     }
 }
 
-/// The table that an earlier life stored.
 /// What recovery found, for the operator.
 fn tell_recovery(found: &Recovered) {
     log::info!("read {} log records back", found.records);
@@ -489,6 +488,7 @@ fn tell_recovery(found: &Recovered) {
     }
 }
 
+/// The table that an earlier life stored.
 fn stored_view(storage: &mut impl Storage) -> Result<Option<View>, String> {
     let read = storage.read(FileName::Table).map_err(|error| format!("the table file: {error}"))?;
     let Some(bytes) = read else { return Ok(None) };

@@ -115,7 +115,7 @@ impl Node {
         if self.options.planted.is(Mutant::DropReplicaWrite) {
             return Some(PeerReply::Stored { standing: Standing::Highest });
         }
-        if !self.has_space_for(object, write.map(|(_, dot)| dot)) {
+        if !self.has_space_for(object, write.map(|(_, dot)| dot), settings.durability) {
             return Some(PeerReply::Full);
         }
         self.clock.observe(object.highest_stamp(), now.wall);
@@ -176,6 +176,10 @@ impl Node {
         let Some(outline) = self.engine.outline(place, &tell.key) else {
             return Some(PeerReply::Absent { vouched: self.vouches(settings.durability) });
         };
+        if outline.siblings().iter().any(|sibling| sibling.content.damaged) {
+            // Not "the same", although the writes are: the asker is to send what we lack.
+            return Some(PeerReply::Unreadable);
+        }
         if tell.digest == Some(self.digest(&outline, &tell.key)) {
             return Some(PeerReply::Same);
         }

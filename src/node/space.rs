@@ -9,6 +9,7 @@
 
 use super::Node;
 use crate::engine::DiskEvent;
+use crate::ring::Durability;
 use crate::types::Dot;
 use crate::version::{Content, Object};
 use crate::wire::client::Reason;
@@ -65,19 +66,25 @@ impl Space {
 
 impl Node {
     /// Refuses a client's write for which there is no room, while nothing has been done about it.
-    pub(super) fn check_space(&self, content: &Content) -> Result<(), Reason> {
+    pub(super) fn check_space(&self, content: &Content, durability: Durability) -> Result<(), Reason> {
         let is_delete = matches!(content, Content::Tombstone);
+        if durability == Durability::Memory && !is_delete && self.engine.is_memory_full() {
+            return Err(Reason::Overloaded);
+        }
         if self.space.takes(is_delete) { Ok(()) } else { Err(Reason::DiskFull { node: self.me() }) }
     }
 
     /// Whether there is room for a copy that a peer brings: of the write `dot`, or for repair.
-    pub(super) fn has_space_for(&self, object: &Object, dot: Option<Dot>) -> bool {
+    pub(super) fn has_space_for(&self, object: &Object, dot: Option<Dot>, durability: Durability) -> bool {
         let brings = |sibling_dot| dot.is_none_or(|dot| dot == sibling_dot);
         let is_delete = object
             .siblings()
             .iter()
             .filter(|sibling| brings(sibling.dot))
             .all(|sibling| matches!(sibling.content, Content::Tombstone));
+        if durability == Durability::Memory && !is_delete && self.engine.is_memory_full() {
+            return false;
+        }
         self.space.takes(is_delete)
     }
 }

@@ -47,8 +47,6 @@ enum Phase {
     Reading,
     /// A chunk is out and not yet acknowledged.
     Sending,
-    /// A value cannot be read: nothing more is sent until the node has it again.
-    Blocked,
     /// All of it is durable at the new owner.
     Streamed,
 }
@@ -66,6 +64,8 @@ pub(super) struct Paused {
     sector: SectorId,
     conf_epoch: Epoch,
     from: Cursor,
+    /// It waits for nothing but the time to try again.
+    is_retry: bool,
 }
 
 /// What comes next of a stream.
@@ -151,9 +151,13 @@ impl Node {
             stream.phase = Phase::Streamed;
             return;
         }
+        if !self.peers.is_up(to, Lane::Bulk) && !self.is_sent(sector, &from) {
+            // Gone on with when the link is there again.
+            return;
+        }
         match self.next_chunk(sector, &from, loaded) {
             Next::End => self.set_phase(sector, Phase::Streamed),
-            Next::Chunk(next, entries) if self.peers.is_up(to, Lane::Bulk) => {
+            Next::Chunk(next, entries) => {
                 let place = Place { keyspace: next.keyspace, sector, conf_epoch };
                 let retry_at = now.mono.after_ms(TRANSFER_RETRY_MS);
                 let id = self.pending.reserve();
@@ -163,20 +167,19 @@ impl Node {
                 self.set_phase(sector, Phase::Sending);
                 self.put_row_back(id, Row::Chunk(chunk));
             }
-            // Gone on with when the link is there again.
-            Next::Chunk(..) => {}
             Next::OnDisk(wanted) => {
                 self.set_phase(sector, Phase::Reading);
-                let then = Then::Chunk(Paused { sector, conf_epoch, from });
+                let then = Then::Chunk(Paused { sector, conf_epoch, from, is_retry: false });
                 let deadline = now.mono.after_ms(TRANSFER_RETRY_MS);
                 self.wait_for(Waiting::new(then, loaded.clone(), deadline), wanted);
             }
             Next::Unreadable(key) => {
                 log::error!(
                     "sector {sector} cannot be handed over: the value of {key:?} cannot be read from the \
-                     disk; the move waits until a peer's copy has taken its place"
+                     disk; it is tried again until a peer's copy has taken its place"
                 );
-                self.set_phase(sector, Phase::Blocked);
+                self.set_phase(sector, Phase::Reading);
+                self.chunk_again(now, Paused { sector, conf_epoch, from, is_retry: false }, out);
             }
         }
     }
@@ -192,14 +195,28 @@ impl Node {
     }
 
     /// Values for a chunk could not be read just now: it is tried again in a while.
-    pub(super) fn chunk_again(&mut self, now: Now, paused: &Paused, out: &mut Vec<Output>) {
-        self.chunk_loaded(now, paused, &Loaded::new(), out);
+    pub(super) fn chunk_again(&mut self, now: Now, paused: Paused, out: &mut Vec<Output>) {
+        if paused.is_retry {
+            return self.chunk_loaded(now, &paused, &Loaded::new(), out);
+        }
+        let retry = Paused { is_retry: true, ..paused };
+        let retry_at = now.mono.after_ms(TRANSFER_RETRY_MS);
+        self.wait_for(Waiting::new(Then::Chunk(retry), Loaded::new(), retry_at), Vec::new());
     }
 
     fn set_phase(&mut self, sector: SectorId, phase: Phase) {
         if let Some(stream) = self.transfers.streams.get_mut(&sector) {
             stream.phase = phase;
         }
+    }
+
+    /// Whether nothing of a sector is left to send after a cursor.
+    fn is_sent(&self, sector: SectorId, from: &Cursor) -> bool {
+        let Some(table) = self.table() else { return true };
+        !table.keyspaces.range(from.keyspace..).any(|(&keyspace, _)| {
+            let after = from.after.as_ref().filter(|_| keyspace == from.keyspace);
+            self.engine.walk((keyspace, sector), after).next().is_some()
+        })
     }
 
     /// The next entries of a sector after a cursor, up to a chunk's bytes.

@@ -466,7 +466,12 @@ impl Run {
         what: &str,
     ) -> Vec<Option<Object>> {
         match Engine::open(disk, engine_settings(self.settings.planted)) {
-            Ok((mut engine, _)) => self.compare(&mut engine, disk, acknowledged, power_lost, what),
+            Ok((mut engine, found)) => {
+                if let Some(damage) = found.damage.first() {
+                    self.fail(format!("{what}: a false alarm: {damage}"));
+                }
+                self.compare(&mut engine, disk, acknowledged, power_lost, what)
+            }
             Err(error) => {
                 self.fail(format!("{what}: cannot be opened: {error}"));
                 Vec::new()
