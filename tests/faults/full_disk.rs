@@ -122,7 +122,7 @@ fn puts_are_refused_before_the_reserve_is_used_up_and_taken_again_when_space_ret
     for round in 0..2 {
         write_until_refused(&mut ledger);
         let left = disk.free_bytes();
-        println!("refused with {left} bytes left after {} writes", ledger.acknowledged);
+        println!("refused with {left} bytes left after {} writes", ledger.stored);
         assert!(left > LEFT_BYTES_MIN, "the disk is full: {left} bytes are left");
         assert_eq!(ledger.delete(200), 200, "{:?}", ledger.refusal);
         (0..500).for_each(|_| ledger.read_one().unwrap());
@@ -146,7 +146,7 @@ fn a_disk_that_is_really_full_costs_nothing_that_was_acknowledged() {
     let mut ledger = Ledger::new(cluster.store(), "key", KEYS, 2);
     write_until_refused(&mut ledger);
     cluster.nodes[0].process().logged.after("the disk is full");
-    println!("full with {} bytes left after {} writes", disk.free_bytes(), ledger.acknowledged);
+    println!("full with {} bytes left after {} writes", disk.free_bytes(), ledger.stored);
     (0..500).for_each(|_| ledger.read_one().unwrap());
 
     disk.unload();

@@ -22,8 +22,8 @@ pub struct Ledger {
     name: String,
     histories: Vec<History>,
     rng: Rng,
-    /// Writes that were acknowledged.
-    pub acknowledged: u64,
+    /// Writes that were acknowledged. A delete that found nothing wrote nothing, and is not counted.
+    pub stored: u64,
     /// The last error that was answered.
     pub refusal: Option<Error>,
 }
@@ -44,7 +44,7 @@ impl Ledger {
     pub fn new(store: Store, name: &str, keys: usize, seed: u64) -> Self {
         let histories = vec![History::default(); keys];
         let rng = Rng::new(seed);
-        Self { store, name: name.to_owned(), histories, rng, acknowledged: 0, refusal: None }
+        Self { store, name: name.to_owned(), histories, rng, stored: 0, refusal: None }
     }
 
     fn key(&self, at: usize) -> String {
@@ -60,14 +60,14 @@ impl Ledger {
     }
 
     /// Writes so many different keys, all at once: mostly values, some deletes. Returns how many
-    /// were acknowledged.
+    /// were answered well.
     pub fn write(&mut self, count: usize) -> u64 {
         let start = self.rng.below(self.histories.len() as u64) as usize;
         let keys: Vec<usize> = (0..count).map(|step| (start + 7 * step) % self.histories.len()).collect();
         self.write_keys(&keys, false)
     }
 
-    /// Deletes as many of the keys as may hold a value, all at once.
+    /// Deletes so many of the keys that hold a value, all at once. Returns as `write` does.
     pub fn delete(&mut self, count: usize) -> u64 {
         let keys: Vec<usize> =
             (0..self.histories.len()).filter(|&at| self.histories[at].settled.is_some()).collect();
@@ -89,23 +89,25 @@ impl Ledger {
             };
             calls.insert(self.store.submit(request), (at, state));
         }
-        let before = self.acknowledged;
+        let mut done = 0;
         while let Some((call, outcome)) = self.store.next_done().unwrap() {
             let (at, state) = calls.remove(&call).unwrap();
+            done += u64::from(outcome.is_ok());
             self.note(at, state, outcome);
         }
         assert!(calls.is_empty(), "{} calls were never answered", calls.len());
-        self.acknowledged - before
+        done
     }
 
     fn note(&mut self, at: usize, state: State, outcome: Outcome) {
         let history = &mut self.histories[at];
         match outcome {
-            // A delete that found nothing to delete has looked at what is there.
-            Ok(Answer::Stored { .. } | Answer::Missing { .. }) => {
+            Ok(Answer::Stored { .. }) => {
                 (history.settled, history.possible) = (state, Vec::new());
-                self.acknowledged += 1;
+                self.stored += 1;
             }
+            // A delete that found nothing has looked at what is there.
+            Ok(Answer::Missing { .. }) => (history.settled, history.possible) = (None, Vec::new()),
             Ok(other @ (Answer::Found { .. } | Answer::Told(_))) => panic!("{other:?}"),
             Err(error) => {
                 // What failed is provably not there.

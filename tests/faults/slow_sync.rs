@@ -4,6 +4,7 @@ use crate::common::cluster::{Cluster, status_of};
 use crate::common::{PATIENCE, Stop};
 use crate::ledger::Ledger;
 use crate::strace::Trace;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 const DELAY: Duration = Duration::from_millis(500);
@@ -17,14 +18,14 @@ const PUT_ROUNDS_MIN: usize = 4;
 const GET_P99_MAX: Duration = Duration::from_millis(50);
 
 /// Writes until told to stop. Returns how long each batch took.
-fn put(ledger: &mut Ledger, stop: &Stop, rounds: &std::sync::atomic::AtomicUsize) -> Vec<Duration> {
+fn put(ledger: &mut Ledger, stop: &Stop, rounds: &AtomicUsize) -> Vec<Duration> {
     let mut took = Vec::new();
     while !stop.is_set() {
         let start = Instant::now();
-        // All of them find something to write: the fastest of a batch waits for a sync too.
+        // A batch is done when its slowest write is: some deletes find nothing and wait for nothing.
         assert_eq!(ledger.write(BATCH), BATCH as u64, "{:?}", ledger.refusal);
         took.push(start.elapsed());
-        rounds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        rounds.fetch_add(1, Ordering::Relaxed);
     }
     took
 }
@@ -62,12 +63,11 @@ fn gets_and_heartbeats_go_on_while_every_sync_takes_half_a_second() {
     trace.over(&mut cluster.nodes[0]);
     cluster.start_all();
     cluster.settle();
-    let (stop, rounds) = (Stop::default(), std::sync::atomic::AtomicUsize::new(0));
+    let (stop, rounds) = (Stop::default(), AtomicUsize::new(0));
     let (puts, gets) = std::thread::scope(|scope| {
         let putting = scope.spawn(|| put(&mut writer, &stop, &rounds));
         let guard = stop.guard();
-        let is_done =
-            || putting.is_finished() || rounds.load(std::sync::atomic::Ordering::Relaxed) >= PUT_ROUNDS_MIN;
+        let is_done = || putting.is_finished() || rounds.load(Ordering::Relaxed) >= PUT_ROUNDS_MIN;
         let gets = get(&mut reader, &cluster.manager.addr(), is_done);
         drop(guard);
         (putting.join().unwrap(), gets)

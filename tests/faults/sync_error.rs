@@ -23,9 +23,9 @@ fn fail(injection: &str, is_log: bool) -> Option<()> {
     trace.over(&mut cluster.nodes[0]);
     cluster.start_all();
     cluster.settle();
-    let before = ledger.acknowledged;
+    let before = ledger.stored;
     while ledger.write(1) == 1 {}
-    let acknowledged = ledger.acknowledged - before;
+    let acknowledged = ledger.stored - before;
     let node = cluster.nodes[0].process();
     assert_eq!(node.wait().code(), Some(1));
     let why = node.logged.after("the disk has failed: ");
