@@ -15,7 +15,7 @@ use ahash::AHashMap;
 use bytes::Bytes;
 use gtstore::engine::{
     DiskEvent, Engine, EngineSettings, Fetched, FileName, Loaded, LogWriter, ReadDone, ReadRequest, Storage,
-    Stretch,
+    Stretch, index_file,
 };
 use gtstore::mutant::Planted;
 use gtstore::ring::{Durability, sector_of};
@@ -112,7 +112,8 @@ fn object(seq: u64, value: &Bytes) -> Object {
 
 /// The keys in an order that jumps about.
 fn order(keys: u64) -> impl Iterator<Item = u64> {
-    (0..keys).map(move |at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % keys)
+    // A prime that divides no round number: each key comes once.
+    (0..keys).map(move |at| at.wrapping_mul(7_368_787) % keys)
 }
 
 /// CPU time of this process, user and system.
@@ -160,7 +161,7 @@ fn fill(args: &Args, dir: &Path) -> (Engine, Files) {
             }
             engine.on_disk(DiskEvent::Written(writer.written()));
             spent += cpu() - began;
-            engine.take_reads().for_each(drop);
+            index_files(&mut engine, &mut files);
         }
         println!("{round:<44} {:>8.3} us", spent.as_secs_f64() * 1e6 / args.keys as f64);
         if round == "put, new key" {
@@ -177,7 +178,21 @@ fn fill(args: &Args, dir: &Path) -> (Engine, Files) {
         }
     }
     writer.sync(&mut files).expect("sync");
+    engine.on_disk(DiskEvent::Synced(writer.synced()));
+    (0..100).for_each(|_| index_files(&mut engine, &mut files));
     (engine, files)
+}
+
+/// What a node's background thread does meanwhile.
+fn index_files(engine: &mut Engine, files: &mut Files) {
+    engine.work(Now { mono: Instant(0), wall: WallMs(0) });
+    let reads: Vec<ReadRequest> = engine.take_reads().collect();
+    for request in reads {
+        if let ReadRequest::Index { id, segment, end } = request {
+            index_file::build(files, segment, end).expect("an index file");
+            engine.on_read(ReadDone { id, result: Ok(Bytes::new()) });
+        }
+    }
 }
 
 /// The same puts into a hash map and a file, with nothing of what makes a store.

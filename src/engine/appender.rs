@@ -62,6 +62,15 @@ impl Appender {
 
     /// Adds a record to the turn's batch.
     pub(super) fn append(&mut self, record: &Record, sync: bool) -> Appended {
+        self.append_with(sync, |batch, position| write_record(batch, position, record))
+    }
+
+    /// Adds what `write` writes, given the log position.
+    pub(super) fn append_with(
+        &mut self,
+        sync: bool,
+        write: impl FnOnce(&mut Writer, u64) -> u64,
+    ) -> Appended {
         let mut began = None;
         if self.batch.is_empty() {
             let length = self.next_position - self.segment;
@@ -73,7 +82,7 @@ impl Appender {
             self.next_position += write_record(&mut self.batch, self.next_position, &mark);
         }
         let position = self.next_position;
-        let bytes = write_record(&mut self.batch, position, record);
+        let bytes = write(&mut self.batch, position);
         self.next_position += bytes;
         self.batch_sync |= sync;
         let location = Location { position, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) };

@@ -40,6 +40,11 @@ pub(super) struct Compaction {
 }
 
 impl Compaction {
+    /// Whether it has been ended for good.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Ends it for good if there is evidence to be kept.
     pub(super) fn stop_if(&mut self, damaged: bool) {
         self.stopped |= damaged;
@@ -231,10 +236,9 @@ impl Engine {
             log::error!("{} is kept: something in it is still needed", FileName::Segment(segment).to_text());
             return self.note_damaged(segment);
         }
-        let manifest = self.segments.manifest(self.log.watermark(), segment).encode();
-        self.intents.push(Intent::Replace(FileName::Manifest, manifest));
-        self.intents.push(Intent::Remove(vec![FileName::Segment(segment), FileName::SegmentIndex(segment)]));
         self.segments.remove(segment);
+        self.write_manifest();
+        self.intents.push(Intent::Remove(vec![FileName::Segment(segment), FileName::SegmentIndex(segment)]));
     }
 
     fn note_damaged(&mut self, segment: u64) {

@@ -71,14 +71,12 @@ pub fn encode(key: &[u8], outline: &Outline, actors: &mut Actors, out: &mut Vec<
         (&[(actor, seq)], [sibling]) => (sibling.dot == Dot { actor, seq }).then_some(sibling),
         _ => None,
     };
-    out.push(sole.map_or(0, |sibling| flags_of(sibling) | SOLE));
+    if let Some(sibling) = sole {
+        return encode_sole(key, sibling, actors, out);
+    }
+    out.push(0);
     write_number(key.len() as u64, out);
     out.extend_from_slice(key);
-    if let Some(sibling) = sole {
-        write_dot(sibling.dot, actors, out);
-        write_sibling(sibling, out, |_| {});
-        return;
-    }
     write_number(context.len() as u64, out);
     for &(actor, seq) in context {
         write_dot(Dot { actor, seq }, actors, out);
@@ -97,6 +95,15 @@ pub fn encode(key: &[u8], outline: &Outline, actors: &mut Actors, out: &mut Vec<
             }
         }
     }
+}
+
+/// Appends the packed form of a key whose context is its one sibling's dot and nothing else.
+pub fn encode_sole(key: &[u8], sibling: &Sibling<Stored>, actors: &mut Actors, out: &mut Vec<u8>) {
+    out.push(flags_of(sibling) | SOLE);
+    write_number(key.len() as u64, out);
+    out.extend_from_slice(key);
+    write_dot(sibling.dot, actors, out);
+    write_sibling(sibling, out, |_| {});
 }
 
 /// Changes in place where a sibling's value is in the cache. `slot_at` is as [`Entry::slots`] or

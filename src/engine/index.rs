@@ -5,13 +5,25 @@
 
 use super::arena::{Arena, Handle};
 use super::cache::{Cache, PINNED};
-use super::entry::{self, Actors, Entry};
-use super::outline::{CacheSlot, Kind, Outline};
+use super::entry::{self, Actors, Entry, Sole};
+use super::outline::{CacheSlot, Kind, Outline, Stored};
 use super::shelf::{Shelf, tag_of};
 use super::store::At;
 use crate::types::{Dot, Key, KeyspaceId, SectorId};
+use crate::version::Sibling;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+
+/// What the index has of a key.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// Nothing.
+    Nothing,
+    /// One sibling, whose dot is the whole context: nearly always.
+    Sole(Handle, Sole),
+    /// Anything else.
+    Outline(Outline),
+}
 
 /// The index of a node.
 #[derive(Debug)]
@@ -54,6 +66,66 @@ impl Index {
     fn handle(&self, place: At, key: &[u8]) -> Option<Handle> {
         let arena = &self.arena;
         self.shelf(place)?.find(tag_of(key), |handle| Entry::new(arena.get(handle)).key().cmp(key))
+    }
+
+    /// What is known of a key, in the usual case without an allocation.
+    pub(super) fn held(&self, place: At, key: &[u8]) -> Held {
+        let Some(handle) = self.handle(place, key) else { return Held::Nothing };
+        let entry = Entry::new(self.arena.get(handle));
+        match entry.sole(&self.actors) {
+            Some(sole) if sole.is_context => Held::Sole(handle, sole),
+            Some(_) | None => Held::Outline(entry.outline(&self.actors)),
+        }
+    }
+
+    /// Makes this sibling, under its own dot as context, all that is known of a key, in the place
+    /// of nothing or of one such other, and keeps its value in memory.
+    pub(super) fn install_sole(
+        &mut self,
+        place: At,
+        key: &[u8],
+        before: Option<(Handle, &Sole)>,
+        after: &Sibling<Stored>,
+        value: Option<&Bytes>,
+    ) {
+        let mut packed = std::mem::take(&mut self.packed);
+        packed.clear();
+        entry::encode_sole(key, after, &mut self.actors, &mut packed);
+        let handle = match before {
+            Some((old, sole)) => {
+                if let Some(slot) = sole.sibling.content.slot {
+                    self.cache.remove(slot);
+                }
+                let new = self.arena.replace(old, &packed);
+                if let Some(new) = new.filter(|&new| new != old) {
+                    shelf_mut(&mut self.shelves, place).replace(tag_of(key), old, new);
+                }
+                new
+            }
+            None => {
+                let new = self.arena.insert(&packed);
+                if let Some(new) = new {
+                    let arena = &self.arena;
+                    let order = |other| Entry::new(arena.get(other)).key().cmp(key);
+                    shelf_mut(&mut self.shelves, place).insert(tag_of(key), new, order);
+                }
+                new
+            }
+        };
+        self.is_full |= handle.is_none();
+        if let (Some(handle), Some(value)) = (handle, value) {
+            let position = after.content.location.map_or(PINNED, |location| location.position);
+            let slot = self.cache.insert(handle, value, position);
+            if let Some((slot_at, _)) = Entry::new(&packed).slots().next() {
+                entry::set_slot(self.arena.get_mut(handle), slot_at, slot);
+            }
+        }
+        self.packed = packed;
+        let count = |kind: Kind| u64::from(matches!(kind, Kind::Value(_)));
+        let old = before.map(|(_, sole)| sole.sibling.content.kind);
+        self.keys = self.keys + count(after.content.kind) - old.map_or(0, count);
+        let weigh = |kind: Kind| (key.len() + kind.value_bytes()) as u64;
+        self.bytes = self.bytes + weigh(after.content.kind) - old.map_or(0, weigh);
     }
 
     /// What is known of a key.

@@ -96,7 +96,12 @@ pub(super) struct Outlines {
     bytes: Bytes,
     at: usize,
     position: u64,
-    /// Lists not in use.
+    spare: Lists,
+}
+
+/// The lists of a merge, empty.
+#[derive(Debug, Default)]
+struct Lists {
     context: VersionVector,
     kept: Vec<Dot>,
     added: Vec<Sibling<Kind>>,
@@ -105,8 +110,7 @@ pub(super) struct Outlines {
 impl Outlines {
     /// Reads `bytes`, whose first record is at a log position.
     pub(super) fn new(bytes: Bytes, position: u64) -> Self {
-        let context = VersionVector::default();
-        Self { bytes, at: 0, position, context, kept: Vec::new(), added: Vec::new() }
+        Self { bytes, at: 0, position, spare: Lists::default() }
     }
 
     /// Log position after the last record read.
@@ -122,11 +126,10 @@ impl Outlines {
     /// The next outline; `None` if there is none, or it makes no sense. Give it back to
     /// [`recycle`](Self::recycle).
     pub(super) fn next(&mut self) -> Option<RecordOutline> {
-        let body = self.bytes.clone();
-        let mut fields = Fields { bytes: &body, at: self.at };
+        let mut fields = Fields { bytes: &self.bytes, at: self.at };
         let bytes = fields.small()?;
         let record = match fields.u8()? {
-            MERGE => self.merge(&mut fields)?,
+            MERGE => merge(&self.bytes, &mut fields, std::mem::take(&mut self.spare))?,
             BATCH => OutlineRecord::Batch { watermark: fields.varint()? },
             SHELF => OutlineRecord::Shelf(ShelfRecord {
                 keyspace: KeyspaceId(fields.u16()?),
@@ -143,27 +146,6 @@ impl Outlines {
         Some(RecordOutline { location, record })
     }
 
-    fn merge(&mut self, fields: &mut Fields<'_>) -> Option<OutlineRecord> {
-        let (keyspace, sector) = (KeyspaceId(fields.u16()?), SectorId(fields.u16()?));
-        let key_bytes = fields.count(KEY_BYTES_MAX)?;
-        let key_at = fields.at;
-        fields.at += key_bytes;
-        let mut context = std::mem::take(&mut self.context);
-        for _ in 0..fields.count(ACTORS_MAX)? {
-            context.add(fields.dot()?);
-        }
-        let mut kept = std::mem::take(&mut self.kept);
-        for _ in 0..fields.count(SIBLINGS_DECODED_MAX.max(ACTORS_MAX))? {
-            kept.push(fields.dot()?);
-        }
-        let mut added = std::mem::take(&mut self.added);
-        for _ in 0..fields.count(SIBLINGS_DECODED_MAX)? {
-            added.push(fields.added()?);
-        }
-        let key = self.bytes.slice(key_at..key_at + key_bytes);
-        Some(OutlineRecord::Merge { keyspace, sector, key, context, kept, added })
-    }
-
     /// Takes an outline back, to use its allocations for the next one.
     pub(super) fn recycle(&mut self, outline: RecordOutline) {
         match outline.record {
@@ -171,11 +153,29 @@ impl Outlines {
                 context.clear();
                 kept.clear();
                 added.clear();
-                (self.context, self.kept, self.added) = (context, kept, added);
+                self.spare = Lists { context, kept, added };
             }
             OutlineRecord::Batch { .. } | OutlineRecord::Shelf(_) => {}
         }
     }
+}
+
+fn merge(bytes: &Bytes, fields: &mut Fields<'_>, lists: Lists) -> Option<OutlineRecord> {
+    let Lists { mut context, mut kept, mut added } = lists;
+    let (keyspace, sector) = (KeyspaceId(fields.u16()?), SectorId(fields.u16()?));
+    let key_bytes = fields.count(KEY_BYTES_MAX)?;
+    let key = bytes.slice(fields.at..fields.at + key_bytes);
+    fields.at += key_bytes;
+    for _ in 0..fields.count(ACTORS_MAX)? {
+        context.add(fields.dot()?);
+    }
+    for _ in 0..fields.count(SIBLINGS_DECODED_MAX.max(ACTORS_MAX))? {
+        kept.push(fields.dot()?);
+    }
+    for _ in 0..fields.count(SIBLINGS_DECODED_MAX)? {
+        added.push(fields.added()?);
+    }
+    Some(OutlineRecord::Merge { keyspace, sector, key, context, kept, added })
 }
 
 /// Fields read one after the other. Every count is checked against the bytes left.

@@ -135,16 +135,13 @@ pub fn read(
     let file = FileName::SegmentIndex(start);
     let Some(header) = storage.read_at(file, 0, HEADER_BYTES)? else { return Ok(None) };
     let Some((count, length, body_crc)) = read_header(&header, (start, end)) else { return Ok(None) };
-    if length > end.saturating_sub(start).saturating_mul(BODY_TIMES_MAX) {
-        return Ok(None);
-    }
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let body = storage.read_at(file, HEADER_BYTES as u64, length)?.unwrap_or_default();
     let is_good = body.len() == length && crc32c::crc32c(&body) == body_crc;
     Ok((is_good || planted.is(Mutant::TrustIndexFile)).then_some(IndexFile { start, end, count, body }))
 }
 
-/// Count, length and checksum of the body.
+/// Count, length and checksum of the body. The length is no more than the segment could need.
 fn read_header(bytes: &[u8], (start, end): (u64, u64)) -> Option<(u32, u64, u32)> {
     let (mut fields, mut sum) = bytes.split_at_checked(HEADER_BYTES - 4)?;
     let is_whole = sum.try_get_u32_le().ok()? == crc32c::crc32c(fields) && fields.starts_with(&MAGIC);
@@ -153,7 +150,8 @@ fn read_header(bytes: &[u8], (start, end): (u64, u64)) -> Option<(u32, u64, u32)
     let count = fields.get_u32_le();
     let is_its = (fields.get_u64_le(), fields.get_u64_le()) == (start, end);
     let found = (count, fields.get_u64_le(), fields.get_u32_le());
-    (is_whole && version == FORMAT_VERSION && is_its).then_some(found)
+    let has_room = found.1 <= end.saturating_sub(start).saturating_mul(BODY_TIMES_MAX);
+    (is_whole && version == FORMAT_VERSION && is_its && has_room).then_some(found)
 }
 
 impl IndexFile {
@@ -219,6 +217,9 @@ mod tests {
         log.disk = clean.clone();
         log.disk.truncate(FileName::Segment(start), end - 1).unwrap();
         assert!(matches!(build(&mut log.disk, start, end), Err(BuildError::Damaged)));
+        let last = log.told.iter().rfind(|told| told.location.end() <= end).unwrap().location;
+        log.disk.truncate(FileName::Segment(start), 24 + last.position - start).unwrap();
+        assert!(matches!(build(&mut log.disk, start, end), Err(BuildError::Damaged)));
         assert!(matches!(build(&mut log.disk, start + 1, end), Err(BuildError::Missing)));
         assert_eq!(outlines(&mut log, (start, end)), None);
     }
@@ -242,11 +243,13 @@ mod tests {
         build(&mut log.disk, segment.0, segment.1).unwrap();
         let mut header =
             log.disk.read(FileName::SegmentIndex(segment.0)).unwrap().unwrap()[..HEADER_BYTES].to_vec();
-        header[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
-        let sum = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
-        header[HEADER_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
-        log.disk.remove(FileName::SegmentIndex(segment.0)).unwrap();
-        log.disk.append(FileName::SegmentIndex(segment.0), &header).unwrap();
-        assert_eq!(outlines(&mut log, segment), None);
+        let mut with = |length: u64| {
+            header[32..40].copy_from_slice(&length.to_le_bytes());
+            let sum = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
+            header[HEADER_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
+            read_header(&header, segment).map(|found| found.1)
+        };
+        let most = 2 * (segment.1 - segment.0);
+        assert_eq!((with(most), with(most + 1), with(u64::MAX)), (Some(most), None, None));
     }
 }

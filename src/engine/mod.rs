@@ -33,7 +33,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 
-pub use log::{LogWriter, SyncPlan};
+pub use log::{LogWriter, SyncPlan, is_full};
 pub use manifest::{Manifest, ManifestError};
 pub use outline::{CacheSlot, Kind, Location, Outline, Stored};
 pub use record::{
@@ -73,6 +73,8 @@ pub enum DiskRequest {
         sync: bool,
     },
     /// Replace a small file whole: written beside it, synced, renamed over it, directory synced.
+    /// Before a manifest, which says which segments are whole and which are needed no more,
+    /// everything written earlier is synced.
     Replace {
         /// The request's number.
         ticket: Ticket,

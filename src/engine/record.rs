@@ -26,8 +26,12 @@ use crate::limits::{ACTORS_MAX, KEY_BYTES_MAX, RECORD_BYTES_MAX, SIBLINGS_DECODE
 use crate::types::{Dot, Key, KeyspaceId, SectorId};
 use crate::version::{Content, Object, Sibling, VersionVector};
 use crate::wire::codec::{DecodeError, Reader, Writer};
-use crate::wire::{decode_dot, decode_sibling, decode_vector, encode_dot, encode_sibling, encode_vector};
+use crate::wire::{
+    decode_dot, decode_sibling, decode_vector, encode_dot, encode_sibling, encode_vector, skip_vector,
+    split_sibling_head,
+};
 use bytes::{Buf, BufMut, Bytes};
+use std::ops::Range;
 
 /// Bytes before the first record of a segment.
 pub const SEGMENT_HEADER_BYTES: usize = 24;
@@ -377,16 +381,41 @@ pub fn value_of(
     key: &[u8],
     dot: Dot,
 ) -> Result<Bytes, ReadFault> {
-    let (record, length) = read_record(bytes, location.position).map_err(|_| ReadFault::Damaged)?;
-    let Record::Merge(merge) = record else { return Err(ReadFault::Damaged) };
-    let is_it = length as u64 == u64::from(location.bytes)
-        && (merge.keyspace, merge.sector) == place
-        && merge.key == key;
-    let sibling = merge.added.into_iter().find(|sibling| is_it && sibling.dot == dot);
-    match sibling.map(|sibling| sibling.content) {
-        Some(Content::Value(value)) => Ok(value),
-        Some(Content::Tombstone) | None => Err(ReadFault::Damaged),
+    let found = || {
+        let head = read_record_head(bytes, location.position)?;
+        let body = bytes.get(RECORD_HEADER_BYTES..head.bytes)?;
+        if head.bytes as u64 != u64::from(location.bytes)
+            || head.place != place
+            || crc32c::crc32c(body) != head.body_crc
+        {
+            return None;
+        }
+        Some(bytes.slice_ref(body.get(find_value(body, key, dot)?)?))
+    };
+    found().ok_or(ReadFault::Damaged)
+}
+
+/// Where in a merge record's body the value of a dot is.
+fn find_value(body: &[u8], key: &[u8], dot: Dot) -> Option<Range<usize>> {
+    let mut rest = body;
+    let kind = rest.try_get_u8().ok()?;
+    let key_bytes = rest.try_get_u32_le().ok()? as usize;
+    let (found, mut rest) = rest.split_at_checked(key_bytes)?;
+    if kind != MERGE || found != key {
+        return None;
     }
+    skip_vector(&mut rest)?;
+    skip_vector(&mut rest)?; // The kept dots look the same.
+    for _ in 0..rest.try_get_u32_le().ok()? {
+        let (its_dot, length) = split_sibling_head(&mut rest)?;
+        let (value, after) = rest.split_at_checked(length.unwrap_or(0))?;
+        if its_dot == dot {
+            let start = body.len() - rest.len();
+            return length.map(|_| start..start + value.len());
+        }
+        rest = after;
+    }
+    None
 }
 
 fn decode_body(place: (KeyspaceId, SectorId), body: Bytes) -> Result<Record, DecodeError> {

@@ -90,6 +90,17 @@ pub enum RecoveryError {
     },
 }
 
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = FileName::Segment(self.segment).to_text();
+        write!(f, "{file} at log position {}: {} (", self.position, self.what)?;
+        match self.place {
+            Some((keyspace, sector)) => write!(f, "keyspace {} sector {sector})", keyspace.0),
+            None => f.write_str("any keyspace and sector)"),
+        }
+    }
+}
+
 impl From<io::Error> for RecoveryError {
     fn from(error: io::Error) -> Self {
         RecoveryError::Io(error)

@@ -19,6 +19,8 @@ pub(super) struct Segments {
     by_start: BTreeMap<u64, Segment>,
     live: u64,
     bytes: u64,
+    /// The last manifest speaks of everything below this log position.
+    high_water: u64,
 }
 
 /// One segment.
@@ -121,11 +123,22 @@ impl Segments {
         sealed.filter(move |entry| entry.1.end <= durable).map(|(&start, segment)| (start, segment))
     }
 
-    /// The manifest of what is sealed and durable, but for one segment that is about to go.
-    pub(super) fn manifest(&self, durable: u64, without: u64) -> Manifest {
-        let high_water = self.sealed(durable).map(|(_, segment)| segment.end).max().unwrap_or(0);
-        let kept = self.sealed(durable).filter(|&(start, _)| start != without);
-        Manifest { sealed: kept.map(|(start, segment)| (start, segment.end)).collect(), high_water, durable }
+    /// The manifest of what is sealed and durable.
+    pub(super) fn manifest(&self, durable: u64) -> Manifest {
+        let sealed: Vec<_> = self.sealed(durable).map(|(start, segment)| (start, segment.end)).collect();
+        let first = self.by_start.first_key_value().map_or(durable, |entry| *entry.0);
+        let high_water = self.high_water.max(sealed.last().map_or(first.min(durable), |entry| entry.1));
+        Manifest { sealed, high_water, durable }
+    }
+
+    /// Whether segments were sealed, and are durable, of which no manifest says so yet.
+    pub(super) fn has_news(&self, durable: u64) -> bool {
+        self.sealed(durable).next_back().is_some_and(|(_, segment)| segment.end > self.high_water)
+    }
+
+    /// A manifest was written, or found at start, that speaks of everything below this.
+    pub(super) fn note_manifest(&mut self, high_water: u64) {
+        self.high_water = self.high_water.max(high_water);
     }
 
     /// The sealed segment most worth rewriting, if the log is larger than it may be: `percent` of
@@ -202,12 +215,18 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_names_what_is_sealed_and_durable_but_for_what_goes() {
-        let log = log();
-        let manifest = log.manifest(250, 0);
-        assert_eq!((manifest.sealed, manifest.high_water), (vec![(100, 200)], 200));
-        let manifest = log.manifest(150, 999);
+    fn the_manifest_names_what_is_sealed_and_durable_and_never_takes_its_mark_back() {
+        let mut log = log();
+        assert!(log.has_news(250));
+        let manifest = log.manifest(150);
         assert_eq!((manifest.sealed, manifest.high_water), (vec![(0, 100)], 100));
+        let manifest = log.manifest(250);
+        assert_eq!((manifest.sealed, manifest.high_water), (vec![(0, 100), (100, 200)], 200));
+        log.note_manifest(200);
+        assert!(!log.has_news(250));
+        log.remove(100);
+        let manifest = log.manifest(250);
+        assert_eq!((manifest.sealed, manifest.high_water), (vec![(0, 100)], 200));
     }
 
     #[test]

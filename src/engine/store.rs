@@ -4,12 +4,14 @@
 //! What is to be written and read is handed out at the end of a turn; what came of it is told by
 //! [`Engine::on_disk`] and [`Engine::on_read`].
 
-use super::appender::Appender;
+use super::appender::{Appended, Appender};
+use super::arena::Handle;
 use super::compaction::Compaction;
-use super::index::Index;
+use super::entry::Sole;
+use super::index::{Held, Index};
 use super::outline::{Kind, Location, Outline, Stored};
 use super::reads::{Purpose, Reads};
-use super::record::{MergeRecord, OutlineRecord, Record, RecordOutline, ShelfRecord, value_of};
+use super::record::{MergeRecord, OutlineRecord, Record, RecordOutline, ShelfRecord, value_of, write_merge};
 use super::recovery::{Damage, recover};
 use super::scrub::Scrub;
 use super::segments::Segments;
@@ -19,7 +21,7 @@ use crate::limits::{CACHE_CHUNKS_PER_TURN, SPACE_PERCENT_MAX, SWEEP_KEYS_PER_TUR
 use crate::mutant::Planted;
 use crate::ring::Durability;
 use crate::types::{Dot, Instant, Key, KeyspaceId, Now, SectorId, Stamp, WallMs};
-use crate::version::{Content, Object, Sibling};
+use crate::version::{Content, Object, Sibling, VersionVector};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -215,6 +217,7 @@ impl Engine {
             let damaged = found.damage.iter().any(|damage| damage.segment == start);
             self.segments.found(start, end, indexed, damaged);
         }
+        self.segments.note_manifest(found.segment);
         if found.segment < found.next_position {
             self.segments.found(found.segment, found.next_position, false, false);
         }
@@ -256,7 +259,17 @@ impl Engine {
     /// Memory changes at once; the write may be acknowledged when the disk has reported the
     /// ticket. New values are copied out of the buffers they came in.
     pub fn merge(&mut self, place: At, key: &Key, object: &Object, durability: Durability) -> Merged {
-        let before = self.index.outline(place, key);
+        let before = match self.index.held(place, key) {
+            Held::Nothing if is_sole(object) => {
+                return self.put_sole(place, key, None, object, durability);
+            }
+            Held::Sole(handle, sole) if is_sole(object) && replaces(object, &sole) => {
+                return self.put_sole(place, key, Some((handle, &sole)), object, durability);
+            }
+            Held::Nothing => None,
+            Held::Sole(..) => self.index.outline(place, key),
+            Held::Outline(outline) => Some(outline),
+        };
         let arriving = object.map(|sibling| Stored {
             kind: Kind::of(&sibling.content),
             location: None,
@@ -314,14 +327,64 @@ impl Engine {
         Merged { ticket: self.log.last_record(), changed: true }
     }
 
+    /// A merge that comes to one sibling under its own dot, in the place of nothing or of another
+    /// such: most of them do, and this is the same with less to look at.
+    fn put_sole(
+        &mut self,
+        place: At,
+        key: &Key,
+        before: Option<(Handle, &Sole)>,
+        object: &Object,
+        durability: Durability,
+    ) -> Merged {
+        let Some(sibling) = object.siblings().first() else {
+            return Merged { ticket: self.log.last_record(), changed: false };
+        };
+        let mut location = None;
+        if durability != Durability::Memory {
+            let appended = self.log.append_with(durability == Durability::Sync, |batch, position| {
+                let (kept, added) = (std::iter::empty(), std::iter::once(sibling));
+                write_merge(batch, position, place, key, object.context(), kept, added)
+            });
+            self.book(&appended);
+            location = Some(appended.location);
+        }
+        let hour = |expiry: Option<WallMs>, kind| match kind {
+            Kind::Value(_) => expiry.map(|at| at.0 / MS_PER_HOUR),
+            Kind::Tombstone => None,
+        };
+        let kind = Kind::of(&sibling.content);
+        if let Some((_, sole)) = before {
+            self.forget_statement(place, key);
+            if let Some(old) = sole.sibling.content.location {
+                self.segments.drop_live(old, hour(sole.sibling.expiry, sole.sibling.content.kind));
+            }
+        }
+        if let Some(location) = location {
+            self.segments.add_live(location, hour(sibling.expiry, kind));
+        }
+        let content = Stored { kind, location, slot: None, damaged: false };
+        let after = Sibling { dot: sibling.dot, stamp: sibling.stamp, expiry: sibling.expiry, content };
+        let value = match &sibling.content {
+            Content::Value(value) => Some(value),
+            Content::Tombstone => None,
+        };
+        self.index.install_sole(place, key, before, &after, value);
+        Merged { ticket: self.log.last_record(), changed: true }
+    }
+
     /// Adds a record to the turn's batch, and keeps the books of segments.
     pub(super) fn append(&mut self, record: &Record, sync: bool) -> Location {
         let appended = self.log.append(record, sync);
+        self.book(&appended);
+        appended.location
+    }
+
+    fn book(&mut self, appended: &Appended) {
         if let Some(start) = appended.began {
             self.segments.open(start);
         }
         self.segments.grow(self.log.end());
-        appended.location
     }
 
     /// A record that carries no sibling is the last word on a key.
@@ -351,12 +414,12 @@ impl Engine {
 
     /// Records that an object no longer lies in are garbage; those that it lies in now are live.
     pub(super) fn account(&mut self, before: Option<&Outline>, after: &Outline) {
-        let old: BTreeMap<Location, Option<u64>> = before.map(records_of).into_iter().flatten().collect();
-        let new: BTreeMap<Location, Option<u64>> = records_of(after).collect();
-        for (&location, &hour) in old.iter().filter(|entry| !new.contains_key(entry.0)) {
+        let old: Vec<(Location, Option<u64>)> = before.map(records_of).into_iter().flatten().collect();
+        let new: Vec<(Location, Option<u64>)> = records_of(after).collect();
+        for &(location, hour) in old.iter().filter(|entry| !new.contains(entry)) {
             self.segments.drop_live(location, hour);
         }
-        for (&location, &hour) in new.iter().filter(|entry| !old.contains_key(entry.0)) {
+        for &(location, hour) in new.iter().filter(|entry| !old.contains(entry)) {
             self.segments.add_live(location, hour);
         }
     }
@@ -370,13 +433,24 @@ impl Engine {
     /// The highest stamp held of a key; zero when nothing is.
     #[must_use]
     pub fn highest_stamp(&self, place: At, key: &[u8]) -> Stamp {
-        self.index.outline(place, key).map(|outline| outline.highest_stamp()).unwrap_or_default()
+        match self.index.held(place, key) {
+            Held::Nothing => Stamp::default(),
+            Held::Sole(_, sole) => sole.sibling.stamp,
+            Held::Outline(outline) => outline.highest_stamp(),
+        }
     }
 
     /// What is held of a key: its context, and the siblings that are wanted, whole. `loaded` has
     /// the values that an earlier try found on the disk.
     pub fn read(&mut self, place: At, key: &Key, wanted: impl Fn(Dot) -> bool, loaded: &Loaded) -> Fetched {
-        let Some(outline) = self.index.outline(place, key) else { return Fetched::Absent };
+        let outline = match self.index.held(place, key) {
+            Held::Nothing => return Fetched::Absent,
+            Held::Sole(_, sole) => match self.read_sole(&sole, &wanted) {
+                Some(object) => return Fetched::Whole(object),
+                None => self.index.outline(place, key).unwrap_or_default(),
+            },
+            Held::Outline(outline) => outline,
+        };
         let mut siblings = Vec::with_capacity(outline.siblings().len());
         let mut on_disk = Vec::new();
         for sibling in outline.siblings().iter().filter(|sibling| wanted(sibling.dot)) {
@@ -406,6 +480,21 @@ impl Engine {
         }
         let reads = on_disk.into_iter().map(|(dot, location)| self.fetch(place, key, dot, location));
         Fetched::OnDisk(reads.collect())
+    }
+
+    /// The usual object, if its value is in memory or not wanted.
+    fn read_sole(&mut self, sole: &Sole, wanted: impl Fn(Dot) -> bool) -> Option<Object> {
+        let Sibling { dot, stamp, expiry, content } = sole.sibling;
+        let context = VersionVector::from_sorted(vec![(dot.actor, dot.seq)]);
+        if !wanted(dot) {
+            return Some(Object::from_sorted(context, Vec::new()));
+        }
+        let content = match content {
+            Stored { damaged: true, .. } => return None,
+            Stored { kind: Kind::Tombstone, .. } => Content::Tombstone,
+            Stored { kind: Kind::Value(_), slot, .. } => Content::Value(self.index.value(slot?)?),
+        };
+        Some(Object::from_sorted(context, vec![Sibling { dot, stamp, expiry, content }]))
     }
 
     pub(super) fn fetch(&mut self, place: At, key: &Key, dot: Dot, location: Location) -> Wanted {
@@ -537,6 +626,9 @@ impl Engine {
             }
         });
         self.index.evict(self.log.written_position(), CACHE_CHUNKS_PER_TURN);
+        if !self.compaction.is_stopped() && self.segments.has_news(self.log.watermark()) {
+            self.write_manifest();
+        }
         self.build_indexes();
         self.compact(now);
         self.scrub_on(now.mono);
@@ -546,6 +638,24 @@ impl Engine {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.scrub.deadline()
+    }
+
+    /// Says in the manifest which segments there are: those that are sealed and durable.
+    pub(super) fn write_manifest(&mut self) {
+        let manifest = self.segments.manifest(self.log.watermark());
+        self.segments.note_manifest(manifest.high_water);
+        self.intents.push(Intent::Replace(FileName::Manifest, manifest.encode()));
+    }
+
+    /// The last requests of a process that ends well: the log up to here is durable, so that the
+    /// next start need not copy its tail. To be made after the last batch.
+    pub fn close(&mut self) -> Option<DiskRequest> {
+        if self.compaction.is_stopped() {
+            return None;
+        }
+        // Everything before a manifest is synced before it is written.
+        let manifest = self.segments.manifest(self.log.end());
+        Some(self.log.replace(FileName::Manifest, manifest.encode()))
     }
 
     /// Asks for the index files of segments that have none, one at a time.
@@ -657,6 +767,20 @@ impl Engine {
 }
 
 const MS_PER_HOUR: u64 = 3_600_000;
+
+/// Whether an object is one sibling whose dot is all that its context accounts for.
+fn is_sole(object: &Object) -> bool {
+    match (object.context().entries(), object.siblings()) {
+        (&[(actor, seq)], [sibling]) => sibling.dot == Dot { actor, seq },
+        _ => false,
+    }
+}
+
+/// Whether such an object accounts for such another and goes beyond it.
+fn replaces(object: &Object, sole: &Sole) -> bool {
+    let held = sole.sibling.dot;
+    object.context().covers(held) && !object.has(held)
+}
 
 /// The records an object lies in, each with the hour in which its last value ceases to be
 /// visible, if all of them do.

@@ -118,6 +118,8 @@ pub struct Node {
     /// Whether the table of an earlier life has been followed.
     started: bool,
     stopping: bool,
+    /// The log's last word has been given out.
+    closed: bool,
 }
 
 /// The table in force here.
@@ -232,6 +234,7 @@ impl Node {
             clients: 0,
             started: false,
             stopping: false,
+            closed: false,
             options,
         }
     }
@@ -411,6 +414,9 @@ impl Node {
         out.extend(self.engine.take_requests().map(Output::Disk));
         out.extend(self.engine.take_reads().map(Output::Read));
         if self.stopping && self.gate.is_empty() && !self.owes_answers() {
+            if !std::mem::replace(&mut self.closed, true) {
+                out.extend(self.engine.close().map(Output::Disk));
+            }
             out.push(Output::Stopped);
         }
     }

@@ -37,7 +37,8 @@ use std::process::ExitCode;
 /// The program's name, as in its messages and ready lines.
 pub const NAME: &str = "gtstore-storage";
 
-/// Runs a storage node until it is told to stop, or looks at a data directory; `args` are those after the program's name.
+/// Runs a storage node until it is told to stop, or looks at a data directory; `args` are those
+/// after the program's name.
 #[must_use]
 pub fn main(args: &[String]) -> ExitCode {
     let settings = match Settings::from_args(args) {

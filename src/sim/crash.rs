@@ -387,6 +387,10 @@ impl Run {
     /// The process ends well, and begins anew on the same disk.
     fn restart(&mut self) {
         self.end_turn();
+        if self.rng.once_in(2) {
+            self.queue.extend(self.engine.take_batch());
+            self.queue.extend(self.engine.close());
+        }
         self.write_queue(usize::MAX);
         if let Err(error) = self.writer.sync(&mut self.disk) {
             return self.fail(format!("the disk failed: {error}"));

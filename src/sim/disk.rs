@@ -104,6 +104,7 @@ enum Step {
     Append(FileName, Bytes),
     Sync(FileName),
     FailedSync(FileName),
+    LosePower(Rng),
     SyncDirectory,
     Truncate(FileName, u64),
     Remove(FileName),
@@ -141,6 +142,10 @@ impl Replay {
             Step::Sync(file) => self.disk.sync(*file),
             Step::FailedSync(file) => self.disk.fail_sync(*file),
             Step::SyncDirectory => self.disk.sync_directory(),
+            Step::LosePower(rng) => {
+                self.disk.lose_power(&mut rng.clone());
+                Ok(())
+            }
             Step::Truncate(file, length) => self.disk.truncate(*file, *length),
             Step::Remove(file) => self.disk.remove(*file),
             Step::Rename(from, to) => self.disk.rename(*from, *to),
@@ -214,6 +219,7 @@ impl SimDisk {
 
     /// The machine loses power.
     pub fn lose_power(&mut self, rng: &mut Rng) {
+        self.note(|| Step::LosePower(rng.clone()));
         let manner = Manner::draw(rng);
         let mut directory = std::mem::take(&mut self.durable_directory);
         let mut lost = BTreeSet::new();
@@ -232,7 +238,6 @@ impl SimDisk {
                 Arc::make_mut(inode).lose_power(manner, rng);
             }
         }
-        self.tape = None;
         self.failing = None;
     }
 

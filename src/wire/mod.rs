@@ -38,6 +38,7 @@ pub trait Message: Sized {
 
 pub use object::{decode_context, decode_object, encode_context, encode_object, object_bytes};
 pub(crate) use object::{
-    decode_dot, decode_sibling, decode_vector, encode_dot, encode_sibling, encode_vector,
+    decode_dot, decode_sibling, decode_vector, encode_dot, encode_sibling, encode_vector, skip_vector,
+    split_sibling_head,
 };
 pub use table::{decode_table, encode_table};

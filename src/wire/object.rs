@@ -4,6 +4,7 @@ use super::codec::{DecodeError, Reader, Writer};
 use crate::limits::{ACTORS_MAX, SIBLINGS_DECODED_MAX, VALUE_BYTES_MAX};
 use crate::types::{Actor, Dot, Incarnation, NodeId, Stamp, WallMs};
 use crate::version::{Content, Context, Object, Sibling, VersionVector};
+use bytes::Buf;
 
 const ENTRY_BYTES: usize = 16;
 const SIBLING_BYTES_MIN: usize = 16 + 8 + 1;
@@ -101,6 +102,31 @@ pub(crate) fn decode_sibling(reader: &mut Reader) -> Result<Sibling, DecodeError
         Content::Value(reader.bytes("value", VALUE_BYTES_MAX)?)
     };
     Ok(Sibling { dot, stamp, expiry, content })
+}
+
+/// Reads a sibling up to its value, off the front of `bytes`: its dot, and the value's length if
+/// it has one. The value's bytes come next.
+pub(crate) fn split_sibling_head(bytes: &mut &[u8]) -> Option<(Dot, Option<usize>)> {
+    let actor = Actor {
+        node: NodeId(bytes.try_get_u32_le().ok()?),
+        incarnation: Incarnation(bytes.try_get_u32_le().ok()?),
+    };
+    let dot = Dot { actor, seq: bytes.try_get_u64_le().ok()? };
+    let _stamp = bytes.try_get_u64_le().ok()?;
+    let flags = bytes.try_get_u8().ok()?;
+    if flags & HAS_EXPIRY != 0 {
+        bytes.try_get_u64_le().ok()?;
+    }
+    let has_value = flags & HAS_VALUE != 0;
+    let length = if has_value { Some(bytes.try_get_u32_le().ok()? as usize) } else { None };
+    Some((dot, length))
+}
+
+/// Takes a vector off the front of `bytes`, unread.
+pub(crate) fn skip_vector(bytes: &mut &[u8]) -> Option<()> {
+    let count = bytes.try_get_u32_le().ok()? as usize;
+    *bytes = bytes.get(count.checked_mul(ENTRY_BYTES)?..)?;
+    Some(())
 }
 
 /// Appends an object: its context, then its siblings in dot order.

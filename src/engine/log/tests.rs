@@ -1,3 +1,5 @@
+//! The writer on a simulated disk: what fits and what does not, and what is durable when.
+
 use super::*;
 use crate::engine::testing::{Log, recovered};
 use crate::sim::{DiskCall, Rng};

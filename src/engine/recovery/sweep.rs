@@ -56,7 +56,8 @@ impl Run {
     }
 
     fn put(&mut self) {
-        let bytes = usize::try_from(self.rng.below(150)).unwrap();
+        // Few sizes: what follows a cut often ends just where something cut began.
+        let bytes = self.rng.pick(&[20, 20, 20, 90, 300]).copied().unwrap_or(0);
         let before = self.log.told.len();
         self.log.put(bytes);
         self.written.extend_from_slice(&self.log.told[before..]);
@@ -114,13 +115,22 @@ impl Run {
         Ok(())
     }
 
-    /// The process dies and is started again. What it finds, it serves.
+    /// The process dies and is started again, the machine perhaps with it. What it finds, it
+    /// serves; what it does not find is gone for good.
     fn restart(&mut self) -> Result<(), RecoveryError> {
         let seq = self.log.seq;
-        let disk = std::mem::take(&mut self.log.disk);
+        let mut disk = std::mem::take(&mut self.log.disk);
+        if self.rng.once_in(2) {
+            disk.lose_power(&mut self.rng);
+        }
+        let before = Log::seqs(&self.log.told);
         let (log, _) = Log::open(disk, SEGMENT_BYTES, self.planted)?;
         self.log = log;
         self.log.seq = seq;
+        let after = Log::seqs(&self.log.told);
+        let step = self.log.disk.steps();
+        let lost = before.into_iter().filter(|seq| !after.contains(seq));
+        self.dropped.extend(lost.map(|seq| (step, seq)));
         self.promise();
         Ok(())
     }

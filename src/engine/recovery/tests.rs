@@ -1,3 +1,5 @@
+//! Recovery, rule by rule: what is told, what is cut, and what is reported as lost.
+
 use super::*;
 use crate::engine::index_file::build;
 use crate::engine::record::SEGMENT_HEADER_BYTES;
@@ -107,6 +109,27 @@ fn a_torn_tail_is_cut_with_all_that_follows_it() {
 }
 
 #[test]
+fn what_was_cut_never_comes_back_behind_what_takes_its_place() {
+    let mut log = Log::new(1 << 20);
+    log.fill(3, 80);
+    log.put(80);
+    log.put(80);
+    flip(&mut log, 4, 30);
+    let (mut next, _) = Log::open(log.disk, 1 << 20, Planted::NONE).unwrap();
+    assert_eq!(Log::seqs(&next.told), all(3));
+    // Just as long as what was torn, so that the fifth would follow it.
+    next.seq = 5;
+    let request = next.batch_of(vec![crate::engine::testing::merge(6, 47)]);
+    next.writer.write(&mut next.disk, &request).unwrap();
+    for seed in 0..300 {
+        let mut disk = next.disk.clone();
+        disk.lose_power(&mut Rng::new(seed));
+        let (_, told) = recovered(&mut disk, 1 << 20, Planted::NONE).unwrap();
+        assert!(!Log::seqs(&told).contains(&5), "seed {seed}");
+    }
+}
+
+#[test]
 fn damage_before_what_a_later_batch_knew_to_be_durable_is_reported_and_stays() {
     let mut log = Log::new(1 << 20);
     log.fill(6, 80);
@@ -155,6 +178,30 @@ fn damage_at_the_very_end_is_told_from_a_torn_tail_by_the_manifest() {
     disk.remove(FileName::Segment(segment)).unwrap();
     for _ in 0..2 {
         assert_eq!(places(&plain(&mut disk).0), [None]);
+    }
+}
+
+#[test]
+fn a_segment_lost_from_the_tail_is_damage_where_later_batches_knew_it_durable() {
+    let mut log = Log::new(BYTES);
+    log.fill(12, 80);
+    let (start, end) = log.sealed[1];
+    log.disk.remove(FileName::Segment(start)).unwrap();
+    for _ in 0..2 {
+        let (found, told) = plain(&mut log.disk);
+        assert_eq!((told.len(), places(&found), found.cut_bytes), (9, vec![None], 0));
+        assert_eq!((found.damage[0].position, found.next_position), (start, log.position));
+        assert!(!found.sealed.contains(&(start, end)));
+    }
+}
+
+#[test]
+fn a_full_last_segment_is_sealed_and_one_with_room_is_gone_on_with() {
+    for (records, is_full) in [(6, true), (7, false)] {
+        let mut log = log(records);
+        let (found, _) = plain(&mut log.disk);
+        assert_eq!(found.segment == found.next_position, is_full);
+        assert_eq!(found.sealed.last().unwrap().1, found.segment);
     }
 }
 

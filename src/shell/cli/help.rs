@@ -242,8 +242,8 @@ is no terminal) ends with the exit code of its first failure, unless exit names 
     (
         "dev",
         "\
-gtstore dev [--nodes 3] [--rep 3] [--profile NAME] [--data-dir DIR] [--any-ports] [--cache-bytes SIZE]
-            [--no-shell] [-o json]
+gtstore dev [--nodes 3] [--rep 3] [--profile NAME] [--data-dir DIR] [--any-ports]
+            [--cache-bytes SIZE]            [--no-shell] [-o json]
 
 Starts a manager and storage nodes on this machine, waits until they serve, and opens a shell
 in which, beside all other commands,

@@ -4,7 +4,7 @@
 
 use super::NAME;
 use crate::engine::inspect::{Report, check, dump};
-use crate::engine::{Damage, FileName, Location, MergeRecord, Record, Storage};
+use crate::engine::{FileName, Location, MergeRecord, Record, Storage};
 use crate::node::identity::Identity;
 use crate::shell::cli::text::{human_bytes, json_bytes};
 use crate::shell::files::Files;
@@ -111,7 +111,7 @@ fn write_report(out: &mut impl Write, report: &Report, name: &str) -> io::Result
         writeln!(out, "damaged, nothing lost: {}: {what}", file.to_text())?;
     }
     for damage in &report.damage {
-        writeln!(out, "LOST: {}", shown_damage(damage))?;
+        writeln!(out, "LOST: {damage}")?;
     }
     let verdict = match (report.is_clean(), report.damage.is_empty()) {
         (true, _) => "clean",
@@ -119,15 +119,6 @@ fn write_report(out: &mut impl Write, report: &Report, name: &str) -> io::Result
         (false, false) => "damaged: a node started here fills what is lost from its peers",
     };
     writeln!(out, "{verdict}")
-}
-
-fn shown_damage(damage: &Damage) -> String {
-    let whose = match damage.place {
-        Some((keyspace, sector)) => format!("keyspace {} sector {sector}", keyspace.0),
-        None => "any keyspace and sector".to_owned(),
-    };
-    let file = FileName::Segment(damage.segment).to_text();
-    format!("{file} at log position {}: {} ({whose})", damage.position, damage.what)
 }
 
 /// Whether nothing is damaged.
@@ -141,7 +132,7 @@ fn print_dump(mut files: Files) -> Result<bool, String> {
     })
     .map_err(|error| error.to_string())?;
     finish(written.and_then(|()| out.flush()))?;
-    found.damage.iter().for_each(|damage| eprintln!("{NAME}: lost: {}", shown_damage(damage)));
+    found.damage.iter().for_each(|damage| eprintln!("{NAME}: lost: {damage}"));
     Ok(found.damage.is_empty())
 }
 
