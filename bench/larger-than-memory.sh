@@ -68,7 +68,7 @@ tell
 load "loading" --ratio 0 --ops $((keys * 3))
 load "overwriting" --ratio 0 --ops "$keys"
 # Out of the page cache with it, so that the first reads are the disk's.
-sync
+sync "$dir"/gt/node-1/log-*
 for file in "$dir"/gt/node-1/log-*; do
     dd if="$file" iflag=nocache count=0 status=none || true
 done

@@ -26,6 +26,8 @@ const BATCH: usize = 48;
 const ACKNOWLEDGED_MAX: u64 = 3000;
 /// How long a starting node is left alone at most before it is killed as well, in 5 ms.
 const START_POLLS_MAX: u64 = 12;
+/// Twice what it holds is the goal; of so little, what is being written is a good part.
+const LOG_OVER_HELD_MAX: u64 = 3;
 
 fn from_env(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -74,14 +76,24 @@ fn kill_in_start(cluster: &mut Cluster, polls: u64) {
     cluster.nodes[0].kill();
 }
 
-/// Starts of the log's segments that are there, and how many have index files.
-fn segments(dir: &Path) -> (Vec<u64>, usize) {
-    let names =
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let names: Vec<_> = names.collect();
-    let start = |name: &String| u64::from_str_radix(name.strip_prefix("log-")?, 16).ok();
-    let indexed = names.iter().filter(|name| name.starts_with("index-")).count();
-    (names.iter().filter_map(start).collect(), indexed)
+/// The log's files: starts of the segments, bytes of all of them, and how many have index files.
+fn log_of(dir: &Path) -> (Vec<u64>, u64, usize) {
+    let (mut starts, mut bytes, mut indexed) = (Vec::new(), 0, 0);
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if let Some(start) = name.strip_prefix("log-") {
+            starts.push(u64::from_str_radix(start, 16).unwrap());
+            // It may have been removed this very moment.
+            bytes += entry.metadata().map_or(0, |found| found.len());
+        }
+        indexed += usize::from(name.starts_with("index-"));
+    }
+    (starts, bytes, indexed)
+}
+
+/// Bytes of everything that is held.
+fn value_bytes(ledgers: &[Ledger]) -> u64 {
+    ledgers.iter().flat_map(|ledger| ledger.values().into_values()).map(|value| value.len() as u64).sum()
 }
 
 #[test]
@@ -106,10 +118,17 @@ fn whatever_was_acknowledged_is_there_however_often_the_node_is_killed_under_loa
         cluster.settle();
         checked += ledgers.iter_mut().map(Ledger::check).sum::<u64>();
         if round % 20 == 0 || round == rounds {
-            println!("{round} rounds: {acknowledged} acknowledged writes, {checked} keys read and right");
+            let (log, held) = (log_of(&dir).1, value_bytes(&ledgers));
+            println!(
+                "{round} rounds: {acknowledged} acknowledged writes, {checked} keys read and right; \
+                 {held} bytes held, {log} in the log"
+            );
         }
     }
-    let (starts, indexed) = segments(&dir);
+    wait_until("a log that is not much larger than what it holds", || {
+        (log_of(&dir).1 <= LOG_OVER_HELD_MAX * value_bytes(&ledgers)).then_some(())
+    });
+    let (starts, _, indexed) = log_of(&dir);
     assert!(!starts.contains(&0) && starts.len() > 3, "no segment was compacted away: {starts:?}");
     assert!(indexed > 0, "no segment has an index file");
     cluster.nodes[0].kill();
