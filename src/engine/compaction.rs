@@ -24,7 +24,7 @@ use crate::version::{Content, Sibling};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// How often a victim is looked for.
+/// How often a victim is looked for while there is none.
 const LOOK_MS: u64 = 50;
 /// How long a scan waits when the disk has too much to do or gave an error.
 const RETRY_MS: u64 = 1000;
@@ -32,6 +32,8 @@ const RETRY_MS: u64 = 1000;
 const MOVES_MAX: usize = 4096;
 /// New records that the index is pointed to at once: under a millisecond of the loop.
 const MOVES_PER_TURN: usize = 1000;
+/// So many segments go with one manifest at most: removing them must not hold up the log for long.
+const REMOVED_AT_ONCE: usize = 8;
 
 /// The compaction under way, if there is one.
 #[derive(Debug, Default)]
@@ -115,7 +117,10 @@ impl Engine {
                 let is_settled = self.compaction.moves.is_empty() && !self.index.is_dropping();
                 if durable && is_settled && !self.reads.touches(segment) {
                     self.compaction.phase = Phase::Idle;
-                    self.remove_segment(segment);
+                    self.remove_segments(segment);
+                    // Where there was one there may be more: how fast garbage goes must not depend
+                    // on the size of a segment.
+                    self.compaction.look_at = now.mono;
                 }
             }
         }
@@ -284,16 +289,23 @@ impl Engine {
         }
     }
 
-    /// A segment of which nothing is needed: first the manifest says so, then the files go.
-    fn remove_segment(&mut self, segment: u64) {
+    /// Nothing is needed of a segment: it goes, and others of which that is true with it. First the
+    /// manifest says so, then the files go.
+    fn remove_segments(&mut self, segment: u64) {
         if self.segments.get(segment).is_none_or(|found| found.live > 0) {
             // Never happens; and if it did, a copy would be lost.
             log::error!("{} is kept: something in it is still needed", FileName::Segment(segment).to_text());
             return self.note_damaged(segment);
         }
-        self.segments.remove(segment);
+        let others = self.segments.sealed(self.log.watermark()).filter(|&(start, found)| {
+            start != segment && found.live == 0 && !found.damaged && !self.reads.touches(start)
+        });
+        let gone: Vec<u64> =
+            std::iter::once(segment).chain(others.map(|entry| entry.0)).take(REMOVED_AT_ONCE).collect();
+        gone.iter().for_each(|&start| self.segments.remove(start));
         self.write_manifest();
-        self.intents.push(Intent::Remove(vec![FileName::Segment(segment), FileName::SegmentIndex(segment)]));
+        let files = gone.iter().flat_map(|&start| [FileName::Segment(start), FileName::SegmentIndex(start)]);
+        self.intents.push(Intent::Remove(files.collect()));
     }
 
     fn note_damaged(&mut self, segment: u64) {

@@ -6,6 +6,7 @@ use super::wait_until;
 use gtstore::client::{Store, StoreOptions, Target};
 use gtstore::ring::{Conflict, Durability, KeyspaceSettings, MemberState};
 use gtstore::wire::client::{ClientReply, ClientRequest, ClusterStatus};
+use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
@@ -47,7 +48,12 @@ impl Cluster {
     /// Starts one more storage node.
     pub fn add_node(&mut self, args: &[&str]) {
         let dir = self.dir.path().join(format!("node-{}", self.nodes.len()));
-        let mut node = Server::storage(&dir, args);
+        self.add_node_in(&dir, args);
+    }
+
+    /// Starts one more storage node, in a directory of the caller's.
+    pub fn add_node_in(&mut self, dir: &Path, args: &[&str]) {
+        let mut node = Server::storage(dir, args);
         node.start(Some(&self.manager.addr()));
         self.nodes.push(node);
     }

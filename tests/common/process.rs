@@ -37,8 +37,10 @@ pub struct Port {
 
 /// A server that may be started, ended and started again, with the same directory.
 pub struct Server {
-    program: &'static str,
-    args: Vec<String>,
+    /// What it is started with: the program and its arguments, behind those of a wrapper.
+    command: Vec<String>,
+    /// Words that [`under`](Self::under) put first.
+    wrapper_len: usize,
     /// Its data directory.
     pub dir: PathBuf,
     port: Port,
@@ -151,8 +153,16 @@ impl Server {
     }
 
     fn new(program: &'static str, dir: &Path, args: &[&str]) -> Self {
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self { program, args, dir: dir.to_owned(), port: Port::any(), process: None }
+        let command = [program].iter().chain(args).map(|&word| word.to_owned()).collect();
+        Self { command, wrapper_len: 0, dir: dir.to_owned(), port: Port::any(), process: None }
+    }
+
+    /// From its next start on it is started by these words, which must become it: its process id
+    /// and its exit code are taken for the server's. No words: by itself again.
+    pub fn under(&mut self, wrapper: &[&str]) {
+        let words = wrapper.iter().map(|&word| word.to_owned());
+        self.command.splice(..self.wrapper_len, words);
+        self.wrapper_len = wrapper.len();
     }
 
     /// Where it listens, or would.
@@ -162,13 +172,17 @@ impl Server {
 
     /// Starts it and waits until it listens. A storage node is told where the manager is.
     pub fn start(&mut self, manager: Option<&str>) {
+        self.launch(manager);
+        assert_eq!(self.process().said.after("listening on "), self.addr());
+    }
+
+    /// Starts it and waits for nothing.
+    pub fn launch(&mut self, manager: Option<&str>) {
         let (addr, dir) = (self.addr(), self.dir.to_string_lossy().into_owned());
-        let mut args = vec!["--listen", &addr, "--data-dir", &dir];
-        args.extend(self.args.iter().map(String::as_str));
+        let mut args: Vec<&str> = self.command[1..].iter().map(String::as_str).collect();
+        args.extend(["--listen", &addr, "--data-dir", &dir]);
         args.extend(manager.into_iter().flat_map(|manager| ["--manager", manager]));
-        let process = Process::start(self.program, &args);
-        assert_eq!(process.said.after("listening on "), addr);
-        self.process = Some(process);
+        self.process = Some(Process::start(&self.command[0], &args));
     }
 
     /// Ends it with SIGKILL, if it runs.
