@@ -1,11 +1,23 @@
-//! The storage engine: an index of objects in memory, and an append-only commit log behind it.
+//! The storage engine: everything but the values in memory, the values in an append-only log.
 //!
-//! The index has one write, [`Engine::merge`]. It changes memory at once and hands out a
+//! The engine has one write, [`Engine::merge`]. It changes the index at once and hands out a
 //! [`Ticket`]; the write may be acknowledged when the disk has reported that ticket at the
-//! keyspace's durability. The engine never touches a disk: it gives out [`DiskRequest`]s, which
-//! the shell's log thread (or the simulator) carries out through a [`LogWriter`] over
-//! [`Storage`], answering with [`DiskEvent`]s. Order is the contract: requests are carried out in
-//! the order given, and a record is appended, then durable, then acknowledged.
+//! keyspace's durability. It has one read, [`Engine::read`], which answers from memory or says
+//! which values must come from the disk first. The engine never touches a disk: it gives out
+//! [`DiskRequest`]s and [`ReadRequest`]s, which the shell's threads (or the simulator) carry out
+//! over [`Storage`], answering with [`DiskEvent`]s and [`ReadDone`]s. Order is the contract:
+//! writes are carried out in the order given, and a record is appended, then durable, then
+//! acknowledged.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `store`, `opening` | the engine itself: merge, read, walk; how it comes back from the log |
+//! | `index` | what is known of every key: `arena`, `shelf`, `entry`, `outline`; and the `cache` of values |
+//! | `appender`, `segments`, `reads` | the batch of this turn; what is live of each segment; reads under way |
+//! | `compaction`, `scrub` | garbage given back; rot found before a reader does |
+//! | `record`, `manifest`, `index_file`, `index_codec` | the files as bytes, drawn in their docs |
+//! | `log`, `recovery`, `scan` | writing the log over a [`Storage`]; reading it back |
+//! | `inspect` | a directory looked at offline |
 
 mod appender;
 mod arena;
