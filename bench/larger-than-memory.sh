@@ -22,10 +22,10 @@ trap '[ -z "$dev" ] || kill "$dev" 2>/dev/null || true; wait; rm -rf "$dir"' EXI
 cargo build --release --quiet --bins
 
 ./target/release/gtstore dev --nodes 1 --rep 1 --any-ports --cache-bytes "${cache_mib}MiB" \
-    --no-shell --data-dir "$dir/gt" -o json >"$dir/dev.json" &
+    --no-shell --data-dir "$dir/gt" -o json >"$dir/dev.json" 2>"$dir/dev.err" &
 dev=$!
 until [ -s "$dir/dev.json" ]; do
-    kill -0 "$dev" 2>/dev/null || { echo "the cluster did not start" >&2; exit 1; }
+    kill -0 "$dev" 2>/dev/null || { cat "$dir/dev.err" >&2; exit 1; }
     sleep 0.1
 done
 node=$(sed 's/.*"pid":\([0-9]*\).*/\1/' "$dir/dev.json")
@@ -33,7 +33,7 @@ manager=$(sed 's/.*"manager":"\([^"]*\)".*/\1/' "$dir/dev.json")
 
 figure() { ./target/release/gtstore --manager "$manager" status -o json | grep -o "\"$1\":[0-9]*" | tail -n 1 | sed 's/.*://'; }
 memory() { awk -v field="$1:" '$1 == field { print $2 * 1024 }' "/proc/$node/status"; }
-log_bytes() { cat "$dir"/gt/node-1/log-* | wc -c; }
+log_bytes() { find "$dir/gt/node-1" -name 'log-*' -printf '%s\n' 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum }'; }
 mib() { awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }
 tell() {
     sleep 1 # a node reports its keys every half second
