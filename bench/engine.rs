@@ -8,6 +8,7 @@
     clippy::print_stdout,
     clippy::expect_used,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a bench reports and may give up"
 )]
 

@@ -160,7 +160,7 @@ impl Engine {
             }
             // The next record is larger than a stretch.
             Ok(next) if next == stretch.position => {
-                self.scan_on(segment, next, stretch.length.saturating_mul(2))
+                self.scan_on(segment, next, stretch.length.saturating_mul(2));
             }
             // What was written anew is to reach the disk before there is more of it.
             Ok(next) if self.compaction.moves.len() >= MOVES_MAX => {

@@ -39,7 +39,7 @@ impl Engine {
         };
         let found =
             recover(storage, settings.segment_bytes, settings.planted, &mut |record: &RecordOutline| {
-                engine.replay(record)
+                engine.replay(record);
             })?;
         engine.log = Appender::new(found.next_position, found.segment, settings.segment_bytes);
         engine.count_segments(&found);

@@ -120,6 +120,10 @@ fn micros(started: Instant, now: Now) -> u32 {
 }
 
 impl Node {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a request, what was found out about it, and where to put outputs"
+    )]
     pub(super) fn begin_put(
         &mut self,
         now: Now,
