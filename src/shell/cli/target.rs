@@ -3,8 +3,9 @@
 
 use super::exit::{CommandResult, Exit, Failure};
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// An export's destination, being written.
@@ -47,7 +48,7 @@ impl<'a> Target<'a> {
         let mut partial = OsString::from(&path);
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let file = File::create(&partial)?;
+        let file = alone(&partial)?;
         if let Some(there) = there {
             // Who may not read the old one may not read the new one.
             file.set_permissions(there.permissions())?;
@@ -100,6 +101,28 @@ impl<'a> Target<'a> {
     }
 }
 
+/// A new, empty file that no other export writes to, as long as this one has it open.
+fn alone(partial: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(partial)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let text = format!("another export is writing {}", partial.display());
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, text));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Another export may have finished in between: then this is what it has put in its place.
+        let is_still_there =
+            fs::metadata(partial).is_ok_and(|now| file.metadata().is_ok_and(|ours| now.ino() == ours.ino()));
+        if is_still_there {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
 fn replace(partial: &Path, path: &Path) -> io::Result<()> {
     fs::rename(partial, path)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -124,6 +147,19 @@ mod tests {
         let mut target = Target::open_file(path.to_str().unwrap()).unwrap();
         target.writer().write_all(b"new").unwrap();
         target
+    }
+
+    #[test]
+    fn two_exports_to_one_file_never_write_over_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("all");
+        let first = begun(&path);
+        let error = Target::open_file(path.to_str().unwrap()).err().unwrap();
+        assert!(error.to_string().contains("another export is writing"), "{error}");
+        first.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        begun(&path).finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

@@ -51,6 +51,21 @@ fn open(path: &Path) -> Result<Files, String> {
     if !path.is_dir() {
         return Err(format!("{} is no data directory: there is no such directory", path.display()));
     }
+    let is_ours = |name: &str| match FileName::from_text(name) {
+        Some(FileName::Identity | FileName::Manifest | FileName::Segment(_)) => true,
+        // A manager has a table, too.
+        Some(_) | None => false,
+    };
+    let mut names = std::fs::read_dir(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    if !names.any(|name| is_ours(&name)) {
+        return Err(format!(
+            "{} is no storage node's data directory: it has no identity and no log. \
+             `gtstore dev --data-dir DIR` keeps one for each node, DIR/node-1 and so on",
+            path.display()
+        ));
+    }
     Files::open(path)
 }
 
@@ -116,7 +131,9 @@ fn write_report(out: &mut impl Write, report: &Report, name: &str) -> io::Result
     let verdict = match (report.is_clean(), report.damage.is_empty()) {
         (true, _) => "clean",
         (false, true) => "damaged, but nothing is lost",
-        (false, false) => "damaged: a node started here fills what is lost from its peers",
+        (false, false) => {
+            "damaged: a node started here serves nothing of the sectors concerned; its peers do"
+        }
     };
     writeln!(out, "{verdict}")
 }
