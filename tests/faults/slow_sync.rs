@@ -32,6 +32,8 @@ fn put(ledger: &mut Ledger, stop: &Stop, rounds: &AtomicUsize) -> Vec<Duration> 
 
 /// Reads one key after another while the puts go on; looks at the manager's view now and then.
 fn get(ledger: &mut Ledger, manager: &str, is_done: impl Fn() -> bool) -> Vec<Duration> {
+    // The first one finds the connection of the node's former life gone, and dials again.
+    ledger.read_one().unwrap();
     let (begun, mut took) = (Instant::now(), Vec::new());
     while took.len() < GETS_MIN || !is_done() {
         assert!(begun.elapsed() < PATIENCE, "the puts do not get on");
