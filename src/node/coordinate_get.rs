@@ -249,6 +249,9 @@ impl Node {
         let Some(Row::Get(mut row)) = self.pending.take(id) else { return };
         let before = std::mem::replace(&mut row.own, Own::Nothing);
         self.read_own(now, id, &mut row, loaded);
+        if row.to.is_some() && row.answers.is_refused(self.me()) {
+            self.ask_one_more(now, id, &mut row, out);
+        }
         if let Own::Loading { digest, same } = before {
             match &mut row.own {
                 Own::Held { digest: present, object } if *present == digest => {
@@ -260,13 +263,23 @@ impl Node {
                 Own::Loading { digest: present, same: waiting } if *present == digest => *waiting = same,
                 // What they hold is no longer known: they are asked for all of it.
                 Own::Nothing | Own::Held { .. } | Own::Loading { .. } => {
-                    for node in same {
-                        self.ask(now, id, &mut row, node, out);
-                    }
+                    self.ask_again(now, id, &mut row, same, out);
                 }
             }
         }
         self.get_progress(now, id, row, out);
+    }
+
+    /// Asks nodes for all that they hold which had said "the same" of a copy that is not there
+    /// any more.
+    fn ask_again(&self, now: Now, id: RowId, row: &mut Get, nodes: Vec<NodeId>, out: &mut Vec<Output>) {
+        for node in nodes {
+            if self.peers.is_up(node, Lane::Foreground) {
+                self.ask(now, id, row, node, out);
+            } else {
+                row.answers.refuse(node);
+            }
+        }
     }
 
     /// Our own copy could not be read just now: others have to make up for it.
@@ -275,9 +288,7 @@ impl Node {
         let me = self.me();
         row.answers.refuse(me);
         if let Own::Loading { same, .. } = std::mem::replace(&mut row.own, Own::Nothing) {
-            for node in same {
-                self.ask(now, id, &mut row, node, out);
-            }
+            self.ask_again(now, id, &mut row, same, out);
         }
         if row.to.is_some() {
             self.ask_one_more(now, id, &mut row, out);

@@ -23,8 +23,8 @@ pub(super) struct Waiting {
     then: Then,
     loaded: Loaded,
     waiting: Vec<ReadId>,
-    /// A value was not read, the disk having too much to do.
-    is_refused: bool,
+    /// A value was not read although it is there: why the request is refused.
+    refused: Option<Reason>,
     deadline: Instant,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Then {
 
 impl Waiting {
     pub(super) fn new(then: Then, loaded: Loaded, deadline: Instant) -> Self {
-        Self { then, loaded, waiting: Vec::new(), is_refused: false, deadline }
+        Self { then, loaded, waiting: Vec::new(), refused: None, deadline }
     }
 
     pub(super) fn wake(&self) -> Instant {
@@ -83,9 +83,11 @@ impl Node {
             (dot, Ok(bytes)) => {
                 load.loaded.insert(dot, bytes);
             }
-            (_, Err(ReadFault::Busy)) => load.is_refused = true,
-            // Known to the engine now.
-            (_, Err(ReadFault::Failed | ReadFault::Missing | ReadFault::Damaged)) => {}
+            (_, Err(ReadFault::Busy)) => load.refused = Some(Reason::Overloaded),
+            // Another owner's disk may be better; to ask this one again and again is no use.
+            (_, Err(ReadFault::Failed)) => load.refused = Some(Reason::NoQuorum),
+            // Known to the engine now: it will not be asked for again.
+            (_, Err(ReadFault::Missing | ReadFault::Damaged)) => {}
         }
         if load.waiting.is_empty() {
             self.pending.end(id);
@@ -96,8 +98,8 @@ impl Node {
     }
 
     fn resume(&mut self, now: Now, load: Waiting, out: &mut Vec<Output>) {
-        if load.is_refused {
-            return self.give_up(now, load.then, Reason::Overloaded, out);
+        if let Some(reason) = load.refused {
+            return self.give_up(now, load.then, reason, out);
         }
         if now.mono >= load.deadline {
             return self.give_up(now, load.then, Reason::Expired, out);
@@ -133,6 +135,7 @@ impl Node {
             Then::Begin { to, .. } => self.reply(to, DataReply::refused(reason), out),
             Then::Tell(tell) => {
                 let (conn, request) = (tell.conn, tell.request);
+                // Not "unreadable": what is held needs no mending.
                 out.push(Output::PeerReply { conn, request, message: PeerReply::Overloaded });
             }
             Then::Own(id) => self.own_refused(now, id, out),

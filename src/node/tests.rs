@@ -2,15 +2,14 @@
 
 use super::io::{Input, Lane, Output};
 use super::{Node, Options};
-use crate::engine::{DiskEvent, LogWriter};
-use crate::engine::{Fetched, Loaded};
+use crate::engine::{DiskEvent, Fetched, Loaded, LogWriter, ReadDone, ReadFault, ReadRequest};
 use crate::machine::Machine;
 use crate::mutant::Planted;
 use crate::ring::{Member, MemberState, Slot, Table};
 use crate::sim::SimDisk;
 use crate::types::{
-    Actor, ClientId, ClusterId, ConnId, DiskUuid, Dot, Epoch, Incarnation, Instant, Key, NodeId, Now, OpId,
-    RequestId, Stamp, WallMs,
+    Actor, ClientId, ClusterId, ConnId, DiskUuid, Dot, Epoch, Incarnation, Instant, Key, KeyspaceId, NodeId,
+    Now, OpId, RequestId, SectorId, Stamp, WallMs,
 };
 use crate::version::{Content, Context, Object, Replaces, Sibling, VersionVector};
 use crate::wire::client::{
@@ -18,7 +17,7 @@ use crate::wire::client::{
 };
 use crate::wire::encode_table;
 use crate::wire::manager::ManagerToNode;
-use crate::wire::peer::{PeerReply, PeerRequest, Standing, Worth};
+use crate::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
 use bytes::Bytes;
 
 const CLUSTER: ClusterId = ClusterId(7);
@@ -36,20 +35,12 @@ struct Stage {
 impl Stage {
     /// Node 1 with this table, linked to every other member.
     fn with(table: &Table) -> Self {
-        let mut disk = SimDisk::default();
-        let options = Options {
-            addr: "node1".to_owned(),
-            zone: String::new(),
-            weight: 100,
-            cache_bytes: 1 << 20,
-            segment_bytes: 64 << 10,
-            scrub_bytes_per_second: 0,
-            disk_reserve_bytes: 1000,
-            fresh_uuid: DiskUuid(1),
-            boot_id: 1,
-            planted: Planted::NONE,
-        };
-        let node = Node::open(&mut disk, options).unwrap();
+        Self::on(SimDisk::default(), table)
+    }
+
+    /// The same on a disk of an earlier life.
+    fn on(mut disk: SimDisk, table: &Table) -> Self {
+        let node = Node::open(&mut disk, options("node1")).unwrap();
         let mut stage = Self { node, disk, writer: LogWriter::default(), now_us: 1_000_000, out: Vec::new() };
         let joined = ManagerToNode::Joined { node: NodeId(1), cluster_id: CLUSTER };
         stage.tell(Input::Manager(joined));
@@ -112,6 +103,20 @@ impl Stage {
         asked
     }
 
+    /// What node 1 wants to read from its disk.
+    fn wanted(&mut self) -> Vec<ReadRequest> {
+        self.tell(Input::TurnEnd);
+        let mut wanted = Vec::new();
+        self.out.retain(|output| match output {
+            Output::Read(request) => {
+                wanted.push(request.clone());
+                false
+            }
+            _ => true,
+        });
+        wanted
+    }
+
     /// What the client was told, if it was.
     fn told(&mut self) -> Option<DataResult> {
         let at = self.out.iter().position(|output| matches!(output, Output::Reply { .. }))?;
@@ -119,6 +124,22 @@ impl Stage {
             Output::Reply { message: ClientReply::Data(DataReply { result, .. }), .. } => Some(result),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// Options of a node that is played with.
+pub(super) fn options(addr: &str) -> Options {
+    Options {
+        addr: addr.to_owned(),
+        zone: String::new(),
+        weight: 100,
+        cache_bytes: 1 << 20,
+        segment_bytes: 64 << 10,
+        scrub_bytes_per_second: 0,
+        disk_reserve_bytes: 1000,
+        fresh_uuid: DiskUuid(1),
+        boot_id: 1,
+        planted: Planted::NONE,
     }
 }
 
@@ -140,6 +161,11 @@ fn table(epoch: u64, slots: Vec<Slot>) -> Table {
     table.sectors[0].conf_epoch = Epoch(epoch);
     table.sectors[0].slots = slots;
     table
+}
+
+/// Where the key lies, at the first epoch.
+fn place() -> Place {
+    Place { keyspace: KeyspaceId(0), sector: SectorId(0), conf_epoch: Epoch(1) }
 }
 
 fn settled(nodes: &[u32]) -> Vec<Slot> {
@@ -218,11 +244,7 @@ fn a_later_write_beats_one_of_equal_stamp_by_a_higher_actor() {
     let stamp = Stamp::at(WallMs(900));
     let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
     // Node 3's write was acknowledged before node 2's began, in the same millisecond.
-    let place = crate::wire::peer::Place {
-        keyspace: crate::types::KeyspaceId(0),
-        sector: crate::types::SectorId(0),
-        conf_epoch: Epoch(1),
-    };
+    let place = place();
     let worth = Worth { ttl_ms: 2000, sent_us: stage.now_us };
     for (from, object) in [(3u32, object_of(3, stamp)), (2, object_of(2, stamp))] {
         let dot = object.siblings()[0].dot;
@@ -246,7 +268,7 @@ fn a_later_write_beats_one_of_equal_stamp_by_a_higher_actor() {
 #[test]
 fn a_write_raised_above_an_older_one_does_not_come_back_over_what_replaced_it() {
     let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
-    let place = (crate::types::KeyspaceId(0), crate::types::SectorId(0));
+    let place = (place().keyspace, place().sector);
     stage.ask(put(5, None, "first"));
     let sent = stage.asked(2);
     // Somebody reads it before it is acknowledged, and replaces what was read.
@@ -316,11 +338,7 @@ fn below_the_reserve_a_put_goes_to_another_owner_and_is_refused_before_it_has_a_
 #[test]
 fn below_the_reserve_a_replica_refuses_values_and_takes_tombstones_and_transfers() {
     let mut stage = Stage::with(&table(1, settled(&[1, 2, 3])));
-    let place = crate::wire::peer::Place {
-        keyspace: crate::types::KeyspaceId(0),
-        sector: crate::types::SectorId(0),
-        conf_epoch: Epoch(1),
-    };
+    let place = place();
     let worth = Worth { ttl_ms: 2000, sent_us: stage.now_us };
     let key = Key::from_static(b"k");
     let value = object_of(3, Stamp::at(WallMs(900)));
@@ -357,4 +375,62 @@ fn below_the_reserve_a_replica_refuses_values_and_takes_tombstones_and_transfers
     for message in [store(&tombstone, write), transfer] {
         assert_eq!(ask(DiskEvent::Full, &message), [false]);
     }
+}
+
+/// Node 1 in a second life, with a write on its disk and nothing in memory, asked for it; and what
+/// its disk is asked for.
+fn read_after_a_restart(table: &Table) -> (Stage, ReadRequest) {
+    let mut stage = Stage::with(table);
+    stage.ask(put(5, None, "value"));
+    stage.sync();
+    let mut stage = Stage::on(stage.disk, table);
+    stage.ask(DataRequest::Get { terms: terms() });
+    let mut wanted = stage.wanted();
+    assert_eq!(wanted.len(), 1, "{wanted:?}");
+    (stage, wanted.remove(0))
+}
+
+fn read_id(request: &ReadRequest) -> crate::engine::ReadId {
+    match request {
+        ReadRequest::Value(stretch) | ReadRequest::Scan(stretch) => stretch.id,
+        ReadRequest::Index { id, .. } => *id,
+    }
+}
+
+/// The write of node 1's first life, as another owner holds it.
+fn first_write() -> Object {
+    let dot = Dot { actor: Actor { node: NodeId(1), incarnation: Incarnation(1) }, seq: 1 };
+    let content = Content::Value(Bytes::from_static(b"value"));
+    let sibling = Sibling { dot, stamp: Stamp::at(WallMs(900)), expiry: None, content };
+    Object::from_parts(VersionVector::default(), vec![sibling])
+}
+
+#[test]
+fn a_copy_that_cannot_be_read_is_not_served_and_is_mended_by_the_read_that_met_it() {
+    let table = table(1, settled(&[1, 2, 3]));
+    let (mut stage, wanted) = read_after_a_restart(&table);
+    let done = ReadDone { id: read_id(&wanted), result: Err(ReadFault::Damaged) };
+    stage.tell(Input::Read(done));
+    let (second, third) = (stage.asked(2), stage.asked(3));
+    assert_eq!((second.len(), third.len()), (1, 1), "our own copy was counted");
+    stage.answer(2, second[0].0, PeerReply::Held(first_write()));
+    assert_eq!(stage.told(), None);
+    stage.answer(3, third[0].0, PeerReply::Held(first_write()));
+    assert!(matches!(stage.told(), Some(DataResult::Found { .. })));
+    let at = (place().keyspace, place().sector);
+    let held = stage.node.engine_mut().read(at, &Key::from_static(b"k"), |_| true, &Loaded::new());
+    assert_eq!(held, Fetched::Whole(first_write()));
+}
+
+#[test]
+fn a_disk_that_gives_an_error_is_asked_once_and_what_it_holds_is_not_written_off() {
+    let table = table(1, settled(&[1, 2, 3]));
+    let (mut stage, wanted) = read_after_a_restart(&table);
+    let done = ReadDone { id: read_id(&wanted), result: Err(ReadFault::Failed) };
+    stage.tell(Input::Read(done));
+    assert_eq!(stage.wanted(), [], "the same is read over and over");
+    assert_eq!((stage.asked(2).len(), stage.asked(3).len()), (1, 1), "others have to make up for it");
+    let at = (place().keyspace, place().sector);
+    let held = stage.node.engine_mut().read(at, &Key::from_static(b"k"), |_| true, &Loaded::new());
+    assert!(matches!(held, Fetched::OnDisk(_)), "{held:?}");
 }

@@ -2,9 +2,8 @@
 
 use super::*;
 use crate::machine::Machine;
-use crate::mutant::Planted;
-use crate::node::Options;
 use crate::node::io::Input;
+use crate::node::tests::options;
 use crate::ring::{Member, MemberState, Sector, Slot, Table};
 use crate::sim::SimDisk;
 use crate::types::{ClusterId, ConnId, DiskUuid, Epoch, OpId, RequestId, Stamp, WallMs};
@@ -27,19 +26,7 @@ struct Bench {
 impl Bench {
     /// A member of a cluster in which these nodes own everything.
     fn new(owners: &[NodeId]) -> Self {
-        let options = Options {
-            addr: "b:1".to_owned(),
-            zone: String::new(),
-            weight: 100,
-            cache_bytes: 1 << 20,
-            segment_bytes: 64 << 10,
-            scrub_bytes_per_second: 0,
-            disk_reserve_bytes: 1000,
-            fresh_uuid: DiskUuid(2),
-            boot_id: 1,
-            planted: Planted::default(),
-        };
-        let mut bench = Self { node: Node::open(&mut SimDisk::default(), options).unwrap(), ms: 0 };
+        let mut bench = Self { node: Node::open(&mut SimDisk::default(), options("b:1")).unwrap(), ms: 0 };
         bench.tell(Input::Manager(ManagerToNode::Joined { node: ME, cluster_id: CLUSTER }));
         bench.tell(Input::Manager(ManagerToNode::Table(encode_table(&table(owners)))));
         bench
