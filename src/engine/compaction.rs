@@ -13,7 +13,8 @@
 
 use super::outline::{Kind, Location, Outline, Stored};
 use super::reads::Purpose;
-use super::record::{MergeRecord, Record, RecordError, read_record};
+use super::record::{MergeRecord, Record};
+use super::scan::records_in;
 use super::store::{At, Engine, Intent, find};
 use super::{DiskEvent, FileName, ReadFault, Stretch, Ticket};
 use crate::limits::SCAN_BYTES;
@@ -152,7 +153,9 @@ impl Engine {
         }
         let (segment, end) =
             (stretch.segment, self.segments.get(stretch.segment).map_or(0, |found| found.end));
-        let outcome = result.and_then(|bytes| self.rewrite(stretch, end, bytes));
+        let outcome = result.and_then(|bytes| {
+            records_in(stretch, end, &bytes, |position, record| self.rewrite_record(position, record))
+        });
         match outcome {
             Ok(next) if next >= end => {
                 let ticket = self.log.last_record();
@@ -176,30 +179,6 @@ impl Engine {
                 log::error!("{} cannot be compacted: {fault}", FileName::Segment(segment).to_text());
                 self.note_damaged(segment);
                 self.compaction.phase = Phase::Idle;
-            }
-        }
-    }
-
-    /// Writes anew what is needed of a stretch. Returns the position of the first record that is
-    /// not whole in it.
-    fn rewrite(&mut self, stretch: Stretch, end: u64, bytes: Bytes) -> Result<u64, ReadFault> {
-        let mut offset = 0;
-        loop {
-            let position = stretch.position + offset as u64;
-            if position >= end {
-                return Ok(position);
-            }
-            let rest = bytes.slice(offset.min(bytes.len())..);
-            match read_record(&rest, position) {
-                Ok((record, length)) => {
-                    self.rewrite_record(position, record);
-                    offset += length;
-                }
-                // It goes on after this stretch; but a file must not end before its segment does.
-                Err(RecordError::Truncated) if bytes.len() >= stretch.length as usize => return Ok(position),
-                Err(RecordError::Truncated | RecordError::Damaged | RecordError::Unknown(_)) => {
-                    return Err(ReadFault::Damaged);
-                }
             }
         }
     }

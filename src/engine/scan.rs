@@ -10,6 +10,7 @@ use super::record::{
     read_record_head, read_segment_header,
 };
 use super::storage::{FileName, Storage};
+use super::{ReadFault, Stretch};
 use crate::types::{KeyspaceId, SectorId};
 use bytes::Bytes;
 use std::io;
@@ -53,6 +54,39 @@ pub(super) enum Lost {
     Mark,
     /// Records of unknown places.
     Unknown,
+}
+
+/// Tells the records of a stretch that was read from a segment which ends at log position `end`.
+/// Returns the position of the first one that is not whole in it: it goes on after the stretch.
+///
+/// # Errors
+/// What is there is not what was written.
+pub(super) fn records_in(
+    stretch: Stretch,
+    end: u64,
+    bytes: &Bytes,
+    mut each: impl FnMut(u64, Record),
+) -> Result<u64, ReadFault> {
+    let mut offset = 0;
+    loop {
+        let position = stretch.position + offset as u64;
+        if position >= end {
+            return Ok(position);
+        }
+        match read_record(&bytes.slice(offset.min(bytes.len())..), position) {
+            Ok((record, length)) => {
+                each(position, record);
+                offset += length;
+            }
+            // A file must not end before its segment does.
+            Err(RecordError::Truncated) if bytes.len() as u64 >= u64::from(stretch.length) => {
+                return Ok(position);
+            }
+            Err(RecordError::Truncated | RecordError::Damaged | RecordError::Unknown(_)) => {
+                return Err(ReadFault::Damaged);
+            }
+        }
+    }
 }
 
 /// A reader of one segment.

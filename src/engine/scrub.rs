@@ -5,7 +5,7 @@
 
 use super::outline::Location;
 use super::reads::Purpose;
-use super::record::{RecordError, read_record};
+use super::scan::records_in;
 use super::store::{At, Engine};
 use super::{FileName, ReadFault, Stretch};
 use crate::limits::{RECORD_BYTES_MAX, SCAN_BYTES, SCRUB_EVERY_MS, SWEEP_KEYS_PER_TURN};
@@ -89,7 +89,7 @@ impl Engine {
             // Compacted away since.
             return;
         };
-        let outcome = result.and_then(|bytes| whole_records(stretch, end, &bytes));
+        let outcome = result.and_then(|bytes| records_in(stretch, end, &bytes, |_, _| {}));
         match outcome {
             Ok(next) => {
                 // One record may be larger than a stretch: then the next is larger, too.
@@ -166,23 +166,5 @@ fn next_place(place: At) -> Option<At> {
         (Some(sector), _) => Some((place.0, SectorId(sector))),
         (None, Some(keyspace)) => Some((KeyspaceId(keyspace), SectorId(0))),
         (None, None) => None,
-    }
-}
-
-/// Where the first record begins that is not whole in the stretch.
-fn whole_records(stretch: Stretch, end: u64, bytes: &Bytes) -> Result<u64, ReadFault> {
-    let mut offset = 0;
-    loop {
-        let position = stretch.position + offset as u64;
-        if position >= end {
-            return Ok(position);
-        }
-        match read_record(&bytes.slice(offset.min(bytes.len())..), position) {
-            Ok((_, length)) => offset += length,
-            Err(RecordError::Truncated) if bytes.len() >= stretch.length as usize => return Ok(position),
-            Err(RecordError::Truncated | RecordError::Damaged | RecordError::Unknown(_)) => {
-                return Err(ReadFault::Damaged);
-            }
-        }
     }
 }
