@@ -91,28 +91,10 @@ impl Index {
         let mut packed = std::mem::take(&mut self.packed);
         packed.clear();
         entry::encode_sole(key, after, &mut self.actors, &mut packed);
-        let handle = match before {
-            Some((old, sole)) => {
-                if let Some(slot) = sole.sibling.content.slot {
-                    self.cache.remove(slot);
-                }
-                let new = self.arena.replace(old, &packed);
-                if let Some(new) = new.filter(|&new| new != old) {
-                    shelf_mut(&mut self.shelves, place).replace(tag_of(key), old, new);
-                }
-                new
-            }
-            None => {
-                let new = self.arena.insert(&packed);
-                if let Some(new) = new {
-                    let arena = &self.arena;
-                    let order = |other| Entry::new(arena.get(other)).key().cmp(key);
-                    shelf_mut(&mut self.shelves, place).insert(tag_of(key), new, order);
-                }
-                new
-            }
-        };
-        self.is_full |= handle.is_none();
+        if let Some(slot) = before.and_then(|(_, sole)| sole.sibling.content.slot) {
+            self.cache.remove(slot);
+        }
+        let handle = self.put(place, key, before.map(|entry| entry.0), &packed);
         if let (Some(handle), Some(value)) = (handle, value) {
             let position = after.content.location.map_or(PINNED, |location| location.position);
             let slot = self.cache.insert(handle, value, position);
@@ -145,36 +127,40 @@ impl Index {
         let mut packed = std::mem::take(&mut self.packed);
         packed.clear();
         entry::encode(key, after, &mut self.actors, &mut packed);
-        match self.handle(place, key) {
-            Some(old) => self.replace(place, key, old, &packed, before, after),
-            None => match self.arena.insert(&packed) {
-                Some(handle) => {
-                    let arena = &self.arena;
-                    let shelf = shelf_mut(&mut self.shelves, place);
-                    shelf.insert(tag_of(key), handle, |other| Entry::new(arena.get(other)).key().cmp(key));
-                }
-                None => self.is_full = true,
-            },
-        }
+        let old = self.handle(place, key);
+        let new = self.put(place, key, old, &packed);
         self.packed = packed;
+        self.keep_slots(before, after, new.filter(|_| new != old));
         let ((old_keys, old_bytes), (keys, bytes)) = (weight(key, before), weight(key, Some(after)));
         self.keys = self.keys + keys - old_keys;
         self.bytes = self.bytes + bytes - old_bytes;
     }
 
-    fn replace(
-        &mut self,
-        place: At,
-        key: &[u8],
-        old: Handle,
-        packed: &[u8],
-        before: Option<&Outline>,
-        after: &Outline,
-    ) {
-        let Some(handle) = self.arena.replace(old, packed) else {
-            self.is_full = true;
-            return;
+    /// Puts a packed entry on its shelf, in the place of the one under `old`. None if it found no
+    /// room.
+    fn put(&mut self, place: At, key: &[u8], old: Option<Handle>, packed: &[u8]) -> Option<Handle> {
+        let new = match old {
+            Some(old) => self.arena.replace(old, packed),
+            None => self.arena.insert(packed),
         };
+        self.is_full |= new.is_none();
+        let new = new?;
+        let (arena, shelf) = (&self.arena, shelf_mut(&mut self.shelves, place));
+        match old {
+            Some(old) if old == new => {}
+            Some(old) => {
+                shelf.replace(tag_of(key), old, new);
+            }
+            None => {
+                shelf.insert(tag_of(key), new, |other| Entry::new(arena.get(other)).key().cmp(key));
+            }
+        }
+        Some(new)
+    }
+
+    /// Values of siblings that are no longer there leave memory; those that stay are told of their
+    /// entry's new handle, if it has one.
+    fn keep_slots(&mut self, before: Option<&Outline>, after: &Outline, moved: Option<Handle>) {
         let slots = |outline: &Outline| -> Vec<CacheSlot> {
             outline.siblings().iter().filter_map(|sibling| sibling.content.slot).collect()
         };
@@ -184,9 +170,8 @@ impl Index {
                 self.cache.remove(slot);
             }
         }
-        if handle != old {
-            shelf_mut(&mut self.shelves, place).replace(tag_of(key), old, handle);
-            for slot in kept {
+        for slot in kept {
+            if let Some(handle) = moved {
                 self.cache.set_owner(slot, handle);
             }
         }

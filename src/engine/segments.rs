@@ -5,7 +5,7 @@
 
 use super::manifest::Manifest;
 use super::outline::Location;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Sealed segments below this share of the usual size are small: restarts leave them behind.
 const SMALL_SHARE: u64 = 8;
@@ -17,6 +17,8 @@ const SMALL_MAX: usize = 8;
 pub(super) struct Segments {
     /// By the log position of the first byte.
     by_start: BTreeMap<u64, Segment>,
+    /// Those that have no index file, and none under way.
+    unindexed: BTreeSet<u64>,
     /// The one that records go to, if there is one yet. All others are sealed.
     open: Option<u64>,
     live: u64,
@@ -34,8 +36,6 @@ pub(super) struct Segment {
     pub(super) live: u64,
     /// Live bytes that cease to be visible, by the hour in which they do.
     expiring: BTreeMap<u64, u64>,
-    /// Whether its index file is written, or being written.
-    pub(super) indexed: bool,
     /// Something in it cannot be read: it is kept as it is.
     pub(super) damaged: bool,
 }
@@ -44,6 +44,7 @@ impl Segments {
     /// A segment begins.
     pub(super) fn open(&mut self, start: u64) {
         self.by_start.insert(start, Segment { end: start, ..Segment::default() });
+        self.unindexed.insert(start);
         self.open = Some(start);
     }
 
@@ -56,7 +57,10 @@ impl Segments {
     /// A segment found at start, with nothing counted in it yet.
     pub(super) fn found(&mut self, start: u64, end: u64, indexed: bool, damaged: bool) {
         self.bytes += end - start;
-        self.by_start.insert(start, Segment { end, indexed, damaged, ..Segment::default() });
+        self.by_start.insert(start, Segment { end, damaged, ..Segment::default() });
+        if !indexed && !damaged {
+            self.unindexed.insert(start);
+        }
     }
 
     /// The last segment goes on to `end`.
@@ -69,6 +73,7 @@ impl Segments {
 
     /// A segment is gone.
     pub(super) fn remove(&mut self, start: u64) {
+        self.unindexed.remove(&start);
         if let Some(segment) = self.by_start.remove(&start) {
             self.bytes -= segment.end - start;
             self.live -= segment.live;
@@ -130,6 +135,18 @@ impl Segments {
         let open = self.open;
         let sealed = self.by_start.iter().filter(move |entry| Some(*entry.0) != open);
         sealed.filter(move |entry| entry.1.end <= durable).map(|(&start, segment)| (start, segment))
+    }
+
+    /// Takes a segment that is to have an index file, sealed and durable as it must be: start and
+    /// end.
+    pub(super) fn take_unindexed(&mut self, durable: u64) -> Option<(u64, u64)> {
+        let start = *self.unindexed.first()?;
+        let end = self.by_start.get(&start).map_or(start, |segment| segment.end);
+        let is_ready = Some(start) != self.open && end <= durable;
+        is_ready.then(|| {
+            self.unindexed.remove(&start);
+            (start, end)
+        })
     }
 
     /// The manifest of what is sealed and durable.

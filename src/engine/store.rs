@@ -555,14 +555,8 @@ impl Engine {
         if self.reads.is_indexing() {
             return;
         }
-        let next = self
-            .segments
-            .sealed(self.log.watermark())
-            .find(|(_, segment)| !segment.indexed && !segment.damaged);
-        let Some((start, end)) = next.map(|(start, segment)| (start, segment.end)) else { return };
-        self.reads.index(start, end);
-        if let Some(segment) = self.segments.get_mut(start) {
-            segment.indexed = true;
+        if let Some((start, end)) = self.segments.take_unindexed(self.log.watermark()) {
+            self.reads.index(start, end);
         }
     }
 

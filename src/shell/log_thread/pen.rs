@@ -1,11 +1,11 @@
 //! The pen: whoever holds it writes, the log thread or the loop, always what was queued first.
 
 use super::Disk;
-use crate::engine::{DiskEvent, DiskRequest, LogWriter, SyncPlan, Ticket};
+use crate::engine::{DiskEvent, DiskRequest, LogWriter, SyncPlan, Ticket, is_full};
 use crate::limits::UNSYNCED_BYTES_MAX;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::mpsc::Sender;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -234,10 +234,4 @@ fn request_bytes(request: &DiskRequest) -> usize {
         DiskRequest::Append { bytes, .. } | DiskRequest::Replace { bytes, .. } => bytes.len(),
         DiskRequest::Remove { .. } => 0,
     }
-}
-
-/// Whether a write failed for want of room, which may come back. The writer has cut off what was
-/// written of it.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
