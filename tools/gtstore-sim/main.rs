@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
 mod crash;
+mod sweep;
 
 use getopts::{Matches, Options};
 use gtstore::mutant::{Mutant, Planted};
@@ -10,9 +11,8 @@ use gtstore::shell::args::{self, Program};
 use gtstore::sim::{Report, Settings, run};
 use std::ops::Range;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use sweep::over_seeds;
 
 const OPS: usize = 1000;
 
@@ -115,83 +115,31 @@ fn planted(name: Option<String>) -> Result<Planted, String> {
     }
 }
 
-/// What a sweep has come to so far.
-#[derive(Default)]
-struct Progress {
-    next: AtomicU64,
-    done: AtomicU64,
-    ops: AtomicU64,
-    events: AtomicU64,
-    stop: AtomicBool,
-    failed: Mutex<Vec<Report>>,
-}
-
 fn sweep(asked: &Asked) -> ExitCode {
-    let progress = Progress { next: AtomicU64::new(asked.seeds.start), ..Progress::default() };
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..asked.threads {
-            scope.spawn(|| work(asked, &progress));
-        }
-        if !asked.verbose {
-            scope.spawn(|| watch(asked, &progress, began));
-        }
-    });
-    let seconds = began.elapsed().as_secs_f64();
-    let done = progress.done.load(Ordering::Relaxed);
-    let failed = progress.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    for report in &failed {
-        print_failure(report, asked);
-    }
-    println!(
-        "{done} seeds, {} failed; {} calls, {} events in {seconds:.1} s ({:.1} seeds a second on {} threads)",
-        failed.len(),
-        progress.ops.load(Ordering::Relaxed),
-        progress.events.load(Ordering::Relaxed),
-        done as f64 / seconds,
-        asked.threads,
-    );
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn work(asked: &Asked, progress: &Progress) {
-    while !progress.stop.load(Ordering::Relaxed) {
-        let seed = progress.next.fetch_add(1, Ordering::Relaxed);
-        if seed >= asked.seeds.end {
-            return;
-        }
+    let (ops, events) = (AtomicU64::new(0), AtomicU64::new(0));
+    let swept = over_seeds(asked, |seed| {
         let report = run(Settings { seed, ops: asked.ops, planted: asked.planted });
-        progress.done.fetch_add(1, Ordering::Relaxed);
-        progress.ops.fetch_add(report.ops as u64, Ordering::Relaxed);
-        progress.events.fetch_add(report.events, Ordering::Relaxed);
+        ops.fetch_add(report.ops as u64, Ordering::Relaxed);
+        events.fetch_add(report.events, Ordering::Relaxed);
         if asked.verbose {
             print_report(&report);
         }
-        if !report.broken.is_empty() {
-            progress.failed.lock().unwrap_or_else(PoisonError::into_inner).push(report);
-            if !asked.keep_going {
-                progress.stop.store(true, Ordering::Relaxed);
-            }
-        }
+        (!report.broken.is_empty()).then_some(report)
+    });
+    for report in &swept.failed {
+        print_failure(report, asked);
     }
-}
-
-/// A line each second, until the workers are done.
-fn watch(asked: &Asked, progress: &Progress, began: Instant) {
-    let total = asked.seeds.end - asked.seeds.start;
-    let mut told = Instant::now();
-    loop {
-        let done = progress.done.load(Ordering::Relaxed);
-        if done >= total || progress.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        if told.elapsed() >= Duration::from_secs(1) {
-            told = Instant::now();
-            let failed = progress.failed.lock().map_or(0, |failed| failed.len());
-            eprintln!("{done}/{total} seeds, {failed} failed, {:.0} s", began.elapsed().as_secs_f64());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    println!(
+        "{} seeds, {} failed; {} calls, {} events in {:.1} s ({:.1} seeds a second on {} threads)",
+        swept.done,
+        swept.failed.len(),
+        ops.into_inner(),
+        events.into_inner(),
+        swept.seconds,
+        swept.done as f64 / swept.seconds,
+        asked.threads,
+    );
+    swept.exit()
 }
 
 fn print_report(report: &Report) {
