@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Longest key in bytes. Keys live in memory on every owner.
 pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest key that the engine stores: a hint is kept under its key and the node it is owed to.
+pub const STORED_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 4;
 /// Longest value in bytes, by default. Larger ones would hold up a link for too long.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// Key limit of a cluster of [`Profile::Gtstore`](crate::ring::Profile), the original assignment's.
@@ -96,8 +98,28 @@ pub const FORWARD_HOP_MS: u64 = 400;
 pub const FORWARD_GRACE_MS: u32 = 50;
 /// How long after an unanswered request a peer is passed over in routing, in milliseconds.
 pub const PEER_SUSPECT_MS: u64 = 1000;
-/// How often an idle link is probed, in milliseconds.
+/// How long after a peer's last answer it is probed, in milliseconds.
 pub const PROBE_MS: u64 = 500;
+/// Least time between two looks at the silence of peers, in milliseconds.
+pub const WATCH_MS: u64 = 100;
+/// How long a peer may be silent before others are asked after it, in milliseconds: a probe may
+/// take half a second there and back.
+pub const PEER_SILENT_MS: u64 = 1000;
+/// How long those who are asked after a peer have for an answer, in milliseconds. They are asked
+/// twice before the verdict: a peer that stops answering is down after at most
+/// `PEER_SILENT_MS + 2 * PEER_ASK_MS + WATCH_MS`.
+pub const PEER_ASK_MS: u64 = 500;
+/// How often others are asked after a peer that stays silent, in milliseconds.
+pub const PEER_ASK_AGAIN_MS: u64 = 2000;
+/// How many are asked after a silent peer (SWIM's k).
+pub const PEERS_ASKED: usize = 3;
+/// How late a node may be to look at its peers before it takes it for a stall of its own, in which
+/// it could have heard nobody, in milliseconds.
+pub const STALL_MS: u64 = 300;
+/// How often a node tells a random peer what it knows of all, in milliseconds.
+pub const GOSSIP_MS: u64 = 1000;
+/// Nodes that one gossip message speaks of. Of a larger cluster each message tells another part.
+pub const GOSSIP_RUMORS_MAX: usize = 64;
 /// How far ahead of the wall a stamp from elsewhere may drag a clock, in milliseconds.
 pub const CLOCK_DRAG_MS_MAX: u64 = 500;
 

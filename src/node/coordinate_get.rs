@@ -392,7 +392,9 @@ impl Node {
             | PeerReply::Behind(_)
             | PeerReply::Stored { .. }
             | PeerReply::Forwarded(_)
-            | PeerReply::Alive { .. }
+            | PeerReply::Alive(_)
+            | PeerReply::Heard { .. }
+            | PeerReply::Gossip { .. }
             | PeerReply::Table(_) => {}
         }
         self.get_progress(now, id, row, out);
@@ -517,7 +519,7 @@ impl Node {
         }
         // Slow is not down: others are asked first for a while, nothing more.
         for &node in row.asked.iter().filter(|&&node| !row.held.iter().any(|held| held.0 == node)) {
-            self.peers.suspect(node, now.mono);
+            self.peers.pass_over(node, now.mono);
         }
         self.ask_one_more(now, id, &mut row, out);
         row.hedge_at = now.mono.after_ms(READ_HEDGE_MS);

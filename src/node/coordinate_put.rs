@@ -359,7 +359,9 @@ impl Node {
             | PeerReply::Same
             | PeerReply::Held(_)
             | PeerReply::Absent { .. }
-            | PeerReply::Alive { .. }
+            | PeerReply::Alive(_)
+            | PeerReply::Heard { .. }
+            | PeerReply::Gossip { .. }
             | PeerReply::Table(_) => None,
         };
         self.put_progress(now, id, row, verdict, out);

@@ -298,7 +298,9 @@ impl Node {
             | PeerReply::Absent { .. }
             | PeerReply::Stale(_)
             | PeerReply::Behind(_)
-            | PeerReply::Alive { .. }
+            | PeerReply::Alive(_)
+            | PeerReply::Heard { .. }
+            | PeerReply::Gossip { .. }
             | PeerReply::Table(_) => self.put_row_back(id, Row::Forward(row)),
         }
     }
@@ -358,7 +360,7 @@ impl Node {
             return self.forward_fail(id, &row, out);
         }
         if let Phase::Asking { owner, .. } = row.phase {
-            self.peers.suspect(owner, now.mono);
+            self.peers.pass_over(owner, now.mono);
             row.count_attempt();
         }
         self.forward_next(now, id, row, out);

@@ -5,20 +5,17 @@
 //! it. Two different tables of one epoch mean two authors: the second is refused, loudly.
 
 use super::io::{Lane, Output};
-use super::{Node, Row, View};
+use super::{NO_ROW, Node, Row, View};
 use crate::engine::FileName;
-use crate::limits::{PROBE_MS, REPORT_MS};
+use crate::limits::REPORT_MS;
 use crate::ring::{Durability, Table};
-use crate::types::{ClusterId, Epoch, NodeId, Now, RequestId};
+use crate::types::{ClusterId, Epoch, NodeId, Now};
 use crate::wire::decode_table;
 use crate::wire::hello::clusters_meet;
 use crate::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
-use crate::wire::peer::PeerRequest;
+use crate::wire::peer::{PeerRequest, Saying};
 use bytes::Bytes;
 use std::sync::Arc;
-
-/// The request id of messages whose answer needs no row.
-const NO_ROW: RequestId = RequestId(0);
 
 impl Node {
     pub(super) fn on_manager_up(&mut self, now: Now, out: &mut Vec<Output>) {
@@ -104,7 +101,7 @@ impl Node {
         let ticket = self.engine.last_request();
         out.push(Output::Disk(request));
         self.view = Some(View { table: Arc::clone(&table), bytes, ticket, durable: false });
-        self.peers.follow(&table, self.me(), out);
+        self.peers.follow(&table, self.me(), now.mono, out);
         for id in self.pending.ids() {
             match self.pending.take(id) {
                 Some(Row::Put(row)) => self.put_retarget(now, id, row, &table, out),
@@ -128,7 +125,7 @@ impl Node {
     /// A peer's table is of this epoch: whoever has the older one is brought up to date.
     pub(super) fn compare_epoch(&self, peer: NodeId, epoch: Epoch, out: &mut Vec<Output>) {
         let Some(view) = &self.view else { return };
-        if !self.peers.is_up(peer, Lane::Foreground) || epoch == view.table.epoch {
+        if !self.peers.has_link(peer, Lane::Foreground) || epoch == view.table.epoch {
             return;
         }
         let message = if epoch > view.table.epoch {
@@ -140,25 +137,11 @@ impl Node {
     }
 
     pub(super) fn on_link_up(&mut self, now: Now, peer: NodeId, lane: Lane, out: &mut Vec<Output>) {
-        if self.peers.set_link(peer, lane, true) {
+        if self.peers.set_link(peer, lane, true, now.mono) {
             match lane {
                 Lane::Foreground => self.probe(peer, out),
                 Lane::Bulk => self.stream(now, out),
             }
-        }
-    }
-
-    fn probe(&self, to: NodeId, out: &mut Vec<Output>) {
-        let epoch = self.table().map_or(Epoch(0), |table| table.epoch);
-        let message = PeerRequest::Probe { epoch };
-        out.push(Output::Peer { to, lane: Lane::Foreground, request: NO_ROW, message });
-    }
-
-    pub(super) fn probe_when_due(&mut self, now: Now, out: &mut Vec<Output>) {
-        if now.mono >= self.probe_at {
-            self.probe_at = now.mono.after_ms(PROBE_MS);
-            let peers: Vec<NodeId> = self.peers.connected().collect();
-            peers.into_iter().for_each(|peer| self.probe(peer, out));
         }
     }
 
@@ -173,10 +156,9 @@ impl Node {
         if !self.manager_up || self.identity.node == NodeId(0) {
             return;
         }
-        let load = self.own_load();
-        let epoch = if self.view.as_ref().is_some_and(|view| view.durable) { load.epoch } else { Epoch(0) };
-        let pending = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
-        let report = Report { epoch, keys: load.keys, bytes: load.bytes, pending };
+        let Saying { epoch, keys, bytes, pending, .. } = self.own_saying();
+        let epoch = if self.view.as_ref().is_some_and(|view| view.durable) { epoch } else { Epoch(0) };
+        let report = Report { epoch, keys, bytes, pending };
         out.push(Output::Manager(NodeToManager::Report(report)));
         let streamed = self.transfers.streamed();
         if !streamed.is_empty() {

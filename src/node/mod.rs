@@ -16,6 +16,7 @@ mod forward;
 pub mod freshness;
 pub mod identity;
 pub mod io;
+pub mod liveness;
 mod load;
 mod membership;
 mod peers;
@@ -28,6 +29,7 @@ pub mod sync_gate;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod watch;
 
 use crate::clock::HybridClock;
 use crate::engine::{Engine, EngineSettings, FileName, ReadId, Recovered, Storage, Ticket};
@@ -58,6 +60,7 @@ use std::sync::Arc;
 use sync_gate::SyncGate;
 use transfer::{Chunk, Transfers};
 use twox_hash::XxHash3_64;
+use watch::Watch;
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -83,6 +86,9 @@ pub struct Options {
     /// A planted bug, for the simulator.
     pub planted: Planted,
 }
+
+/// The request id of messages whose answer needs no row.
+const NO_ROW: RequestId = RequestId(0);
 
 /// A storage node.
 #[derive(Debug)]
@@ -111,7 +117,7 @@ pub struct Node {
     freshness: Freshness,
     manager_up: bool,
     report_at: Instant,
-    probe_at: Instant,
+    watch: Watch,
     transfers: Transfers,
     /// Clients told apart for display.
     clients: u32,
@@ -229,7 +235,7 @@ impl Node {
             freshness: Freshness::default(),
             manager_up: false,
             report_at: Instant::default(),
-            probe_at: Instant::default(),
+            watch: Watch::default(),
             transfers: Transfers::default(),
             clients: 0,
             started: false,
@@ -275,7 +281,7 @@ impl Node {
     /// First thing in a life: works from the last table, even if the manager is down.
     fn start(&mut self, now: Now, out: &mut Vec<Output>) {
         if let Some(table) = self.table().cloned() {
-            self.peers.follow(&table, self.me(), out);
+            self.peers.follow(&table, self.me(), now.mono, out);
             self.follow_moves(now, out);
         }
     }
@@ -314,12 +320,15 @@ impl Node {
         message: PeerReply,
         out: &mut Vec<Output>,
     ) {
+        self.hear(now, from);
         match &message {
             PeerReply::Table(bytes) => return self.adopt_bytes(now, bytes.clone(), out),
-            PeerReply::Alive { epoch, keys, bytes } => {
-                self.peers.note_load(from, peers::Load { epoch: *epoch, keys: *keys, bytes: *bytes });
-                return self.compare_epoch(from, *epoch, out);
+            PeerReply::Alive(said) => {
+                self.peers.note(from, *said);
+                return self.compare_epoch(from, said.epoch, out);
             }
+            PeerReply::Heard { node, ms_ago } => return self.peers.told_of(*node, *ms_ago),
+            PeerReply::Gossip { rumors } => return self.hear_rumors(rumors, out),
             PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => self.compare_epoch(from, *epoch, out),
             PeerReply::Forwarded(_)
             | PeerReply::Stored { .. }
@@ -343,7 +352,13 @@ impl Node {
     }
 
     fn on_link_down(&mut self, now: Now, peer: NodeId, lane: io::Lane, out: &mut Vec<Output>) {
-        self.peers.set_link(peer, lane, false);
+        self.peers.set_link(peer, lane, false, now.mono);
+        self.look_soon(now);
+        self.lose_rows(now, peer, lane, out);
+    }
+
+    /// Whatever waits for this peer on this lane will not be answered.
+    fn lose_rows(&mut self, now: Now, peer: NodeId, lane: io::Lane, out: &mut Vec<Output>) {
         for id in self.pending.ids() {
             match (self.pending.take(id), lane) {
                 (Some(Row::Forward(row)), io::Lane::Foreground) => self.forward_lost(now, id, row, peer, out),
@@ -379,7 +394,7 @@ impl Node {
             }
         }
         self.report_when_due(now, out);
-        self.probe_when_due(now, out);
+        self.look_around(now, out);
     }
 
     fn on_disk(&mut self, now: Now, event: crate::engine::DiskEvent, out: &mut Vec<Output>) {
@@ -462,7 +477,7 @@ impl Machine for Node {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let timers = [self.report_at, self.probe_at].into_iter();
+        let timers = [self.report_at, self.watch.wake()].into_iter();
         timers.chain(self.pending.next_wake()).chain(self.engine.deadline()).min()
     }
 }

@@ -4,7 +4,6 @@
 
 use super::io::Output;
 use super::load::{Then, Waiting};
-use super::peers::Load;
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
 use crate::engine::{Fetched, Loaded, Outline};
 use crate::mutant::Mutant;
@@ -56,7 +55,14 @@ impl Node {
             PeerRequest::Transfer { place, entries } => self.store_chunk((conn, request), place, &entries),
             PeerRequest::Probe { epoch } => {
                 self.compare_epoch(from, epoch, out);
-                Some(self.alive())
+                Some(PeerReply::Alive(self.own_saying()))
+            }
+            PeerRequest::AskAfter { node } => {
+                Some(PeerReply::Heard { node, ms_ago: self.peers.heard_ms_ago(node, now.mono) })
+            }
+            PeerRequest::Gossip { rumors } => {
+                self.hear_rumors(&rumors, out);
+                Some(PeerReply::Gossip { rumors: self.rumors() })
             }
             PeerRequest::FetchTable => self.view.as_ref().map(|view| PeerReply::Table(view.bytes.clone())),
             PeerRequest::PushTable(bytes) => return self.adopt_bytes(now, bytes, out),
@@ -64,18 +70,6 @@ impl Node {
         if let Some(message) = reply {
             out.push(Output::PeerReply { conn, request, message });
         }
-    }
-
-    fn alive(&self) -> PeerReply {
-        let Load { epoch, keys, bytes } = self.own_load();
-        PeerReply::Alive { epoch, keys, bytes }
-    }
-
-    /// What this node says of itself.
-    pub(super) fn own_load(&self) -> Load {
-        let (keys, bytes) = self.engine.size();
-        let epoch = self.table().map_or(Epoch(0), |table| table.epoch);
-        Load { epoch, keys, bytes }
     }
 
     /// Whether a data message may be acted on: both sides must have the sector's present owners,

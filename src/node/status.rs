@@ -6,7 +6,7 @@ use super::{Node, ReplyTo};
 use crate::engine::{Kind, Outline};
 use crate::limits::{DUMP_BYTES_MAX, DUMP_ENTRIES_MAX};
 use crate::ring::Slot;
-use crate::types::{ConnId, Epoch, Incarnation, Key, NodeId, Now, RequestId, SectorId};
+use crate::types::{ConnId, Epoch, Key, NodeId, Now, RequestId, SectorId};
 use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus, ContactInfo, DumpEntry, NodeStatus};
 
 impl Node {
@@ -63,7 +63,7 @@ impl Node {
         let loads = table.loads();
         let row = |(id, member): (NodeId, &crate::ring::Member)| {
             let own = id == self.me();
-            let load = if own { self.own_load() } else { self.peers.load(id) };
+            let said = if own { self.own_saying() } else { self.peers.said(id) };
             let (held, first) = loads.get(&id).copied().unwrap_or_default();
             NodeStatus {
                 node: id,
@@ -72,11 +72,11 @@ impl Node {
                 state: member.state,
                 up: own || self.peers.is_trusted(id, now.mono),
                 sectors: (small(held), small(first)),
-                epoch: load.epoch,
-                incarnation: if own { self.identity.incarnation } else { Incarnation(0) },
-                keys: load.keys,
-                bytes: load.bytes,
-                pending: if own { u32::try_from(self.pending.len()).unwrap_or(u32::MAX) } else { 0 },
+                epoch: said.epoch,
+                incarnation: said.incarnation,
+                keys: said.keys,
+                bytes: said.bytes,
+                pending: said.pending,
             }
         };
         let is_moving = |slot: &Slot| matches!(slot, Slot::Moving { .. });

@@ -93,7 +93,10 @@ impl Stage {
         let mut asked = Vec::new();
         self.out.retain(|output| match output {
             Output::Peer { to, request, message, .. } if *to == NodeId(peer) => {
-                if !matches!(message, PeerRequest::Probe { .. }) {
+                if !matches!(
+                    message,
+                    PeerRequest::Probe { .. } | PeerRequest::Gossip { .. } | PeerRequest::AskAfter { .. }
+                ) {
                     asked.push((*request, message.clone()));
                 }
                 false

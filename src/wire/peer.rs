@@ -4,8 +4,8 @@ use super::Message;
 use super::client::{DataReply, DataRequest};
 use super::codec::{DecodeError, Reader, Writer};
 use super::object::{decode_object, encode_object};
-use crate::limits::{KEY_BYTES_MAX, MANAGER_BODY_BYTES_MAX};
-use crate::types::{ClientId, Dot, Epoch, Key, KeyspaceId, OpId, SectorId, Stamp};
+use crate::limits::{GOSSIP_RUMORS_MAX, KEY_BYTES_MAX, MANAGER_BODY_BYTES_MAX};
+use crate::types::{ClientId, Dot, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};
 use crate::version::Object;
 use bytes::Bytes;
 
@@ -30,6 +30,23 @@ pub struct Place {
     pub sector: SectorId,
     /// The sector's `conf_epoch` in the sender's table.
     pub conf_epoch: Epoch,
+}
+
+/// What a node says of itself, as others pass it on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Saying {
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Counts what it has said in that life: the higher is the later.
+    pub beat: u32,
+    /// Epoch of its table.
+    pub epoch: Epoch,
+    /// Keys held, tombstones not counted.
+    pub keys: u64,
+    /// Bytes of keys and values held.
+    pub bytes: u64,
+    /// Requests it is working on.
+    pub pending: u32,
 }
 
 /// What a node asks of a peer.
@@ -85,6 +102,16 @@ pub enum PeerRequest {
     FetchTable,
     /// Take my table: you said that yours is older.
     PushTable(Bytes),
+    /// How long ago did this node answer you? It does not answer me.
+    AskAfter {
+        /// The silent node.
+        node: NodeId,
+    },
+    /// What I know of all nodes; tell me what you know.
+    Gossip {
+        /// Nodes, and what each last said of itself.
+        rumors: Vec<(NodeId, Saying)>,
+    },
 }
 
 /// How a write stands at an owner that has stored it.
@@ -121,15 +148,8 @@ pub enum PeerReply {
     Stale(Epoch),
     /// My table is older than yours: push it.
     Behind(Epoch),
-    /// Alive; my table's epoch, keys and bytes held.
-    Alive {
-        /// Epoch of its table.
-        epoch: Epoch,
-        /// Keys held, tombstones not counted.
-        keys: u64,
-        /// Bytes of keys and values held.
-        bytes: u64,
-    },
+    /// Alive; and what it says of itself.
+    Alive(Saying),
     /// The table asked for.
     Table(Bytes),
     /// Too busy to take it.
@@ -138,6 +158,18 @@ pub enum PeerReply {
     Unreadable,
     /// No room on the disk for it.
     Full,
+    /// How long ago the node that was asked after answered.
+    Heard {
+        /// The node.
+        node: NodeId,
+        /// In milliseconds; none if it does not answer here either.
+        ms_ago: Option<u32>,
+    },
+    /// What is known of all nodes.
+    Gossip {
+        /// Nodes, and what each last said of itself.
+        rumors: Vec<(NodeId, Saying)>,
+    },
 }
 
 pub(crate) const FORWARD_REQUEST: u8 = 0x41;
@@ -147,6 +179,8 @@ const TRANSFER: u8 = 0x44;
 const PROBE: u8 = 0x45;
 const FETCH_TABLE: u8 = 0x46;
 const PUSH_TABLE: u8 = 0x47;
+const ASK_AFTER: u8 = 0x48;
+const GOSSIP: u8 = 0x49;
 
 const FORWARDED: u8 = 0x61;
 const STORED: u8 = 0x62;
@@ -160,6 +194,8 @@ const PEER_TABLE: u8 = 0x69;
 const OVERLOADED: u8 = 0x6a;
 const UNREADABLE: u8 = 0x6b;
 const FULL: u8 = 0x6c;
+const HEARD: u8 = 0x6d;
+const GOSSIP_BACK: u8 = 0x6e;
 
 /// Entries of one transfer chunk: its byte cap over the smallest entry.
 const TRANSFER_ENTRIES_MAX: usize = 4096;
@@ -188,6 +224,42 @@ fn decode_place(reader: &mut Reader) -> Result<Place, DecodeError> {
     })
 }
 
+fn encode_saying(said: &Saying, out: &mut Writer) {
+    out.u32(said.incarnation.0);
+    out.u32(said.beat);
+    out.u64(said.epoch.0);
+    out.u64(said.keys);
+    out.u64(said.bytes);
+    out.u32(said.pending);
+}
+
+fn decode_saying(reader: &mut Reader) -> Result<Saying, DecodeError> {
+    Ok(Saying {
+        incarnation: Incarnation(reader.u32()?),
+        beat: reader.u32()?,
+        epoch: Epoch(reader.u64()?),
+        keys: reader.u64()?,
+        bytes: reader.u64()?,
+        pending: reader.u32()?,
+    })
+}
+
+/// Bytes of a node's id and its saying.
+const RUMOR_BYTES: usize = 40;
+
+fn encode_rumors(rumors: &[(NodeId, Saying)], out: &mut Writer) {
+    out.count(rumors.len());
+    for (node, said) in rumors {
+        out.u32(node.0);
+        encode_saying(said, out);
+    }
+}
+
+fn decode_rumors(reader: &mut Reader) -> Result<Vec<(NodeId, Saying)>, DecodeError> {
+    let count = reader.count("rumors", GOSSIP_RUMORS_MAX, RUMOR_BYTES)?;
+    (0..count).map(|_| Ok((NodeId(reader.u32()?), decode_saying(reader)?))).collect()
+}
+
 fn decode_key(reader: &mut Reader) -> Result<Key, DecodeError> {
     reader.bytes("key", KEY_BYTES_MAX)
 }
@@ -202,6 +274,8 @@ impl Message for PeerRequest {
             PeerRequest::Probe { .. } => PROBE,
             PeerRequest::FetchTable => FETCH_TABLE,
             PeerRequest::PushTable(_) => PUSH_TABLE,
+            PeerRequest::AskAfter { .. } => ASK_AFTER,
+            PeerRequest::Gossip { .. } => GOSSIP,
         }
     }
 
@@ -239,6 +313,8 @@ impl Message for PeerRequest {
             PeerRequest::Probe { epoch } => out.u64(epoch.0),
             PeerRequest::FetchTable => {}
             PeerRequest::PushTable(bytes) => out.value(bytes),
+            PeerRequest::AskAfter { node } => out.u32(node.0),
+            PeerRequest::Gossip { rumors } => encode_rumors(rumors, out),
         }
     }
 
@@ -266,6 +342,8 @@ impl Message for PeerRequest {
             PROBE => PeerRequest::Probe { epoch: Epoch(reader.u64()?) },
             FETCH_TABLE => PeerRequest::FetchTable,
             PUSH_TABLE => PeerRequest::PushTable(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
+            ASK_AFTER => PeerRequest::AskAfter { node: NodeId(reader.u32()?) },
+            GOSSIP => PeerRequest::Gossip { rumors: decode_rumors(&mut reader)? },
             other => return Err(DecodeError::UnknownKind(other)),
         };
         reader.finish()?;
@@ -311,11 +389,13 @@ impl Message for PeerReply {
             PeerReply::Absent { .. } => ABSENT,
             PeerReply::Stale(_) => STALE,
             PeerReply::Behind(_) => BEHIND,
-            PeerReply::Alive { .. } => ALIVE,
+            PeerReply::Alive(_) => ALIVE,
             PeerReply::Table(_) => PEER_TABLE,
             PeerReply::Overloaded => OVERLOADED,
             PeerReply::Unreadable => UNREADABLE,
             PeerReply::Full => FULL,
+            PeerReply::Heard { .. } => HEARD,
+            PeerReply::Gossip { .. } => GOSSIP_BACK,
         }
     }
 
@@ -331,12 +411,16 @@ impl Message for PeerReply {
             PeerReply::Held(object) => encode_object(object, out),
             PeerReply::Absent { vouched } => out.bool(*vouched),
             PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => out.u64(epoch.0),
-            PeerReply::Alive { epoch, keys, bytes } => {
-                out.u64(epoch.0);
-                out.u64(*keys);
-                out.u64(*bytes);
-            }
+            PeerReply::Alive(said) => encode_saying(said, out),
             PeerReply::Table(bytes) => out.value(bytes),
+            PeerReply::Heard { node, ms_ago } => {
+                out.u32(node.0);
+                out.bool(ms_ago.is_some());
+                if let Some(ms_ago) = ms_ago {
+                    out.u32(*ms_ago);
+                }
+            }
+            PeerReply::Gossip { rumors } => encode_rumors(rumors, out),
         }
     }
 
@@ -357,13 +441,16 @@ impl Message for PeerReply {
             ABSENT => PeerReply::Absent { vouched: reader.bool("vouched")? },
             STALE => PeerReply::Stale(Epoch(reader.u64()?)),
             BEHIND => PeerReply::Behind(Epoch(reader.u64()?)),
-            ALIVE => {
-                PeerReply::Alive { epoch: Epoch(reader.u64()?), keys: reader.u64()?, bytes: reader.u64()? }
-            }
+            ALIVE => PeerReply::Alive(decode_saying(&mut reader)?),
             PEER_TABLE => PeerReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             OVERLOADED => PeerReply::Overloaded,
             UNREADABLE => PeerReply::Unreadable,
             FULL => PeerReply::Full,
+            HEARD => PeerReply::Heard {
+                node: NodeId(reader.u32()?),
+                ms_ago: if reader.bool("heard flag")? { Some(reader.u32()?) } else { None },
+            },
+            GOSSIP_BACK => PeerReply::Gossip { rumors: decode_rumors(&mut reader)? },
             other => return Err(DecodeError::UnknownKind(other)),
         };
         reader.finish()?;

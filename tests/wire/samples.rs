@@ -21,7 +21,7 @@ use gtstore::wire::codec::{DecodeError, Writer};
 use gtstore::wire::frame::write_frame;
 use gtstore::wire::hello::{Hello, Opening, RefusalCause, Refused, Role, Server, Welcome};
 use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
-use gtstore::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
+use gtstore::wire::peer::{PeerReply, PeerRequest, Place, Saying, Standing, Worth};
 use std::collections::BTreeSet;
 
 /// The request id of every sample's frame.
@@ -95,7 +95,7 @@ macro_rules! family {
 family!(Opening { Hello, Welcome, Refused });
 family!(ClientRequest { Data, Contact, Table, Status, Dump, CreateKeyspace });
 family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, KeyspaceCreated, Error });
-family!(PeerRequest { Forward, Store, Read, Transfer, Probe, FetchTable, PushTable });
+family!(PeerRequest { Forward, Store, Read, Transfer, Probe, FetchTable, PushTable, AskAfter, Gossip });
 family!(PeerReply {
     Forwarded,
     Stored,
@@ -108,7 +108,9 @@ family!(PeerReply {
     Table,
     Overloaded,
     Unreadable,
-    Full
+    Full,
+    Heard,
+    Gossip
 });
 family!(NodeToManager { Join, Report, Streamed, Table });
 family!(ManagerToNode { Joined, Rejected, Table, OfferTable });
@@ -128,6 +130,17 @@ pub fn all() -> Vec<Sample> {
 
 fn dot(node: u32, seq: u64) -> Dot {
     Dot { actor: Actor { node: NodeId(node), incarnation: Incarnation(node + 1) }, seq }
+}
+
+fn saying(first: u32) -> Saying {
+    Saying {
+        incarnation: Incarnation(first),
+        beat: first + 1,
+        epoch: Epoch(u64::from(first) + 2),
+        keys: u64::from(first) + 3,
+        bytes: u64::from(first) + 4,
+        pending: first + 5,
+    }
 }
 
 fn context() -> Context {
@@ -388,6 +401,8 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
         ("whole", read(None)),
         ("", PeerRequest::Transfer { place: place(), entries }),
         ("", PeerRequest::Probe { epoch: Epoch(20) }),
+        ("", PeerRequest::AskAfter { node: NodeId(26) }),
+        ("", PeerRequest::Gossip { rumors: vec![(NodeId(27), saying(28)), (NodeId(29), saying(30))] }),
         ("", PeerRequest::FetchTable),
         ("", PeerRequest::PushTable(Bytes::from_static(b"a table"))),
     ]
@@ -405,7 +420,10 @@ fn peer_replies() -> Vec<(&'static str, PeerReply)> {
         ("not-vouched", PeerReply::Absent { vouched: false }),
         ("", PeerReply::Stale(Epoch(22))),
         ("", PeerReply::Behind(Epoch(23))),
-        ("", PeerReply::Alive { epoch: Epoch(24), keys: 25, bytes: 26 }),
+        ("", PeerReply::Alive(saying(24))),
+        ("", PeerReply::Heard { node: NodeId(27), ms_ago: Some(28) }),
+        ("not at all", PeerReply::Heard { node: NodeId(27), ms_ago: None }),
+        ("", PeerReply::Gossip { rumors: vec![(NodeId(29), saying(30)), (NodeId(31), saying(32))] }),
         ("", PeerReply::Table(Bytes::from_static(b"a table"))),
         ("", PeerReply::Overloaded),
         ("", PeerReply::Unreadable),

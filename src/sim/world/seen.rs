@@ -49,6 +49,8 @@ impl World {
             PeerRequest::Transfer { .. }
             | PeerRequest::Read { .. }
             | PeerRequest::Probe { .. }
+            | PeerRequest::AskAfter { .. }
+            | PeerRequest::Gossip { .. }
             | PeerRequest::FetchTable => {}
         }
     }
