@@ -198,18 +198,20 @@ impl Engine {
 
     fn rewrite_merge(&mut self, position: u64, merge: MergeRecord) {
         let place = (merge.keyspace, merge.sector);
-        let Some(outline) = self.outline(place, &merge.key) else {
-            return self.forget_statement(place, &merge.key);
-        };
+        let held = self.outline(place, &merge.key);
         if self.statement_of(place, &merge.key) == Some(position) {
-            if self.settings.planted.is(Mutant::DropStatements) {
+            // That a key is forgotten must be said only while an older record may say otherwise.
+            let is_needed = held.is_some() || !self.segments.is_oldest(position);
+            if !is_needed || self.settings.planted.is(Mutant::DropStatements) {
                 return self.forget_statement(place, &merge.key);
             }
+            let outline = held.unwrap_or_default();
             let statement = state(place, &merge.key, &outline, Vec::new());
             let location = self.append(&Record::Merge(statement), false);
             self.note_statement(place, &merge.key, location);
             return;
         }
+        let Some(outline) = held else { return };
         let lies_here = |dot: Dot| {
             let location = find(&outline, dot).and_then(|sibling| sibling.content.location);
             location.is_some_and(|location| location.position == position)

@@ -267,7 +267,8 @@ impl Index {
         }
     }
 
-    fn remove(&mut self, place: At, key: &[u8], outline: &Outline) {
+    /// Nothing is known of a key any more.
+    pub(super) fn remove(&mut self, place: At, key: &[u8], outline: &Outline) {
         let Some(handle) = self.handle(place, key) else { return };
         shelf_mut(&mut self.shelves, place).remove(tag_of(key), handle);
         self.forget(handle, key, outline);

@@ -15,7 +15,7 @@
 
 use super::outline::{Kind, Location};
 use super::record::{OutlineRecord, RecordOutline, ShelfRecord};
-use crate::limits::{ACTORS_MAX, KEY_BYTES_MAX, SIBLINGS_DECODED_MAX};
+use crate::limits::{ACTORS_MAX, SIBLINGS_DECODED_MAX, STORED_KEY_BYTES_MAX};
 use crate::types::{Actor, Dot, Incarnation, KeyspaceId, NodeId, SectorId, Stamp, WallMs};
 use crate::version::{Sibling, VersionVector};
 use bytes::Bytes;
@@ -163,7 +163,7 @@ impl Outlines {
 fn merge(bytes: &Bytes, fields: &mut Fields<'_>, lists: Lists) -> Option<OutlineRecord> {
     let Lists { mut context, mut kept, mut added } = lists;
     let (keyspace, sector) = (KeyspaceId(fields.u16()?), SectorId(fields.u16()?));
-    let key_bytes = fields.count(KEY_BYTES_MAX)?;
+    let key_bytes = fields.count(STORED_KEY_BYTES_MAX)?;
     let key = bytes.slice(fields.at..fields.at + key_bytes);
     fields.at += key_bytes;
     for _ in 0..fields.count(ACTORS_MAX)? {

@@ -11,7 +11,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `store`, `opening` | the engine itself: merge, read, walk; how it comes back from the log |
+//! | `store`, `forget`, `opening` | the engine itself: merge, read, walk, forget; how it comes back from the log |
 //! | `index` | what is known of every key: `arena`, `shelf`, `entry`, `outline`; and the `cache` of values |
 //! | `appender`, `segments`, `reads` | the batch of this turn; what is live of each segment; reads under way |
 //! | `compaction`, `scrub` | garbage given back; rot found before a reader does |
@@ -26,6 +26,7 @@ mod compaction;
 mod entry;
 #[cfg(test)]
 mod footprint;
+mod forget;
 mod index;
 mod index_codec;
 pub mod index_file;

@@ -85,7 +85,11 @@ impl Engine {
                     },
                 }));
                 let after = Outline::from_parts(context.clone(), siblings);
-                self.index.install(place, key, before.as_ref(), &after);
+                match before {
+                    Some(before) if after.is_nothing() => self.index.remove(place, key, &before),
+                    None if after.is_nothing() => {}
+                    before => self.index.install(place, key, before.as_ref(), &after),
+                }
             }
             OutlineRecord::Shelf(record) => {
                 let place = (record.keyspace, record.sector);

@@ -22,7 +22,7 @@
 
 use super::ReadFault;
 use super::outline::{Kind, Location};
-use crate::limits::{ACTORS_MAX, KEY_BYTES_MAX, RECORD_BYTES_MAX, SIBLINGS_DECODED_MAX};
+use crate::limits::{ACTORS_MAX, RECORD_BYTES_MAX, SIBLINGS_DECODED_MAX, STORED_KEY_BYTES_MAX};
 use crate::types::{Dot, Key, KeyspaceId, SectorId};
 use crate::version::{Sibling, VersionVector};
 use crate::wire::codec::{DecodeError, Reader, Writer};
@@ -392,7 +392,7 @@ fn decode_body(place: (KeyspaceId, SectorId), body: Bytes) -> Result<Record, Dec
     let mut reader = Reader::new(body);
     let record = match reader.u8()? {
         MERGE => {
-            let key = reader.bytes("key", KEY_BYTES_MAX)?;
+            let key = reader.bytes("key", STORED_KEY_BYTES_MAX)?;
             let context = decode_vector(&mut reader)?;
             let kept_count = reader.count("kept dots", SIBLINGS_DECODED_MAX.max(ACTORS_MAX), 16)?;
             let mut kept = Vec::with_capacity(kept_count);

@@ -86,6 +86,11 @@ impl Segments {
         (position < segment.end.max(start + 1)).then_some((start, segment))
     }
 
+    /// Whether no segment is older than the one in which a position lies.
+    pub(super) fn is_oldest(&self, position: u64) -> bool {
+        self.by_start.range(..=position).nth(1).is_none()
+    }
+
     /// The segment that begins at a position.
     pub(super) fn get(&self, start: u64) -> Option<&Segment> {
         self.by_start.get(&start)

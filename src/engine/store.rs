@@ -231,8 +231,8 @@ impl Engine {
             location = Some(appended.location);
         }
         let kind = Kind::of(&sibling.content);
+        self.forget_statement(place, key);
         if let Some((_, sole)) = before {
-            self.forget_statement(place, key);
             if let Some(old) = sole.sibling.content.location {
                 self.segments.drop_live(old, last_hour(sole.sibling.expiry, sole.sibling.content.kind));
             }

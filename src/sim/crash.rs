@@ -257,6 +257,7 @@ impl Run {
         for _ in 0..self.rng.below(4) {
             match self.rng.below(20) {
                 0 => self.drop_place(),
+                11 => self.forget(),
                 1..=10 => self.read_back(),
                 _ => self.write(),
             }
@@ -317,6 +318,23 @@ impl Run {
         self.moment += 1;
         for (_, history) in self.histories.iter_mut().filter(|entry| entry.0.0 == place) {
             history.push(None, ticket, self.moment);
+        }
+    }
+
+    /// Part of what a key holds is forgotten, or all of it.
+    fn forget(&mut self) {
+        let Some(&place) = self.rng.pick(&PLACES) else { return };
+        let key = self.rng.below(KEYS);
+        let Some(mut object) = self.present(place, key) else { return };
+        let mut seen = object.context().clone();
+        if self.rng.once_in(3) {
+            seen = VersionVector::from_entries(seen.entries().iter().copied().skip(1));
+        }
+        let merged = self.engine.forget(place, &key_bytes(key), &seen, durability(place));
+        if object.forget(&seen) {
+            self.moment += 1;
+            let left = (!object.is_nothing()).then_some(object);
+            self.histories.entry((place, key)).or_default().push(left, merged.ticket, self.moment);
         }
     }
 
