@@ -72,6 +72,10 @@ impl Error {
             (Intent::Read, Reason::NoQuorum) => {
                 "too few owners of the key could be reached; see `gtstore status`".to_owned()
             }
+            (Intent::Read, Reason::Unreadable { copies }) => format!(
+                "{copies} of the copies cannot be read where they are, and the others are too few; \
+                 ask for fewer with -r, and see `gtstore status`"
+            ),
             (Intent::Read, Reason::Unconfirmed) => {
                 "too few owners answered in time; try again, or allow more time".to_owned()
             }
@@ -140,7 +144,8 @@ fn failed_kind(reason: Reason) -> ErrorKind {
         | Reason::NotOwner(_)
         | Reason::NotOnDataPath
         | Reason::Stopping
-        | Reason::DiskFull { .. } => ErrorKind::Failed,
+        | Reason::DiskFull { .. }
+        | Reason::Unreadable { .. } => ErrorKind::Failed,
     }
 }
 

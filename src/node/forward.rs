@@ -47,6 +47,8 @@ pub(super) struct Forward {
     sends: u8,
     /// The last owner that had no room for the write.
     full: Option<NodeId>,
+    /// The most copies that an owner has found to be unreadable.
+    unreadable: u8,
     tried: Vec<NodeId>,
     /// Owners that were asked and have neither answered nor been lost; one may be asked twice.
     silent: Vec<NodeId>,
@@ -84,6 +86,7 @@ impl Forward {
             by,
             sends: 0,
             full: None,
+            unreadable: 0,
             tried,
             silent: Vec::new(),
             phase: Phase::Waiting { until: now.mono },
@@ -106,10 +109,23 @@ impl Forward {
         }
     }
 
-    /// An owner has no room: another may have, and if none has that is what to say.
+    /// An owner has no room, or cannot read its copy: another may, and if none does that is what to
+    /// say.
     pub(super) fn note_refusal(&mut self, reason: Reason) {
         if let Reason::DiskFull { node } = reason {
             self.full = Some(node);
+        }
+        if let Reason::Unreadable { copies } = reason {
+            self.unreadable = self.unreadable.max(copies);
+        }
+    }
+
+    /// Why no owner did it, when it is certain that none did.
+    fn refusal(&self) -> Reason {
+        match (self.full, self.unreadable) {
+            (Some(node), _) => Reason::DiskFull { node },
+            (None, 0) => Reason::NoQuorum,
+            (None, copies) => Reason::Unreadable { copies },
         }
     }
 
@@ -365,11 +381,7 @@ impl Node {
     }
 
     fn forward_fail(&mut self, id: RowId, row: &Forward, out: &mut Vec<Output>) {
-        let reason = if row.may_be_applied() {
-            Reason::Unconfirmed
-        } else {
-            row.full.map_or(Reason::NoQuorum, |node| Reason::DiskFull { node })
-        };
+        let reason = if row.may_be_applied() { Reason::Unconfirmed } else { row.refusal() };
         let by = Provenance { answered: self.answered(row), ..row.by.clone() };
         let reply = DataReply { by, result: DataResult::Refused(reason) };
         self.reply(row.to, reply, out);
@@ -385,7 +397,7 @@ impl Node {
         let answers = |node: NodeId| self.reaches(node) && !row.silent.contains(&node);
         let slots = table.sector(row.sector).slots.iter().take(row.n);
         let count = slots.filter(|slot| slot.nodes().all(answers)).count();
-        u8::try_from(count).unwrap_or(u8::MAX)
+        u8::try_from(count).unwrap_or(u8::MAX).saturating_sub(row.unreadable)
     }
 
     fn forward_end(&mut self, id: RowId, row: &Forward) {

@@ -176,7 +176,7 @@ impl Node {
         let load = self.own_load();
         let epoch = if self.view.as_ref().is_some_and(|view| view.durable) { load.epoch } else { Epoch(0) };
         let pending = u32::try_from(self.pending.len()).unwrap_or(u32::MAX);
-        let report = Report { epoch, keys: load.keys, bytes: load.bytes, pending };
+        let report = Report { epoch, keys: load.keys, bytes: load.bytes, pending, damaged: load.damaged };
         out.push(Output::Manager(NodeToManager::Report(report)));
         let streamed = self.transfers.streamed();
         if !streamed.is_empty() {

@@ -316,8 +316,9 @@ impl Node {
     ) {
         match &message {
             PeerReply::Table(bytes) => return self.adopt_bytes(now, bytes.clone(), out),
-            PeerReply::Alive { epoch, keys, bytes } => {
-                self.peers.note_load(from, peers::Load { epoch: *epoch, keys: *keys, bytes: *bytes });
+            PeerReply::Alive { epoch, keys, bytes, damaged } => {
+                let load = peers::Load { epoch: *epoch, keys: *keys, bytes: *bytes, damaged: *damaged };
+                self.peers.note_load(from, load);
                 return self.compare_epoch(from, *epoch, out);
             }
             PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => self.compare_epoch(from, *epoch, out),

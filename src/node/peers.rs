@@ -34,6 +34,8 @@ pub struct Load {
     pub keys: u64,
     /// Bytes of keys and values held.
     pub bytes: u64,
+    /// Sectors of which its copy is damaged, and not served.
+    pub damaged: u16,
 }
 
 impl Peers {

@@ -67,15 +67,17 @@ impl Node {
     }
 
     fn alive(&self) -> PeerReply {
-        let Load { epoch, keys, bytes } = self.own_load();
-        PeerReply::Alive { epoch, keys, bytes }
+        let Load { epoch, keys, bytes, damaged } = self.own_load();
+        PeerReply::Alive { epoch, keys, bytes, damaged }
     }
 
     /// What this node says of itself.
     pub(super) fn own_load(&self) -> Load {
         let (keys, bytes) = self.engine.size();
         let epoch = self.table().map_or(Epoch(0), |table| table.epoch);
-        Load { epoch, keys, bytes }
+        let sectors = self.table().map_or(0, |table| table.sectors.len());
+        let damaged = u16::try_from(self.engine.quarantined_sectors(sectors)).unwrap_or(u16::MAX);
+        Load { epoch, keys, bytes, damaged }
     }
 
     /// Whether a data message may be acted on: both sides must have the sector's present owners,

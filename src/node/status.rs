@@ -77,6 +77,7 @@ impl Node {
                 keys: load.keys,
                 bytes: load.bytes,
                 pending: if own { u32::try_from(self.pending.len()).unwrap_or(u32::MAX) } else { 0 },
+                damaged: load.damaged,
             }
         };
         let is_moving = |slot: &Slot| matches!(slot, Slot::Moving { .. });

@@ -53,6 +53,8 @@ pub struct Report {
     pub bytes: u64,
     /// Requests it is working on.
     pub pending: u32,
+    /// Sectors of which its copy is damaged, and not served.
+    pub damaged: u16,
 }
 
 /// What the manager tells a node.
@@ -77,9 +79,12 @@ pub enum ManagerToNode {
 }
 
 const JOIN: u8 = 0x81;
+/// Of a node that has nothing damaged: whoever knows no damage understands it all the same.
 const REPORT: u8 = 0x82;
 const STREAMED: u8 = 0x83;
 const NODE_TABLE: u8 = 0x84;
+/// A report, and behind it the number of damaged sectors.
+const REPORT_OF_DAMAGE: u8 = 0x85;
 const JOINED: u8 = 0x91;
 const REJECTED: u8 = 0x92;
 const TABLE: u8 = 0x93;
@@ -91,7 +96,8 @@ impl Message for NodeToManager {
     fn kind(&self) -> u8 {
         match self {
             NodeToManager::Join(_) => JOIN,
-            NodeToManager::Report(_) => REPORT,
+            NodeToManager::Report(Report { damaged: 0, .. }) => REPORT,
+            NodeToManager::Report(_) => REPORT_OF_DAMAGE,
             NodeToManager::Streamed(_) => STREAMED,
             NodeToManager::Table(_) => NODE_TABLE,
         }
@@ -113,6 +119,7 @@ impl Message for NodeToManager {
                 out.u64(report.keys);
                 out.u64(report.bytes);
                 out.u32(report.pending);
+                encode_damaged(report.damaged, out);
             }
             NodeToManager::Streamed(sectors) => {
                 out.count(sectors.len());
@@ -137,11 +144,12 @@ impl Message for NodeToManager {
                 weight: reader.u16()?,
                 epoch: Epoch(reader.u64()?),
             }),
-            REPORT => NodeToManager::Report(Report {
+            REPORT | REPORT_OF_DAMAGE => NodeToManager::Report(Report {
                 epoch: Epoch(reader.u64()?),
                 keys: reader.u64()?,
                 bytes: reader.u64()?,
                 pending: reader.u32()?,
+                damaged: if kind == REPORT_OF_DAMAGE { decode_damaged(&mut reader)? } else { 0 },
             }),
             STREAMED => {
                 let count = reader.count("streamed sectors", SECTORS_MAX, 10)?;
@@ -156,6 +164,21 @@ impl Message for NodeToManager {
         };
         reader.finish()?;
         Ok(message)
+    }
+}
+
+/// A number of damaged sectors, at the end of a message of a kind of its own; none is not written.
+pub(super) fn encode_damaged(damaged: u16, out: &mut Writer) {
+    if damaged > 0 {
+        out.u16(damaged);
+    }
+}
+
+/// What [`encode_damaged`] wrote. A message of that kind without damage was written by nobody.
+pub(super) fn decode_damaged(reader: &mut Reader) -> Result<u16, DecodeError> {
+    match reader.u16()? {
+        0 => Err(DecodeError::Invalid("damaged sectors")),
+        damaged => Ok(damaged),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Message;
 use super::client::{DataReply, DataRequest};
 use super::codec::{DecodeError, Reader, Writer};
+use super::manager::{decode_damaged, encode_damaged};
 use super::object::{decode_object, encode_object};
 use crate::limits::{KEY_BYTES_MAX, MANAGER_BODY_BYTES_MAX};
 use crate::types::{ClientId, Dot, Epoch, Key, KeyspaceId, OpId, SectorId, Stamp};
@@ -129,6 +130,8 @@ pub enum PeerReply {
         keys: u64,
         /// Bytes of keys and values held.
         bytes: u64,
+        /// Sectors of which its copy is damaged, and not served.
+        damaged: u16,
     },
     /// The table asked for.
     Table(Bytes),
@@ -159,6 +162,8 @@ const ALIVE: u8 = 0x68;
 const PEER_TABLE: u8 = 0x69;
 const OVERLOADED: u8 = 0x6a;
 const UNREADABLE: u8 = 0x6b;
+/// Alive, and behind it the number of damaged sectors.
+const ALIVE_DAMAGED: u8 = 0x6d;
 const FULL: u8 = 0x6c;
 
 /// Entries of one transfer chunk: its byte cap over the smallest entry.
@@ -311,7 +316,8 @@ impl Message for PeerReply {
             PeerReply::Absent { .. } => ABSENT,
             PeerReply::Stale(_) => STALE,
             PeerReply::Behind(_) => BEHIND,
-            PeerReply::Alive { .. } => ALIVE,
+            PeerReply::Alive { damaged: 0, .. } => ALIVE,
+            PeerReply::Alive { .. } => ALIVE_DAMAGED,
             PeerReply::Table(_) => PEER_TABLE,
             PeerReply::Overloaded => OVERLOADED,
             PeerReply::Unreadable => UNREADABLE,
@@ -331,10 +337,11 @@ impl Message for PeerReply {
             PeerReply::Held(object) => encode_object(object, out),
             PeerReply::Absent { vouched } => out.bool(*vouched),
             PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => out.u64(epoch.0),
-            PeerReply::Alive { epoch, keys, bytes } => {
+            PeerReply::Alive { epoch, keys, bytes, damaged } => {
                 out.u64(epoch.0);
                 out.u64(*keys);
                 out.u64(*bytes);
+                encode_damaged(*damaged, out);
             }
             PeerReply::Table(bytes) => out.value(bytes),
         }
@@ -357,9 +364,12 @@ impl Message for PeerReply {
             ABSENT => PeerReply::Absent { vouched: reader.bool("vouched")? },
             STALE => PeerReply::Stale(Epoch(reader.u64()?)),
             BEHIND => PeerReply::Behind(Epoch(reader.u64()?)),
-            ALIVE => {
-                PeerReply::Alive { epoch: Epoch(reader.u64()?), keys: reader.u64()?, bytes: reader.u64()? }
-            }
+            ALIVE | ALIVE_DAMAGED => PeerReply::Alive {
+                epoch: Epoch(reader.u64()?),
+                keys: reader.u64()?,
+                bytes: reader.u64()?,
+                damaged: if kind == ALIVE_DAMAGED { decode_damaged(&mut reader)? } else { 0 },
+            },
             PEER_TABLE => PeerReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             OVERLOADED => PeerReply::Overloaded,
             UNREADABLE => PeerReply::Unreadable,

@@ -222,7 +222,7 @@ fn found() -> DataReply {
     DataReply { by: provenance(), result: DataResult::Found { values, context: context() } }
 }
 
-const REASONS: [(&str, Reason); 15] = [
+const REASONS: [(&str, Reason); 16] = [
     ("not-serving", Reason::NotServing { members: 258, needed: 3 }),
     ("no-quorum", Reason::NoQuorum),
     ("unconfirmed", Reason::Unconfirmed),
@@ -238,6 +238,7 @@ const REASONS: [(&str, Reason); 15] = [
     ("not-on-data-path", Reason::NotOnDataPath),
     ("stopping", Reason::Stopping),
     ("disk-full", Reason::DiskFull { node: NodeId(3) }),
+    ("unreadable", Reason::Unreadable { copies: 1 }),
 ];
 
 /// Every reason is among [`REASONS`]: this match does not compile when one is new.
@@ -257,7 +258,8 @@ fn reason_has_a_sample(reason: Reason) -> bool {
         | Reason::NotOwner(_)
         | Reason::NotOnDataPath
         | Reason::Stopping
-        | Reason::DiskFull { .. } => REASONS.iter().any(|entry| entry.1 == reason),
+        | Reason::DiskFull { .. }
+        | Reason::Unreadable { .. } => REASONS.iter().any(|entry| entry.1 == reason),
     }
 }
 
@@ -331,6 +333,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("", ClientReply::Table(Bytes::from_static(b"a table"))),
         ("", ClientReply::TableIsCurrent(Epoch(14))),
         ("", ClientReply::Status(status())),
+        ("damaged", ClientReply::Status(damaged_status())),
         ("last", ClientReply::Dump { entries: vec![entry(Some(5))], next: None }),
         ("more", ClientReply::Dump { entries: vec![], next: Some((SectorId(5), key())) }),
         ("", ClientReply::KeyspaceCreated(KeyspaceId(2))),
@@ -356,6 +359,7 @@ fn status() -> ClusterStatus {
         keys: 17,
         bytes: 18,
         pending: 19,
+        damaged: 0,
     };
     ClusterStatus {
         observer: NodeId(1),
@@ -372,6 +376,12 @@ fn status() -> ClusterStatus {
             row(4, MemberState::Left, false),
         ],
     }
+}
+
+fn damaged_status() -> ClusterStatus {
+    let mut status = status();
+    status.nodes[1].damaged = 3;
+    status
 }
 
 fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
@@ -405,7 +415,8 @@ fn peer_replies() -> Vec<(&'static str, PeerReply)> {
         ("not-vouched", PeerReply::Absent { vouched: false }),
         ("", PeerReply::Stale(Epoch(22))),
         ("", PeerReply::Behind(Epoch(23))),
-        ("", PeerReply::Alive { epoch: Epoch(24), keys: 25, bytes: 26 }),
+        ("", PeerReply::Alive { epoch: Epoch(24), keys: 25, bytes: 26, damaged: 0 }),
+        ("damaged", PeerReply::Alive { epoch: Epoch(24), keys: 25, bytes: 26, damaged: 3 }),
         ("", PeerReply::Table(Bytes::from_static(b"a table"))),
         ("", PeerReply::Overloaded),
         ("", PeerReply::Unreadable),
@@ -423,11 +434,12 @@ fn to_manager() -> Vec<(&'static str, NodeToManager)> {
         weight: 100,
         epoch: Epoch(30),
     };
-    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34 };
+    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34, damaged: 0 };
     let streamed = vec![(SectorId(35), Epoch(36)), (SectorId(37), Epoch(38))];
     vec![
         ("", NodeToManager::Join(join)),
         ("", NodeToManager::Report(report)),
+        ("damaged", NodeToManager::Report(Report { damaged: 3, ..report })),
         ("", NodeToManager::Streamed(streamed)),
         ("", NodeToManager::Table(Bytes::from_static(b"a table"))),
     ]

@@ -58,8 +58,8 @@ Output that programs may rely on
   -o plain  tab-separated, no headings. get: the value's bytes and a newline, each
             value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
             OK, coordinator, context. status: state, node, address, zone, sectors,
-            first in, keys, bytes, working on, epoch, life. Columns are only ever
-            added at the end.
+            first in, keys, bytes, working on, epoch, life, damaged sectors. Columns
+            are only ever added at the end.
   Results go to standard output, everything else to standard error.
 
 Exit codes
@@ -183,6 +183,8 @@ a node keeps, and counts, its old copies of sectors that have moved away. 'Life'
 Whoever is asked tells what it sees: name a node with --manager to see the cluster from there.
 What that one does not know of the others is shown as '-' (null in json): a node that is down
 works on nothing, and one that the manager has not heard of since its own start has no keys.
+A node that found its log damaged counts the sectors concerned ('Damaged', a column only when
+there are any): their other owners serve them.
 ",
     ),
     (

@@ -35,6 +35,9 @@ const STATUS_REPLY: u8 = 0x25;
 const DUMP_REPLY: u8 = 0x26;
 const KEYSPACE_CREATED: u8 = 0x27;
 const ERROR: u8 = 0x28;
+/// A status in which each row ends with the node's damaged sectors; only sent if there are any, so
+/// that whoever knows no damage understands all others.
+const STATUS_OF_DAMAGE: u8 = 0x29;
 
 const DIRECT: u8 = 1;
 const TRACE: u8 = 2;
@@ -290,6 +293,7 @@ fn encode_reason(reason: Reason, out: &mut Writer) {
         Reason::NotOnDataPath => (13, 0),
         Reason::Stopping => (14, 0),
         Reason::DiskFull { node } => (15, u64::from(node.0)),
+        Reason::Unreadable { copies } => (16, u64::from(copies)),
     };
     out.u8(ordinal);
     out.u64(number);
@@ -320,6 +324,9 @@ fn decode_reason(reader: &mut Reader) -> Result<Reason, DecodeError> {
         13 => Reason::NotOnDataPath,
         14 => Reason::Stopping,
         15 => Reason::DiskFull { node: NodeId(small("node")?) },
+        16 => {
+            Reason::Unreadable { copies: u8::try_from(number).map_err(|_| DecodeError::Invalid("copies"))? }
+        }
         _ => return Err(DecodeError::Invalid("reason")),
     };
     Ok(reason)
@@ -347,6 +354,7 @@ impl Message for ClientReply {
             ClientReply::Contact(_) => CONTACT_REPLY,
             ClientReply::Table(_) => TABLE_REPLY,
             ClientReply::TableIsCurrent(_) => TABLE_IS_CURRENT,
+            ClientReply::Status(status) if has_damage(status) => STATUS_OF_DAMAGE,
             ClientReply::Status(_) => STATUS_REPLY,
             ClientReply::Dump { .. } => DUMP_REPLY,
             ClientReply::KeyspaceCreated(_) => KEYSPACE_CREATED,
@@ -396,7 +404,8 @@ impl Message for ClientReply {
             }
             TABLE_REPLY => ClientReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             TABLE_IS_CURRENT => ClientReply::TableIsCurrent(Epoch(reader.u64()?)),
-            STATUS_REPLY => ClientReply::Status(decode_status(&mut reader)?),
+            STATUS_REPLY => ClientReply::Status(decode_status(&mut reader, false)?),
+            STATUS_OF_DAMAGE => ClientReply::Status(decode_status(&mut reader, true)?),
             DUMP_REPLY => {
                 let count = reader.count("dump entries", DUMP_ENTRIES_MAX, 10)?;
                 let mut entries = Vec::with_capacity(count);
@@ -437,7 +446,12 @@ fn decode_dump_entry(reader: &mut Reader) -> Result<DumpEntry, DecodeError> {
     Ok(DumpEntry { sector, key, siblings })
 }
 
+fn has_damage(status: &ClusterStatus) -> bool {
+    status.nodes.iter().any(|row| row.damaged > 0)
+}
+
 fn encode_status(status: &ClusterStatus, out: &mut Writer) {
+    let with_damage = has_damage(status);
     out.u32(status.observer.0);
     out.u128(status.cluster_id.0);
     out.u64(status.epoch.0);
@@ -459,10 +473,13 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.u64(row.keys);
         out.u64(row.bytes);
         out.u32(row.pending);
+        if with_damage {
+            out.u16(row.damaged);
+        }
     }
 }
 
-fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
+fn decode_status(reader: &mut Reader, with_damage: bool) -> Result<ClusterStatus, DecodeError> {
     let observer = NodeId(reader.u32()?);
     let cluster_id = ClusterId(reader.u128()?);
     let epoch = Epoch(reader.u64()?);
@@ -482,7 +499,13 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             keys: reader.u64()?,
             bytes: reader.u64()?,
             pending: reader.u32()?,
+            damaged: if with_damage { reader.u16()? } else { 0 },
         });
     }
-    Ok(ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes })
+    let status = ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes };
+    if with_damage != has_damage(&status) {
+        // Written by nobody: a status has one form.
+        return Err(DecodeError::Invalid("damaged sectors"));
+    }
+    Ok(status)
 }
