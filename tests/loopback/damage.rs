@@ -1,4 +1,4 @@
-//! A log that was damaged while its node was away: it is told, and worked around.
+//! Files that were damaged while their node was away: it is told, and worked around.
 
 use crate::common::cluster::Cluster;
 use crate::common::wait_until;
@@ -53,5 +53,24 @@ fn a_node_that_found_its_log_damaged_says_so_and_so_does_a_read_that_needs_it() 
         assert_eq!((error.kind, error.reason), (ErrorKind::Failed, Some(Reason::Unreadable { copies: 1 })));
         assert_eq!((error.answered, error.slots), (2, 3), "as node {at} counts: {error}");
         assert!(error.to_string().contains("1 of the copies cannot be read"), "{error}");
+    }
+}
+
+#[test]
+fn a_node_with_a_damaged_table_keeps_the_file_and_has_the_table_of_its_peers() {
+    let mut cluster = Cluster::new(3, 3);
+    cluster.store().put("key", "value").unwrap();
+    cluster.manager.kill();
+    cluster.nodes[0].kill();
+    let dir = cluster.nodes[0].dir.clone();
+    for (life, aside) in ["table.damaged", "table.damaged.1"].into_iter().enumerate() {
+        let nonsense = format!("nonsense {life}");
+        std::fs::write(dir.join("table"), &nonsense).unwrap();
+        cluster.start_node(0);
+        cluster.settle();
+        assert_eq!(std::fs::read_to_string(dir.join(aside)).unwrap(), nonsense);
+        let entry = cluster.store_from(0).get("key").unwrap();
+        assert_eq!(entry.value().map(|value| &value[..]), Some(&b"value"[..]));
+        cluster.nodes[0].kill();
     }
 }
