@@ -31,6 +31,13 @@ struct Dev {
 
 impl Dev {
     fn start(nodes: usize, rep: usize, data_dir: Option<&Path>) -> Self {
+        let dev = Self::start_short(nodes, rep, data_dir);
+        dev.assert_whole();
+        dev
+    }
+
+    /// One that may lack nodes.
+    fn start_short(nodes: usize, rep: usize, data_dir: Option<&Path>) -> Self {
         let mut command = Command::new(GTSTORE);
         command.args(["dev", "--any-ports", "--no-shell", "-o", "json"]);
         command.args(["--nodes", &nodes.to_string(), "--rep", &rep.to_string()]);
@@ -48,7 +55,6 @@ impl Dev {
         });
         let dev = Self { child, _stdout: stdout, ready };
         assert!(!dev.manager().ends_with(":7400"), "the kernel gives no port that is anybody's usual one");
-        dev.assert_whole();
         dev
     }
 
@@ -290,6 +296,36 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     let output = run(dev.node_addr(0), &["mget", "key7", "key1999", "-o", "plain"], b"");
     assert_eq!(text(&output.stdout), "key7\tvalue\\t7\\x00\\xff\nkey1999\tvalue\\t1999\\x00\\xff\n");
     assert_eq!(run(dev.node_addr(0), &["get", "key7"], b"").stdout, b"value\t7\0\xff\n", "into a pipe");
+}
+
+#[test]
+fn dev_starts_without_a_node_that_is_lost_or_damaged_and_says_so() {
+    let dir = TempDir::new().unwrap();
+    let dev = Dev::start(3, 3, Some(dir.path()));
+    dev.ok(&["put", "k", "v"]);
+    let ids: Vec<_> = dev.nodes().iter().map(|node| node["id"].clone()).collect();
+    drop(dev);
+    std::fs::remove_dir_all(dir.path().join("node-1")).unwrap();
+    let dev = Dev::start_short(3, 3, Some(dir.path()));
+    assert_eq!(dev.ready["missing"], serde_json::json!([ids[0]]));
+    assert_eq!(
+        (dev.nodes().len(), dev.ok(&["get", "k"]).as_str()),
+        (3, "v\n"),
+        "two of three copies are there"
+    );
+    drop(dev);
+
+    let identity = dir.path().join("node-2/identity");
+    std::fs::write(&identity, b"nonsense").unwrap();
+    let mut dev = Dev::start_short(3, 3, Some(dir.path()));
+    assert_eq!(dev.ready["missing"], serde_json::json!([ids[0], ids[1]]));
+    assert_eq!((&dev.ready["failed"], dev.nodes().len()), (&serde_json::json!(["node-2"]), 2));
+    assert_eq!(dev.ok(&["get", "k", "-r", "1"]), "v\n");
+    dev.signal("TERM");
+    let mut said = String::new();
+    dev.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said.matches("the identity file is damaged").count(), 1, "{said}");
+    assert!(said.contains("Move the directory away"), "{said}");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
 }
 
 /// What a person may do about damaged logs.
-fn damage_advice(status: &ClusterStatus) -> Option<String> {
+pub(crate) fn damage_advice(status: &ClusterStatus) -> Option<String> {
     let damaged: Vec<String> = status
         .nodes
         .iter()

@@ -265,7 +265,10 @@ cluster's for good: given for an old one, they must be what it was made with.
 --cache-bytes is the memory that each node keeps values in, as 64MiB; usually each takes up to a
 quarter of the machine's.
 --no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:
-  {\"manager\":\"HOST:PORT\",\"data_dir\":\"...\",\"nodes\":[{\"id\":1,\"addr\":\"HOST:PORT\",\"pid\":123},...]}
+  {\"manager\":\"HOST:PORT\",\"data_dir\":\"...\",\"nodes\":[{\"id\":1,\"addr\":\"HOST:PORT\",\"pid\":123},...],
+   \"failed\":[directories of which no node started],\"missing\":[members that are not here]}
+A node that does not start, or whose directory is gone, is told; the others are started and serve
+what has enough copies on them. 'restart node-N' tries again, by the directory's name.
 Ports are 7400 for the manager and 7401 on for nodes; where one is taken, the system chooses.
 With --any-ports it chooses all of them: for clusters beside each other, and for tests, which
 then never meet a client of another cluster that was on the usual ports.
