@@ -215,6 +215,12 @@ fn with_two_of_three_standing_still_every_read_says_in_time_that_one_answered() 
         let said = timed(args);
         assert!(said.contains("1 of 3 replicas answered, 2 needed"), "{args:?}: {said}");
     }
+    let output = run(&living, &["trace", "get", "k", "-o", "plain"], b"");
+    let steps = text(&output.stdout);
+    assert!(
+        steps.contains("coordinator\t") && steps.contains("none yet"),
+        "whom it waits for is shown: {steps}"
+    );
     // With nobody left to find, finding somebody takes no time of its own.
     kill("STOP", dev.pids()[0]);
     let living = dev.manager();

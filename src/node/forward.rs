@@ -163,12 +163,12 @@ impl Node {
     pub(super) fn forward_next(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
         row.phase = Phase::Waiting { until: now.mono.after_ms(ROUND_WAIT_MS) };
         if row.sends >= SENDS_MAX {
-            return self.forward_listen(id, row, out);
+            return self.forward_listen(now, id, row, out);
         }
         let Some(owner) = self.next_owner(now, &row) else {
             if row.full.is_some() {
                 // Room does not come back as links do.
-                return self.forward_fail(id, &row, out);
+                return self.forward_fail(now, id, &row, out);
             }
             row.tried.clear();
             row.sends += 1;
@@ -192,9 +192,9 @@ impl Node {
     }
 
     /// All owners have had their turn: those that have not answered may still do so.
-    fn forward_listen(&mut self, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
+    fn forward_listen(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
         if row.silent.is_empty() {
-            return self.forward_fail(id, &row, out);
+            return self.forward_fail(now, id, &row, out);
         }
         row.phase = Phase::Listening;
         self.put_row_back(id, Row::Forward(row));
@@ -255,7 +255,7 @@ impl Node {
                 row.note_refusal(reason);
                 self.forward_next(now, id, row, out);
             }
-            Err(_) if row.was_attempted() => self.forward_fail(id, &row, out),
+            Err(_) if row.was_attempted() => self.forward_fail(now, id, &row, out),
             Err(reason) => {
                 let reply = DataReply { by: row.by.clone(), result: DataResult::Refused(reason) };
                 self.forward_relay(now, id, &row, reply, out);
@@ -298,7 +298,7 @@ impl Node {
                 // This attempt was refused, but an earlier one may have been applied.
                 DataResult::Refused(_) if row.was_attempted() => {
                     row.learn(reply.by);
-                    self.forward_fail(id, &row, out);
+                    self.forward_fail(now, id, &row, out);
                 }
                 DataResult::Stored { .. }
                 | DataResult::Found { .. }
@@ -324,7 +324,7 @@ impl Node {
     fn forward_refused(&mut self, now: Now, id: RowId, row: Forward, from: NodeId, out: &mut Vec<Output>) {
         match row.phase {
             Phase::Asking { owner, .. } if owner == from => self.forward_next(now, id, row, out),
-            Phase::Listening => self.forward_listen(id, row, out),
+            Phase::Listening => self.forward_listen(now, id, row, out),
             Phase::Asking { .. } | Phase::Waiting { .. } | Phase::Reading { .. } => {
                 self.put_row_back(id, Row::Forward(row));
             }
@@ -340,18 +340,16 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         if row.request.terms().trace {
-            let answered_us = u32::try_from(now.mono.micros_since(row.started)).ok();
-            let step = TraceStep {
-                node: self.me(),
-                role: TraceRole::Forwarder,
-                asked_us: 0,
-                answered_us,
-                dots: Vec::new(),
-            };
-            reply.by.trace.insert(0, step);
+            reply.by.trace.insert(0, self.own_step(now, row));
         }
         self.reply(row.to, reply, out);
         self.forward_end(id, row);
+    }
+
+    /// Our part in a traced request, which ends now.
+    fn own_step(&self, now: Now, row: &Forward) -> TraceStep {
+        let answered_us = u32::try_from(now.mono.micros_since(row.started)).ok();
+        TraceStep { node: self.me(), role: TraceRole::Forwarder, asked_us: 0, answered_us, dots: Vec::new() }
     }
 
     pub(super) fn forward_lost(
@@ -371,7 +369,7 @@ impl Node {
 
     pub(super) fn forward_wake(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
         if now.mono >= row.deadline {
-            return self.forward_fail(id, &row, out);
+            return self.forward_fail(now, id, &row, out);
         }
         if let Phase::Asking { owner, .. } = row.phase {
             self.peers.suspect(owner, now.mono);
@@ -380,12 +378,11 @@ impl Node {
         self.forward_next(now, id, row, out);
     }
 
-    fn forward_fail(&mut self, id: RowId, row: &Forward, out: &mut Vec<Output>) {
+    fn forward_fail(&mut self, now: Now, id: RowId, row: &Forward, out: &mut Vec<Output>) {
         let reason = if row.may_be_applied() { Reason::Unconfirmed } else { row.refusal() };
         let by = Provenance { answered: self.answered(row), ..row.by.clone() };
         let reply = DataReply { by, result: DataResult::Refused(reason) };
-        self.reply(row.to, reply, out);
-        self.forward_end(id, row);
+        self.forward_relay(now, id, row, reply, out);
     }
 
     /// Slots that answered: as a coordinator has counted, else those not known to be silent.

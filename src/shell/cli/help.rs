@@ -168,7 +168,8 @@ gtstore trace put KEY VALUE
 Reads or writes one key and shows each node's part: the forwarder that took the request, the
 coordinator that ran the quorum, each replica, when it was asked and when it answered (on the
 asker's clock, from its start), and the versions it holds or stored. A version is named
-node.life:write; it is never used twice. No such key: 3, as of get.
+node.life:write; it is never used twice. No such key: 3, as of get. When the request fails, the
+steps known are shown all the same; with nobody reached there are none.
 ",
     ),
     (
