@@ -509,9 +509,13 @@ struct Terminal {
 
 impl Terminal {
     fn shell(manager: &str, home: &Path) -> Self {
+        Self::of(&format!("GTSTORE_MANAGER={manager} {GTSTORE} shell"), home)
+    }
+
+    fn of(command: &str, home: &Path) -> Self {
         let mut child = Command::new("script")
-            .args(["-qec", &format!("{GTSTORE} shell"), "/dev/null"])
-            .envs([("GTSTORE_MANAGER", manager), ("TERM", "xterm")])
+            .args(["-qec", command, "/dev/null"])
+            .env("TERM", "xterm")
             .env("HOME", home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -570,6 +574,24 @@ fn a_terminal_is_shown_no_control_characters_and_its_ctrl_c_takes_a_line_back_fi
     terminal.shows("Leaving. The cluster goes on.");
     assert!(terminal.child.wait().unwrap().success());
     assert_eq!(code(&dev.run(&["get", "a"])), 3, "the line that was taken back was not run");
+}
+
+#[test]
+fn ctrl_c_while_a_command_runs_stops_a_dev_cluster_and_prompts_no_more() {
+    let home = TempDir::new().unwrap();
+    let mut terminal = Terminal::of(&format!("{GTSTORE} dev --any-ports --nodes 1"), home.path());
+    terminal.shows("gtstore> ");
+    terminal.types("pause 1\r");
+    terminal.shows("stands still");
+    terminal.shows("gtstore> ");
+    terminal.types("put k v --timeout-ms 60000\r");
+    // Bracketed paste goes off behind raw mode: the terminal makes a signal of the key again.
+    terminal.shows("\x1b[?2004l");
+    terminal.types("\x03");
+    terminal.shows("Stopping ...");
+    assert!(terminal.child.wait().unwrap().success());
+    let rest = terminal.screen.lock().unwrap().clone();
+    assert!(!rest.contains("gtstore>") && !rest.contains("Stopping"), "{rest}");
 }
 
 #[test]

@@ -95,9 +95,12 @@ fn start_and_serve(
     let mut own = globals.clone();
     own.store.addrs = addrs;
     let result = shell::run(Store::open(own.store.clone())?, &own, out, Some(cluster));
-    writeln!(out, "Stopping ...")?;
-    out.flush()?;
-    lock(cluster).stop();
+    if !is_stopping(cluster) {
+        // Else the thread that got the signal has said so.
+        writeln!(out, "Stopping ...")?;
+        out.flush()?;
+        lock(cluster).stop();
+    }
     result
 }
 
@@ -272,6 +275,11 @@ fn print_processes(out: &mut dyn Write, cluster: &mut DevCluster) -> CommandResu
         rows.push(row(name, server));
     }
     Ok(print_rows(out, Format::Table, &["Process", "Address", "PID", "Is", "Log"], &[2], rows)?)
+}
+
+/// Whether a signal has come. If so, all is stopped when this returns.
+pub(crate) fn is_stopping(shared: &SharedCluster) -> bool {
+    lock(shared).stopping.load(Ordering::Relaxed)
 }
 
 /// Whether a line is a command to the processes.
