@@ -277,7 +277,7 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     let dev = Dev::start(5, 3, Some(&data));
     let output = run(dev.manager(), &["import", "-"], format!("{input}no tab here\n").as_bytes());
     assert_eq!(code(&output), 2, "the bad line is told");
-    assert!(text(&output.stdout).starts_with("imported 2000 keys, 1 failed"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).starts_with("imported 2000 values, 1 failed"), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("line 2001 not imported: no tab"), "{}", text(&output.stderr));
     for pid in dev.pids() {
         kill("KILL", pid);
@@ -361,13 +361,13 @@ fn siblings_survive_export_and_import_and_are_not_doubled_by_them() {
     let before = (siblings("ann"), siblings("bob"));
     assert_eq!((before.0.len(), before.1.len()), (2, 1));
     for _ in 0..2 {
-        import("imported 0 keys, 0 failed, 3 already there");
+        import("imported 0 values, 0 failed, 3 already there");
         assert_eq!((siblings("ann"), siblings("bob")), before);
     }
     // What is deleted comes back as it was, and what came meanwhile stays.
     dev.ok(&["-k", "carts", "del", "ann"]);
     dev.ok(&["-k", "carts", "put", "bob", "grapes"]);
-    import("imported 2 keys, 0 failed, 1 already there");
+    import("imported 2 values, 0 failed, 1 already there");
     let values = |key: &str| siblings(key).into_iter().map(|version| version.0).collect::<Vec<_>>();
     assert_eq!(values("ann"), ["apples", "pears"]);
     assert_eq!(values("bob"), ["figs", "grapes"]);
@@ -381,10 +381,39 @@ fn an_import_stops_at_a_line_without_an_end() {
     assert!(text(&output.stderr).contains("line 1 of /dev/zero is longer than"), "{}", text(&output.stderr));
     let long = [b"first\t1\n", &vec![b'x'; (8 << 20) + 1][..], b"\nlast\t1\n"].concat();
     let output = run(dev.manager(), &["import", "-"], &long);
-    assert_eq!((code(&output), text(&output.stdout).starts_with("imported 1 keys, 0 failed")), (2, true));
+    assert_eq!((code(&output), text(&output.stdout).starts_with("imported 1 values, 0 failed")), (2, true));
     assert!(text(&output.stderr).contains("line 2 of standard input"), "{}", text(&output.stderr));
     assert_eq!(dev.ok(&["get", "first"]), "1\n");
     assert_eq!(code(&dev.run(&["get", "last"])), 3);
+}
+
+#[test]
+fn an_import_stops_when_every_server_is_gone_and_says_where_to_go_on() {
+    let dev = Dev::start(1, 1, None);
+    let mut child = Command::new(GTSTORE)
+        .args(["import", "-", "-o", "json"])
+        .env("GTSTORE_MANAGER", dev.manager())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // With the mark that some systems put first.
+    input.write_all(b"\xef\xbb\xbffirst\t1\n").unwrap();
+    let lines: String = (0..300).map(|at| format!("key{at}\tvalue\n")).collect();
+    input.write_all(lines.as_bytes()).unwrap();
+    wait_until("the import is under way", || (code(&dev.run(&["get", "first"])) == 0).then_some(()));
+    drop(dev);
+    let start = Instant::now();
+    // It does not read all of this.
+    while start.elapsed() < common::PATIENCE && input.write_all(lines.as_bytes()).is_ok() {}
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert!(matches!(code(&output), 4 | 5), "{said}");
+    assert!(said.contains("no server answered for") && said.contains("go on from line"), "{said}");
+    let told: serde_json::Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert!(told["imported"].as_u64().unwrap() >= 1 && told["failed"].as_u64().unwrap() >= 512, "{told}");
 }
 
 #[test]

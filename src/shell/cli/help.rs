@@ -139,9 +139,11 @@ wins. In a 'siblings' keyspace lines with one key are its concurrent values, as 
 them. There each key is read first, and a value it has is not written again: it ends with the
 values of the file beside those it had, and the same import once more changes nothing. To go
 back to just what is in the file, import into a keyspace of its own. The last line printed
-counts what was imported.
+counts values: lines that were written, that failed, and that were there already; with -o json
+it is an object (imported, failed, already_there, seconds), with -o plain three numbers.
 Lines that failed are told on standard error, and the exit code is that of the first failure.
-At a line of more than 8 MiB, which no key and value need, the import stops.
+At a line of more than 8 MiB, which no key and value need, the import stops. So it does when no
+server has answered for 512 keys in a row, and says from which line to go on.
 
   dpkg-query -W -f='${Package}\\t${Version}\\n' | gtstore import -
 ",
@@ -153,7 +155,8 @@ gtstore export FILE|-  [--format jsonl|tsv]
 
 Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
 of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
-Concurrent values are written as several lines. The count goes to standard error.
+Concurrent values are written as several lines. The count goes to standard error: keys, and
+values where there are more of them.
 It is written to FILE.partial, which replaces FILE when it is whole and on disk. If so many
 nodes are down that keys may be missing, or keys cannot be read, it says so and the exit code
 is 4: FILE.partial is kept, and an earlier FILE is left as it was.
