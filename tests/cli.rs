@@ -166,7 +166,9 @@ fn each_ending_has_its_exit_code_and_says_what_to_do() {
     ends(&["put", "", "v"], 2, "at least 1 byte");
     ends(&["put", &"k".repeat(1025), "v"], 2, "1024 bytes");
     ends(&["get", "k", "-k", "nowhere"], 2, "keyspace list");
-    ends(&["keyspace", "create", "x", "--n", "9"], 2, "3 copies");
+    ends(&["keyspace", "create", "x", "--n", "9"], 2, "--n takes 1 to 3, the copies that the cluster keeps");
+    ends(&["keyspace", "create", "x", "--r", "9"], 2, "--r takes 1 to 3, the copies of this keyspace");
+    ends(&["keyspace", "create", "x", "--n", "2", "--w", "0"], 2, "--w takes 1 to 2, the copies");
     ends(&["get", "k", "-k", ""], 2, "1 to 64");
     ends(&["owners", ""], 2, "1 to 1024");
     ends(&["get", "k", "-r", "4"], 2, "3 copies");

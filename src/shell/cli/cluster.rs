@@ -581,10 +581,7 @@ pub(crate) fn keyspace_create(
             crate::ring::NameError::BadName => {
                 format!("{:?} is no keyspace name: it has 1 to 64 of a-z A-Z 0-9 _ . -", new.name)
             }
-            crate::ring::NameError::BadQuorum { n_max } => format!(
-                "1 <= r, w <= n <= {n_max} must hold (the cluster keeps {n_max} copies); given: n {}, r {}, w {}",
-                settings.n, settings.r, settings.w
-            ),
+            crate::ring::NameError::BadQuorum { n_max } => bad_quorum(&settings, n_max),
         }));
     }
     let request = ClientRequest::CreateKeyspace { name: new.name.clone(), settings };
@@ -599,6 +596,15 @@ pub(crate) fn keyspace_create(
         Format::Json => print_json(out, json_keyspace(id.0, &new.name, &settings))?,
     }
     Ok(())
+}
+
+/// Which of the numbers is wrong, and what it can be.
+fn bad_quorum(asked: &KeyspaceSettings, n_max: u8) -> String {
+    if !(1..=n_max).contains(&asked.n) {
+        return format!("--n takes 1 to {n_max}, the copies that the cluster keeps, not {}", asked.n);
+    }
+    let (name, wrong) = if (1..=asked.n).contains(&asked.r) { ("w", asked.w) } else { ("r", asked.r) };
+    format!("--{name} takes 1 to {}, the copies of this keyspace, not {wrong}", asked.n)
 }
 
 /// Why a keyspace was not made, if it is there with other settings; the manager's refusal is

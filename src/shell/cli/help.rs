@@ -36,7 +36,7 @@ Options, before or after the command
   -k, --keyspace NAME the keyspace of the keys; 'default' if not given
   -o, --output FORMAT table (for people), json or plain (stable, see below)
   -r R, -w W          replicas that must answer a read, or acknowledge a write,
-                      instead of the keyspace's numbers
+                      instead of the keyspace's numbers; for commands that read, or write
   --context HEX       for put, del and trace put: this replaces what was read with that
                       context; what came between is kept beside it
   --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given.
