@@ -31,6 +31,13 @@ struct Dev {
 
 impl Dev {
     fn start(nodes: usize, rep: usize, data_dir: Option<&Path>) -> Self {
+        let dev = Self::start_short(nodes, rep, data_dir);
+        dev.assert_whole();
+        dev
+    }
+
+    /// One that may lack nodes.
+    fn start_short(nodes: usize, rep: usize, data_dir: Option<&Path>) -> Self {
         let mut command = Command::new(GTSTORE);
         command.args(["dev", "--any-ports", "--no-shell", "-o", "json"]);
         command.args(["--nodes", &nodes.to_string(), "--rep", &rep.to_string()]);
@@ -48,7 +55,6 @@ impl Dev {
         });
         let dev = Self { child, _stdout: stdout, ready };
         assert!(!dev.manager().ends_with(":7400"), "the kernel gives no port that is anybody's usual one");
-        dev.assert_whole();
         dev
     }
 
@@ -160,7 +166,9 @@ fn each_ending_has_its_exit_code_and_says_what_to_do() {
     ends(&["put", "", "v"], 2, "at least 1 byte");
     ends(&["put", &"k".repeat(1025), "v"], 2, "1024 bytes");
     ends(&["get", "k", "-k", "nowhere"], 2, "keyspace list");
-    ends(&["keyspace", "create", "x", "--n", "9"], 2, "3 copies");
+    ends(&["keyspace", "create", "x", "--n", "9"], 2, "--n takes 1 to 3, the copies that the cluster keeps");
+    ends(&["keyspace", "create", "x", "--r", "9"], 2, "--r takes 1 to 3, the copies of this keyspace");
+    ends(&["keyspace", "create", "x", "--n", "2", "--w", "0"], 2, "--w takes 1 to 2, the copies");
     ends(&["get", "k", "-k", ""], 2, "1 to 64");
     ends(&["owners", ""], 2, "1 to 1024");
     ends(&["get", "k", "-r", "4"], 2, "3 copies");
@@ -209,6 +217,12 @@ fn with_two_of_three_standing_still_every_read_says_in_time_that_one_answered() 
         let said = timed(args);
         assert!(said.contains("1 of 3 replicas answered, 2 needed"), "{args:?}: {said}");
     }
+    let output = run(&living, &["trace", "get", "k", "-o", "plain"], b"");
+    let steps = text(&output.stdout);
+    assert!(
+        steps.contains("coordinator\t") && steps.contains("none yet"),
+        "whom it waits for is shown: {steps}"
+    );
     // With nobody left to find, finding somebody takes no time of its own.
     kill("STOP", dev.pids()[0]);
     let living = dev.manager();
@@ -265,7 +279,7 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     let dev = Dev::start(5, 3, Some(&data));
     let output = run(dev.manager(), &["import", "-"], format!("{input}no tab here\n").as_bytes());
     assert_eq!(code(&output), 2, "the bad line is told");
-    assert!(text(&output.stdout).starts_with("imported 2000 keys, 1 failed"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).starts_with("imported 2000 values, 1 failed"), "{}", text(&output.stdout));
     assert!(text(&output.stderr).contains("line 2001 not imported: no tab"), "{}", text(&output.stderr));
     for pid in dev.pids() {
         kill("KILL", pid);
@@ -290,6 +304,36 @@ fn a_file_of_any_bytes_survives_import_export_and_the_death_of_every_process() {
     let output = run(dev.node_addr(0), &["mget", "key7", "key1999", "-o", "plain"], b"");
     assert_eq!(text(&output.stdout), "key7\tvalue\\t7\\x00\\xff\nkey1999\tvalue\\t1999\\x00\\xff\n");
     assert_eq!(run(dev.node_addr(0), &["get", "key7"], b"").stdout, b"value\t7\0\xff\n", "into a pipe");
+}
+
+#[test]
+fn dev_starts_without_a_node_that_is_lost_or_damaged_and_says_so() {
+    let dir = TempDir::new().unwrap();
+    let dev = Dev::start(3, 3, Some(dir.path()));
+    dev.ok(&["put", "k", "v"]);
+    let ids: Vec<_> = dev.nodes().iter().map(|node| node["id"].clone()).collect();
+    drop(dev);
+    std::fs::remove_dir_all(dir.path().join("node-1")).unwrap();
+    let dev = Dev::start_short(3, 3, Some(dir.path()));
+    assert_eq!(dev.ready["missing"], serde_json::json!([ids[0]]));
+    assert_eq!(
+        (dev.nodes().len(), dev.ok(&["get", "k"]).as_str()),
+        (3, "v\n"),
+        "two of three copies are there"
+    );
+    drop(dev);
+
+    let identity = dir.path().join("node-2/identity");
+    std::fs::write(&identity, b"nonsense").unwrap();
+    let mut dev = Dev::start_short(3, 3, Some(dir.path()));
+    assert_eq!(dev.ready["missing"], serde_json::json!([ids[0], ids[1]]));
+    assert_eq!((&dev.ready["failed"], dev.nodes().len()), (&serde_json::json!(["node-2"]), 2));
+    assert_eq!(dev.ok(&["get", "k", "-r", "1"]), "v\n");
+    dev.signal("TERM");
+    let mut said = String::new();
+    dev.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said.matches("the identity file is damaged").count(), 1, "{said}");
+    assert!(said.contains("Move the directory away"), "{said}");
 }
 
 #[test]
@@ -319,13 +363,13 @@ fn siblings_survive_export_and_import_and_are_not_doubled_by_them() {
     let before = (siblings("ann"), siblings("bob"));
     assert_eq!((before.0.len(), before.1.len()), (2, 1));
     for _ in 0..2 {
-        import("imported 0 keys, 0 failed, 3 already there");
+        import("imported 0 values, 0 failed, 3 already there");
         assert_eq!((siblings("ann"), siblings("bob")), before);
     }
     // What is deleted comes back as it was, and what came meanwhile stays.
     dev.ok(&["-k", "carts", "del", "ann"]);
     dev.ok(&["-k", "carts", "put", "bob", "grapes"]);
-    import("imported 2 keys, 0 failed, 1 already there");
+    import("imported 2 values, 0 failed, 1 already there");
     let values = |key: &str| siblings(key).into_iter().map(|version| version.0).collect::<Vec<_>>();
     assert_eq!(values("ann"), ["apples", "pears"]);
     assert_eq!(values("bob"), ["figs", "grapes"]);
@@ -339,10 +383,39 @@ fn an_import_stops_at_a_line_without_an_end() {
     assert!(text(&output.stderr).contains("line 1 of /dev/zero is longer than"), "{}", text(&output.stderr));
     let long = [b"first\t1\n", &vec![b'x'; (8 << 20) + 1][..], b"\nlast\t1\n"].concat();
     let output = run(dev.manager(), &["import", "-"], &long);
-    assert_eq!((code(&output), text(&output.stdout).starts_with("imported 1 keys, 0 failed")), (2, true));
+    assert_eq!((code(&output), text(&output.stdout).starts_with("imported 1 values, 0 failed")), (2, true));
     assert!(text(&output.stderr).contains("line 2 of standard input"), "{}", text(&output.stderr));
     assert_eq!(dev.ok(&["get", "first"]), "1\n");
     assert_eq!(code(&dev.run(&["get", "last"])), 3);
+}
+
+#[test]
+fn an_import_stops_when_every_server_is_gone_and_says_where_to_go_on() {
+    let dev = Dev::start(1, 1, None);
+    let mut child = Command::new(GTSTORE)
+        .args(["import", "-", "-o", "json"])
+        .env("GTSTORE_MANAGER", dev.manager())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // With the mark that some systems put first.
+    input.write_all(b"\xef\xbb\xbffirst\t1\n").unwrap();
+    let lines: String = (0..300).map(|at| format!("key{at}\tvalue\n")).collect();
+    input.write_all(lines.as_bytes()).unwrap();
+    wait_until("the import is under way", || (code(&dev.run(&["get", "first"])) == 0).then_some(()));
+    drop(dev);
+    let start = Instant::now();
+    // It does not read all of this.
+    while start.elapsed() < common::PATIENCE && input.write_all(lines.as_bytes()).is_ok() {}
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert!(matches!(code(&output), 4 | 5), "{said}");
+    assert!(said.contains("no server answered for") && said.contains("go on from line"), "{said}");
+    let told: serde_json::Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert!(told["imported"].as_u64().unwrap() >= 1 && told["failed"].as_u64().unwrap() >= 512, "{told}");
 }
 
 #[test]
@@ -467,9 +540,13 @@ struct Terminal {
 
 impl Terminal {
     fn shell(manager: &str, home: &Path) -> Self {
+        Self::of(&format!("GTSTORE_MANAGER={manager} {GTSTORE} shell"), home)
+    }
+
+    fn of(command: &str, home: &Path) -> Self {
         let mut child = Command::new("script")
-            .args(["-qec", &format!("{GTSTORE} shell"), "/dev/null"])
-            .envs([("GTSTORE_MANAGER", manager), ("TERM", "xterm")])
+            .args(["-qec", command, "/dev/null"])
+            .env("TERM", "xterm")
             .env("HOME", home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -528,6 +605,24 @@ fn a_terminal_is_shown_no_control_characters_and_its_ctrl_c_takes_a_line_back_fi
     terminal.shows("Leaving. The cluster goes on.");
     assert!(terminal.child.wait().unwrap().success());
     assert_eq!(code(&dev.run(&["get", "a"])), 3, "the line that was taken back was not run");
+}
+
+#[test]
+fn ctrl_c_while_a_command_runs_stops_a_dev_cluster_and_prompts_no_more() {
+    let home = TempDir::new().unwrap();
+    let mut terminal = Terminal::of(&format!("{GTSTORE} dev --any-ports --nodes 1"), home.path());
+    terminal.shows("gtstore> ");
+    terminal.types("pause 1\r");
+    terminal.shows("stands still");
+    terminal.shows("gtstore> ");
+    terminal.types("put k v --timeout-ms 60000\r");
+    // Bracketed paste goes off behind raw mode: the terminal makes a signal of the key again.
+    terminal.shows("\x1b[?2004l");
+    terminal.types("\x03");
+    terminal.shows("Stopping ...");
+    assert!(terminal.child.wait().unwrap().success());
+    let rest = terminal.screen.lock().unwrap().clone();
+    assert!(!rest.contains("gtstore>") && !rest.contains("Stopping"), "{rest}");
 }
 
 #[test]

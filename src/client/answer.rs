@@ -155,7 +155,11 @@ impl Client {
                 row.phase = Phase::Placing;
                 return self.place(now, id, row, out);
             }
-            Reason::Stopping | Reason::NotServing { .. } | Reason::NoQuorum | Reason::Overloaded => {}
+            Reason::Stopping
+            | Reason::NotServing { .. }
+            | Reason::NoQuorum
+            | Reason::Overloaded
+            | Reason::Unreadable { .. } => {}
             // None of these comes so far.
             Reason::Unconfirmed
             | Reason::DiskFull { .. }

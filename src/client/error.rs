@@ -1,7 +1,7 @@
 //! What a call can fail with: an enum that says what is known of the write, and words that say
 //! what failed, how many answered, and what to do next.
 
-use crate::wire::client::{Outcome, Provenance, Reason};
+use crate::wire::client::{Outcome, Provenance, Reason, TraceStep};
 use std::fmt;
 
 /// What is known of a call that failed.
@@ -37,6 +37,8 @@ pub struct Error {
     pub needed: u8,
     /// Replica slots there are; 0 if no coordinator counted.
     pub slots: u8,
+    /// What each node did as far as the server told, if that was asked for.
+    pub trace: Vec<TraceStep>,
     /// What failed, in words, and what to do about it.
     pub text: String,
 }
@@ -56,7 +58,7 @@ impl Error {
     /// An error that no coordinator counted for.
     #[must_use]
     pub fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, reason: None, answered: 0, needed: 0, slots: 0, text: text.into() }
+        Self { kind, reason: None, answered: 0, needed: 0, slots: 0, trace: Vec::new(), text: text.into() }
     }
 
     /// From a server's refusal.
@@ -72,6 +74,10 @@ impl Error {
             (Intent::Read, Reason::NoQuorum) => {
                 "too few owners of the key could be reached; see `gtstore status`".to_owned()
             }
+            (Intent::Read, Reason::Unreadable { copies }) => format!(
+                "{copies} of the copies cannot be read where they are, and the others are too few; \
+                 ask for fewer with -r, and see `gtstore status`"
+            ),
             (Intent::Read, Reason::Unconfirmed) => {
                 "too few owners answered in time; try again, or allow more time".to_owned()
             }
@@ -81,8 +87,8 @@ impl Error {
             ),
             (Intent::Read | Intent::WriteUnapplied | Intent::WriteMaybeApplied, _) => reason.to_string(),
         };
-        let Provenance { answered, needed, slots, .. } = *by;
-        Self { kind, reason: Some(reason), answered, needed, slots, text }
+        let Provenance { answered, needed, slots, ref trace, .. } = *by;
+        Self { kind, reason: Some(reason), answered, needed, slots, trace: trace.clone(), text }
     }
 
     /// There is nobody to be asked; `why` says who was tried.
@@ -140,7 +146,8 @@ fn failed_kind(reason: Reason) -> ErrorKind {
         | Reason::NotOwner(_)
         | Reason::NotOnDataPath
         | Reason::Stopping
-        | Reason::DiskFull { .. } => ErrorKind::Failed,
+        | Reason::DiskFull { .. }
+        | Reason::Unreadable { .. } => ErrorKind::Failed,
     }
 }
 

@@ -268,7 +268,7 @@ impl Client {
 
     fn wake(&mut self, now: Now, id: RowId, mut row: Row, out: &mut Vec<Output>) {
         if now.mono >= row.deadline {
-            let error = self.deadline_error(&row);
+            let error = self.deadline_error(now, &row);
             return self.finish(now, &row, Err(error), out);
         }
         row.wake = row.deadline;
@@ -346,9 +346,11 @@ impl Client {
         self.park(id, row);
     }
 
-    fn deadline_error(&self, row: &Row) -> Error {
+    fn deadline_error(&self, now: Now, row: &Row) -> Error {
+        // Of a server that had no time to answer yet there is nothing to say.
         let no_welcome = match row.phase {
-            Phase::Waiting { server, .. } => self.servers.peer(server),
+            Phase::Waiting { server, .. } if self.servers.is_slow(server, now) => self.servers.peer(server),
+            Phase::Waiting { .. } => None,
             Phase::Placing | Phase::Resting | Phase::Sent { .. } => None,
         };
         match (&row.trouble, no_welcome) {

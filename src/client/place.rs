@@ -16,7 +16,7 @@ impl Client {
     /// Finds a server for a row that has none.
     pub(super) fn place(&mut self, now: Now, id: RowId, mut row: Row, out: &mut Vec<Output>) {
         if now.mono >= row.deadline {
-            let error = self.deadline_error(&row);
+            let error = self.deadline_error(now, &row);
             return self.finish(now, &row, Err(error), out);
         }
         let Some(terms) = row.terms() else { return self.place_ask(now, id, row, out) };

@@ -533,6 +533,19 @@ fn of_a_server_that_takes_connections_and_does_not_answer_that_is_said_and_what_
 }
 
 #[test]
+fn of_a_server_that_had_no_time_to_answer_nothing_is_said() {
+    let mut world = World::new(Routing::Forwarder);
+    world.mute = vec!["manager".to_owned()];
+    let request = Call::Ask { to: Target::Any, request: ClientRequest::Status };
+    world.tell(Input::Call { call: CallId(1), request, ttl_ms: 1 });
+    let server = world.server("manager");
+    world.tell(Input::Connected { server });
+    world.pass_ms(1);
+    let text = world.outcome().unwrap_err().to_string();
+    assert!(text.contains("allow more time") && !text.contains("restart"), "{text}");
+}
+
+#[test]
 fn a_delete_reads_first_and_then_deletes_just_what_it_read() {
     let mut world = World::new(Routing::Forwarder);
     world.call(Call::Delete { item: Item { quorum: 3, ..item("k") }, context: None });

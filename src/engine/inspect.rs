@@ -133,7 +133,7 @@ fn leftovers(storage: &mut impl Storage, found: &Recovered) -> io::Result<Vec<Fi
         | FileName::ManifestDraft
         | FileName::IdentityDraft
         | FileName::TableDraft => true,
-        FileName::Manifest | FileName::Identity | FileName::Table => false,
+        FileName::Manifest | FileName::Identity | FileName::Table | FileName::TableDamaged(_) => false,
     };
     Ok(storage.list()?.into_iter().filter(is_leftover).collect())
 }

@@ -253,7 +253,7 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
                 | FileName::ManifestDraft
                 | FileName::IdentityDraft
                 | FileName::TableDraft => self.storage.remove(file)?,
-                FileName::Manifest | FileName::Identity | FileName::Table => {}
+                FileName::Manifest | FileName::Identity | FileName::Table | FileName::TableDamaged(_) => {}
             }
         }
         Ok(present)

@@ -22,6 +22,8 @@ pub enum FileName {
     Identity,
     /// The latest table.
     Table,
+    /// A table that could not be read, moved aside; they are counted from 0.
+    TableDamaged(u16),
     /// A small file about to replace [`Identity`](Self::Identity).
     IdentityDraft,
     /// A small file about to replace [`Table`](Self::Table).
@@ -100,6 +102,8 @@ impl FileName {
             FileName::ManifestDraft => "manifest.draft".to_owned(),
             FileName::Identity => "identity".to_owned(),
             FileName::Table => "table".to_owned(),
+            FileName::TableDamaged(0) => "table.damaged".to_owned(),
+            FileName::TableDamaged(number) => format!("table.damaged.{number}"),
             FileName::IdentityDraft => "identity.draft".to_owned(),
             FileName::TableDraft => "table.draft".to_owned(),
         }
@@ -116,6 +120,11 @@ impl FileName {
             "identity" => FileName::Identity,
             "table" => FileName::Table,
             "manifest" => FileName::Manifest,
+            "table.damaged" if !draft => FileName::TableDamaged(0),
+            other if other.starts_with("table.damaged.") && !draft => {
+                let number = other.strip_prefix("table.damaged.")?.parse().ok()?;
+                Some(FileName::TableDamaged(number)).filter(|file| file.to_text() == other)?
+            }
             other => match other.split_once('-')? {
                 ("log", digits) => FileName::Segment(position(digits)?),
                 ("index", digits) => FileName::SegmentIndex(position(digits)?),
@@ -137,7 +146,8 @@ impl FileName {
             }
             FileName::Manifest | FileName::ManifestDraft => FileName::ManifestDraft,
             FileName::Identity | FileName::IdentityDraft => FileName::IdentityDraft,
-            FileName::Table | FileName::TableDraft => FileName::TableDraft,
+            // What is moved aside is never written.
+            FileName::Table | FileName::TableDraft | FileName::TableDamaged(_) => FileName::TableDraft,
         }
     }
 }

@@ -135,6 +135,16 @@ impl Engine {
         self.quarantine.everything || self.quarantine.places.contains(&place)
     }
 
+    /// How many of the `held` sectors are in quarantine, in any keyspace.
+    #[must_use]
+    pub fn quarantined_sectors(&self, held: usize) -> usize {
+        if self.quarantine.everything {
+            return held;
+        }
+        let sectors: BTreeSet<SectorId> = self.quarantine.places.iter().map(|place| place.1).collect();
+        sectors.len()
+    }
+
     /// Takes another copy of a key's object into ours. The one write there is.
     ///
     /// Memory changes at once; the write may be acknowledged when the disk has reported the

@@ -75,6 +75,7 @@ impl Manager {
                 keys: report.keys,
                 bytes: report.bytes,
                 pending: report.pending,
+                damaged: report.damaged,
             }
         };
         ClusterStatus {

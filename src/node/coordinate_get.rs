@@ -108,6 +108,14 @@ impl Get {
         }
     }
 
+    /// Why it cannot be answered, once nobody is left to ask or time is up.
+    fn refusal(&self) -> DataResult {
+        DataResult::Refused(match u8::try_from(self.unreadable.len()).unwrap_or(u8::MAX) {
+            0 => Reason::NoQuorum,
+            copies => Reason::Unreadable { copies },
+        })
+    }
+
     fn micros(&self, now: Now) -> u32 {
         u32::try_from(now.mono.micros_since(self.started)).unwrap_or(u32::MAX - 1)
     }
@@ -411,7 +419,8 @@ impl Node {
             }
         }
         if row.to.is_some() && row.is_settled() && !self.ask_one_more(now, id, &mut row, out) {
-            self.get_answer(now, &mut row, DataResult::Refused(Reason::NoQuorum), out);
+            let refusal = row.refusal();
+            self.get_answer(now, &mut row, refusal, out);
         }
         self.read_repair(now, id, &mut row, out);
         if row.to.is_none() && row.is_settled() {
@@ -511,7 +520,8 @@ impl Node {
     /// The hedge, the deadline, or the end of settling.
     pub(super) fn get_wake(&mut self, now: Now, id: RowId, mut row: Get, out: &mut Vec<Output>) {
         if now.mono >= row.deadline {
-            self.get_answer(now, &mut row, DataResult::Refused(Reason::NoQuorum), out);
+            let refusal = row.refusal();
+            self.get_answer(now, &mut row, refusal, out);
             return self.pending.end(id);
         }
         if row.to.is_none() {
@@ -550,6 +560,7 @@ impl Node {
         row.answers = Tally::new(slots, row.answers.needed(), self.options.planted);
         row.absences = Tally::new(slots, row.absences.needed(), self.options.planted);
         row.held.clear();
+        row.unreadable.clear();
         row.asked.clear();
         row.own = Own::Nothing;
         let me = self.me();

@@ -157,7 +157,7 @@ impl Node {
             Fetched::Absent => Object::default(),
             Fetched::Whole(object) => object,
             Fetched::OnDisk(wanted) => return Ok(Begun::Waits(wanted)),
-            Fetched::Unreadable => return Err(Reason::NoQuorum),
+            Fetched::Unreadable => return Err(Reason::Unreadable { copies: 1 }),
         };
         let dot = self.next_dot(object.context(), &seen);
         let sibling = self.new_sibling(now, write, first, highest, dot);

@@ -47,6 +47,8 @@ pub(super) struct Forward {
     sends: u8,
     /// The last owner that had no room for the write.
     full: Option<NodeId>,
+    /// The most copies that an owner has found to be unreadable.
+    unreadable: u8,
     tried: Vec<NodeId>,
     /// Owners that were asked and have neither answered nor been lost; one may be asked twice.
     silent: Vec<NodeId>,
@@ -84,6 +86,7 @@ impl Forward {
             by,
             sends: 0,
             full: None,
+            unreadable: 0,
             tried,
             silent: Vec::new(),
             phase: Phase::Waiting { until: now.mono },
@@ -106,10 +109,23 @@ impl Forward {
         }
     }
 
-    /// An owner has no room: another may have, and if none has that is what to say.
+    /// An owner has no room, or cannot read its copy: another may, and if none does that is what to
+    /// say.
     pub(super) fn note_refusal(&mut self, reason: Reason) {
         if let Reason::DiskFull { node } = reason {
             self.full = Some(node);
+        }
+        if let Reason::Unreadable { copies } = reason {
+            self.unreadable = self.unreadable.max(copies);
+        }
+    }
+
+    /// Why no owner did it, when it is certain that none did.
+    fn refusal(&self) -> Reason {
+        match (self.full, self.unreadable) {
+            (Some(node), _) => Reason::DiskFull { node },
+            (None, 0) => Reason::NoQuorum,
+            (None, copies) => Reason::Unreadable { copies },
         }
     }
 
@@ -147,12 +163,12 @@ impl Node {
     pub(super) fn forward_next(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
         row.phase = Phase::Waiting { until: now.mono.after_ms(ROUND_WAIT_MS) };
         if row.sends >= SENDS_MAX {
-            return self.forward_listen(id, row, out);
+            return self.forward_listen(now, id, row, out);
         }
         let Some(owner) = self.next_owner(now, &row) else {
             if row.full.is_some() {
                 // Room does not come back as links do.
-                return self.forward_fail(id, &row, out);
+                return self.forward_fail(now, id, &row, out);
             }
             row.tried.clear();
             row.sends += 1;
@@ -176,9 +192,9 @@ impl Node {
     }
 
     /// All owners have had their turn: those that have not answered may still do so.
-    fn forward_listen(&mut self, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
+    fn forward_listen(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
         if row.silent.is_empty() {
-            return self.forward_fail(id, &row, out);
+            return self.forward_fail(now, id, &row, out);
         }
         row.phase = Phase::Listening;
         self.put_row_back(id, Row::Forward(row));
@@ -239,7 +255,7 @@ impl Node {
                 row.note_refusal(reason);
                 self.forward_next(now, id, row, out);
             }
-            Err(_) if row.was_attempted() => self.forward_fail(id, &row, out),
+            Err(_) if row.was_attempted() => self.forward_fail(now, id, &row, out),
             Err(reason) => {
                 let reply = DataReply { by: row.by.clone(), result: DataResult::Refused(reason) };
                 self.forward_relay(now, id, &row, reply, out);
@@ -282,7 +298,7 @@ impl Node {
                 // This attempt was refused, but an earlier one may have been applied.
                 DataResult::Refused(_) if row.was_attempted() => {
                     row.learn(reply.by);
-                    self.forward_fail(id, &row, out);
+                    self.forward_fail(now, id, &row, out);
                 }
                 DataResult::Stored { .. }
                 | DataResult::Found { .. }
@@ -310,7 +326,7 @@ impl Node {
     fn forward_refused(&mut self, now: Now, id: RowId, row: Forward, from: NodeId, out: &mut Vec<Output>) {
         match row.phase {
             Phase::Asking { owner, .. } if owner == from => self.forward_next(now, id, row, out),
-            Phase::Listening => self.forward_listen(id, row, out),
+            Phase::Listening => self.forward_listen(now, id, row, out),
             Phase::Asking { .. } | Phase::Waiting { .. } | Phase::Reading { .. } => {
                 self.put_row_back(id, Row::Forward(row));
             }
@@ -326,18 +342,16 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         if row.request.terms().trace {
-            let answered_us = u32::try_from(now.mono.micros_since(row.started)).ok();
-            let step = TraceStep {
-                node: self.me(),
-                role: TraceRole::Forwarder,
-                asked_us: 0,
-                answered_us,
-                dots: Vec::new(),
-            };
-            reply.by.trace.insert(0, step);
+            reply.by.trace.insert(0, self.own_step(now, row));
         }
         self.reply(row.to, reply, out);
         self.forward_end(id, row);
+    }
+
+    /// Our part in a traced request, which ends now.
+    fn own_step(&self, now: Now, row: &Forward) -> TraceStep {
+        let answered_us = u32::try_from(now.mono.micros_since(row.started)).ok();
+        TraceStep { node: self.me(), role: TraceRole::Forwarder, asked_us: 0, answered_us, dots: Vec::new() }
     }
 
     pub(super) fn forward_lost(
@@ -357,7 +371,7 @@ impl Node {
 
     pub(super) fn forward_wake(&mut self, now: Now, id: RowId, mut row: Forward, out: &mut Vec<Output>) {
         if now.mono >= row.deadline {
-            return self.forward_fail(id, &row, out);
+            return self.forward_fail(now, id, &row, out);
         }
         if let Phase::Asking { owner, .. } = row.phase {
             self.peers.pass_over(owner, now.mono);
@@ -366,16 +380,11 @@ impl Node {
         self.forward_next(now, id, row, out);
     }
 
-    fn forward_fail(&mut self, id: RowId, row: &Forward, out: &mut Vec<Output>) {
-        let reason = if row.may_be_applied() {
-            Reason::Unconfirmed
-        } else {
-            row.full.map_or(Reason::NoQuorum, |node| Reason::DiskFull { node })
-        };
+    fn forward_fail(&mut self, now: Now, id: RowId, row: &Forward, out: &mut Vec<Output>) {
+        let reason = if row.may_be_applied() { Reason::Unconfirmed } else { row.refusal() };
         let by = Provenance { answered: self.answered(row), ..row.by.clone() };
         let reply = DataReply { by, result: DataResult::Refused(reason) };
-        self.reply(row.to, reply, out);
-        self.forward_end(id, row);
+        self.forward_relay(now, id, row, reply, out);
     }
 
     /// Slots that answered: as a coordinator has counted, else those not known to be silent.
@@ -387,7 +396,7 @@ impl Node {
         let answers = |node: NodeId| self.reaches(node) && !row.silent.contains(&node);
         let slots = table.sector(row.sector).slots.iter().take(row.n);
         let count = slots.filter(|slot| slot.nodes().all(answers)).count();
-        u8::try_from(count).unwrap_or(u8::MAX)
+        u8::try_from(count).unwrap_or(u8::MAX).saturating_sub(row.unreadable)
     }
 
     fn forward_end(&mut self, id: RowId, row: &Forward) {

@@ -99,7 +99,14 @@ impl Identity {
     ) -> Result<Raised, String> {
         let read = storage.read(FileName::Identity).map_err(|error| format!("the identity file: {error}"))?;
         let before = match read {
-            Some(bytes) => Some(Self::decode(&bytes).map_err(|error| format!("the identity file: {error}"))?),
+            Some(bytes) => Some(Self::decode(&bytes).map_err(|error| {
+                format!(
+                    "the identity file is damaged ({error}): which node this was, and in which life, is not \
+                     known, and two lives of one name would mix up their writes. Move the directory away, \
+                     and start with an empty one to join as a new node; the other owners have copies of \
+                     what was here, and gtstore-storage --dump DIR prints it"
+                )
+            })?),
             None => None,
         };
         let files = storage.list().map_err(|error| format!("the data directory: {error}"))?;

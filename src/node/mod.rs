@@ -503,13 +503,34 @@ fn tell_recovery(found: &Recovered) {
     }
 }
 
-/// The table that an earlier life stored.
+/// The table that an earlier life stored. One that cannot be read is moved aside: the cluster has
+/// it, and a node without one serves nothing until it is told.
 fn stored_view(storage: &mut impl Storage) -> Result<Option<View>, String> {
     let read = storage.read(FileName::Table).map_err(|error| format!("the table file: {error}"))?;
     let Some(bytes) = read else { return Ok(None) };
-    let table = decode_table(bytes).map_err(|error| {
-        format!("the table file: {error}; remove it, and the node fetches the table from the cluster")
-    })?;
+    let table = match decode_table(bytes) {
+        Ok(table) => table,
+        Err(error) => {
+            let aside = set_table_aside(storage)
+                .map_err(|why| format!("the table file: {error}, and it cannot be moved aside: {why}"))?;
+            log::warn!(
+                "the table file cannot be read: {error}; it is {} now, and the table is fetched from the \
+                 manager or the other nodes: until then nothing is served",
+                aside.to_text()
+            );
+            return Ok(None);
+        }
+    };
     let bytes = encode_table(&table);
     Ok(Some(View { table: Arc::new(table), bytes, ticket: Ticket::default(), durable: true }))
+}
+
+/// Gives the table file a name that no file has.
+fn set_table_aside(storage: &mut impl Storage) -> std::io::Result<FileName> {
+    let files = storage.list()?;
+    let mut names = (0..=u16::MAX).map(FileName::TableDamaged);
+    let aside = names.find(|name| !files.contains(name)).ok_or(std::io::ErrorKind::AlreadyExists)?;
+    storage.rename(FileName::Table, aside)?;
+    storage.sync_directory()?;
+    Ok(aside)
 }

@@ -99,7 +99,7 @@ impl Node {
             {
                 Ok(begun) => self.begin_later(to, request, &checked, loaded, begun),
                 // Another owner may reach the quorum that this one cannot, or have room.
-                Err(reason @ (Reason::NoQuorum | Reason::DiskFull { .. })) => {
+                Err(reason @ (Reason::NoQuorum | Reason::DiskFull { .. } | Reason::Unreadable { .. })) => {
                     self.forward(now, to, request, &checked, Some(reason), out);
                 }
                 Err(reason) => self.refuse(to, reason, &checked, out),
@@ -115,7 +115,9 @@ impl Node {
 
     fn refuse(&self, to: ReplyTo, reason: Reason, checked: &Checked, out: &mut Vec<Output>) {
         use crate::wire::client::DataResult;
-        let by = Provenance { answered: self.reachable(checked), ..checked.provenance(self.me()) };
+        let unread = if let Reason::Unreadable { copies } = reason { copies } else { 0 };
+        let answered = self.reachable(checked).saturating_sub(unread);
+        let by = Provenance { answered, ..checked.provenance(self.me()) };
         self.reply(to, DataReply { by, result: DataResult::Refused(reason) }, out);
     }
 
@@ -143,7 +145,7 @@ impl Node {
     ) -> Result<Begun, Reason> {
         if self.engine.is_quarantined((checked.keyspace, checked.sector)) {
             // Our own copy is not whole: another owner is to run it.
-            return Err(Reason::NoQuorum);
+            return Err(Reason::Unreadable { copies: 1 });
         }
         match request {
             DataRequest::Get { terms } => self.begin_get(now, to, terms, checked, out),

@@ -77,6 +77,7 @@ impl Node {
                 keys: said.keys,
                 bytes: said.bytes,
                 pending: said.pending,
+                damaged: said.damaged,
             }
         };
         let is_moving = |slot: &Slot| matches!(slot, Slot::Moving { .. });

@@ -38,6 +38,7 @@ impl Node {
     /// What this node says of itself.
     pub(super) fn own_saying(&self) -> Saying {
         let (keys, bytes) = self.engine.size();
+        let sectors = self.table().map_or(0, |table| table.sectors.len());
         Saying {
             incarnation: self.identity.incarnation,
             beat: self.watch.beat,
@@ -45,6 +46,7 @@ impl Node {
             keys,
             bytes,
             pending: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
+            damaged: u16::try_from(self.engine.quarantined_sectors(sectors)).unwrap_or(u16::MAX),
         }
     }
 

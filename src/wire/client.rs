@@ -210,6 +210,12 @@ pub enum Reason {
         /// Whose disk.
         node: NodeId,
     },
+    /// Nodes were reached that cannot read their copy, and the others are too few: nothing was
+    /// written.
+    Unreadable {
+        /// How many copies cannot be read.
+        copies: u8,
+    },
 }
 
 /// The four outcomes of a write (CONSISTENCY.md, section 1), of which `Ok` is not a refusal.
@@ -332,6 +338,8 @@ pub struct NodeStatus {
     pub bytes: u64,
     /// Requests it is working on.
     pub pending: u32,
+    /// Sectors of which its copy is damaged: other owners serve them.
+    pub damaged: u16,
 }
 
 /// One key, as a node holds it.
@@ -408,7 +416,8 @@ impl Reason {
             | Reason::NotOwner(_)
             | Reason::NotOnDataPath
             | Reason::Stopping
-            | Reason::DiskFull { .. } => Outcome::Failed,
+            | Reason::DiskFull { .. }
+            | Reason::Unreadable { .. } => Outcome::Failed,
         }
     }
 
@@ -421,7 +430,8 @@ impl Reason {
             | Reason::NotOwner(_)
             | Reason::NotServing { .. }
             | Reason::Stopping
-            | Reason::DiskFull { .. } => true,
+            | Reason::DiskFull { .. }
+            | Reason::Unreadable { .. } => true,
             Reason::Unconfirmed
             | Reason::Expired
             | Reason::EmptyKey
@@ -476,6 +486,11 @@ impl fmt::Display for Reason {
                 f,
                 "the disk of node {node} is full up to its reserve; nothing was written; free some of \
                  it, or add a node; reads and deletes go on"
+            ),
+            Reason::Unreadable { copies } => write!(
+                f,
+                "{copies} of the copies cannot be read where they are, and the others are too few; \
+                 nothing was written; see `gtstore status`"
             ),
         }
     }

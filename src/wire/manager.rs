@@ -53,6 +53,8 @@ pub struct Report {
     pub bytes: u64,
     /// Requests it is working on.
     pub pending: u32,
+    /// Sectors of which its copy is damaged, and not served.
+    pub damaged: u16,
 }
 
 /// What the manager tells a node.
@@ -113,6 +115,7 @@ impl Message for NodeToManager {
                 out.u64(report.keys);
                 out.u64(report.bytes);
                 out.u32(report.pending);
+                out.u16(report.damaged);
             }
             NodeToManager::Streamed(sectors) => {
                 out.count(sectors.len());
@@ -142,6 +145,7 @@ impl Message for NodeToManager {
                 keys: reader.u64()?,
                 bytes: reader.u64()?,
                 pending: reader.u32()?,
+                damaged: reader.u16()?,
             }),
             STREAMED => {
                 let count = reader.count("streamed sectors", SECTORS_MAX, 10)?;

@@ -47,6 +47,8 @@ pub struct Saying {
     pub bytes: u64,
     /// Requests it is working on.
     pub pending: u32,
+    /// Sectors of which its copy is damaged, and not served.
+    pub damaged: u16,
 }
 
 /// What a node asks of a peer.
@@ -231,6 +233,7 @@ fn encode_saying(said: &Saying, out: &mut Writer) {
     out.u64(said.keys);
     out.u64(said.bytes);
     out.u32(said.pending);
+    out.u16(said.damaged);
 }
 
 fn decode_saying(reader: &mut Reader) -> Result<Saying, DecodeError> {
@@ -241,11 +244,12 @@ fn decode_saying(reader: &mut Reader) -> Result<Saying, DecodeError> {
         keys: reader.u64()?,
         bytes: reader.u64()?,
         pending: reader.u32()?,
+        damaged: reader.u16()?,
     })
 }
 
 /// Bytes of a node's id and its saying.
-const RUMOR_BYTES: usize = 40;
+const RUMOR_BYTES: usize = 42;
 
 fn encode_rumors(rumors: &[(NodeId, Saying)], out: &mut Writer) {
     out.count(rumors.len());

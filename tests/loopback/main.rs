@@ -9,6 +9,7 @@
 mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;
+mod damage;
 mod failures;
 mod members;
 mod requests;

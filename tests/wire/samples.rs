@@ -140,6 +140,7 @@ fn saying(first: u32) -> Saying {
         keys: u64::from(first) + 3,
         bytes: u64::from(first) + 4,
         pending: first + 5,
+        damaged: 3,
     }
 }
 
@@ -235,7 +236,7 @@ fn found() -> DataReply {
     DataReply { by: provenance(), result: DataResult::Found { values, context: context() } }
 }
 
-const REASONS: [(&str, Reason); 15] = [
+const REASONS: [(&str, Reason); 16] = [
     ("not-serving", Reason::NotServing { members: 258, needed: 3 }),
     ("no-quorum", Reason::NoQuorum),
     ("unconfirmed", Reason::Unconfirmed),
@@ -251,6 +252,7 @@ const REASONS: [(&str, Reason); 15] = [
     ("not-on-data-path", Reason::NotOnDataPath),
     ("stopping", Reason::Stopping),
     ("disk-full", Reason::DiskFull { node: NodeId(3) }),
+    ("unreadable", Reason::Unreadable { copies: 1 }),
 ];
 
 /// Every reason is among [`REASONS`]: this match does not compile when one is new.
@@ -270,7 +272,8 @@ fn reason_has_a_sample(reason: Reason) -> bool {
         | Reason::NotOwner(_)
         | Reason::NotOnDataPath
         | Reason::Stopping
-        | Reason::DiskFull { .. } => REASONS.iter().any(|entry| entry.1 == reason),
+        | Reason::DiskFull { .. }
+        | Reason::Unreadable { .. } => REASONS.iter().any(|entry| entry.1 == reason),
     }
 }
 
@@ -369,6 +372,7 @@ fn status() -> ClusterStatus {
         keys: 17,
         bytes: 18,
         pending: 19,
+        damaged: 20,
     };
     ClusterStatus {
         observer: NodeId(1),
@@ -441,7 +445,7 @@ fn to_manager() -> Vec<(&'static str, NodeToManager)> {
         weight: 100,
         epoch: Epoch(30),
     };
-    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34 };
+    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34, damaged: 35 };
     let streamed = vec![(SectorId(35), Epoch(36)), (SectorId(37), Epoch(38))];
     vec![
         ("", NodeToManager::Join(join)),

@@ -31,6 +31,8 @@ pub enum Trouble {
     Stopping,
     /// No owner has room on its disk.
     DiskFull,
+    /// Copies that cannot be read, and too few others.
+    Unreadable,
     /// As many concurrent values as a key may have.
     Conflict,
     /// The request is not one that can be granted: a limit, a quorum, a keyspace.
@@ -41,7 +43,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// All of them, in the order in which they are told, each with its name.
-    pub const ALL: [(Trouble, &'static str); 12] = [
+    pub const ALL: [(Trouble, &'static str); 13] = [
         (Trouble::Wrong, "wrong"),
         (Trouble::Unknown, "unknown"),
         (Trouble::Timeout, "timeout"),
@@ -52,6 +54,7 @@ impl Trouble {
         (Trouble::NotOwner, "not_owner"),
         (Trouble::Stopping, "stopping"),
         (Trouble::DiskFull, "disk_full"),
+        (Trouble::Unreadable, "unreadable"),
         (Trouble::Conflict, "conflict"),
         (Trouble::Rejected, "rejected"),
     ];
@@ -67,6 +70,7 @@ impl Trouble {
             (Reason::NotOwner(_), _) => Trouble::NotOwner,
             (Reason::Stopping, _) => Trouble::Stopping,
             (Reason::DiskFull { .. }, _) => Trouble::DiskFull,
+            (Reason::Unreadable { .. }, _) => Trouble::Unreadable,
             (Reason::TooManySiblings { .. }, _) => Trouble::Conflict,
             (
                 Reason::EmptyKey

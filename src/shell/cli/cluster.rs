@@ -56,7 +56,7 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
         Format::Json => print_json(out, json_status(&status))?,
         Format::Table => {
             write!(out, "{}", status_head(&status))?;
-            let headings = [
+            let mut headings = vec![
                 "State",
                 "Node",
                 "Address",
@@ -69,20 +69,30 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                 "Epoch",
                 "Life",
             ];
+            // Where all is well there is no column to read past.
+            let has_damage = status.nodes.iter().any(|node| node.damaged > 0);
+            headings.extend(has_damage.then_some("Damaged"));
             let row = |node: &NodeStatus| {
                 let known = Known::of(node, status.observer);
-                status_row(node, &known, cell(known.bytes.map(human_bytes)))
+                let mut row = status_row(node, &known, cell(known.bytes.map(human_bytes)));
+                row.extend(has_damage.then(|| match known.damaged {
+                    Some(count @ 1..) => sectors(count),
+                    Some(0) | None => UNKNOWN.to_owned(),
+                }));
+                row
             };
             let rows = status.nodes.iter().map(row).collect();
             print_rows(out, Format::Table, &headings, &[1, 4, 5, 6, 7, 8, 9, 10], rows)?;
-            if let Some(advice) = status_advice(&status) {
+            for advice in status_advice(&status).into_iter().chain(damage_advice(&status)) {
                 writeln!(out, "\n{advice}")?;
             }
         }
         Format::Plain => {
             let row = |node: &NodeStatus| {
                 let known = Known::of(node, status.observer);
-                status_row(node, &known, cell(known.bytes))
+                let mut row = status_row(node, &known, cell(known.bytes));
+                row.push(cell(known.damaged));
+                row
             };
             let rows = status.nodes.iter().map(row).collect();
             print_rows(out, Format::Plain, &[], &[], rows)?;
@@ -131,6 +141,28 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
     })
 }
 
+/// What a person may do about damaged logs.
+pub(crate) fn damage_advice(status: &ClusterStatus) -> Option<String> {
+    let damaged: Vec<String> = status
+        .nodes
+        .iter()
+        .filter(|node| node.damaged > 0)
+        .map(|node| format!("node {} ({})", node.node, sectors(node.damaged)))
+        .collect();
+    (!damaged.is_empty()).then(|| {
+        format!(
+            "Damaged: {}. Other owners serve what is damaged there: keep them up. Stop such a node and \
+             see what it is\nwith 'gtstore-storage --check DIR'. Nothing mends it in place: to have \
+             every copy again, export, and import into a new cluster.",
+            damaged.join(", ")
+        )
+    })
+}
+
+fn sectors(count: u16) -> String {
+    if count == 1 { "1 sector".to_owned() } else { format!("{count} sectors") }
+}
+
 /// What is said of a node that the observer has not heard of: no number, and least of all 0.
 const UNKNOWN: &str = "-";
 
@@ -141,6 +173,7 @@ struct Known {
     pending: Option<u32>,
     epoch: Option<u64>,
     life: Option<u32>,
+    damaged: Option<u16>,
 }
 
 impl Known {
@@ -155,6 +188,7 @@ impl Known {
             pending: (heard && node.up && sees_inside).then_some(node.pending),
             epoch: heard.then_some(node.epoch.0),
             life: (node.incarnation.0 != 0).then_some(node.incarnation.0),
+            damaged: heard.then_some(node.damaged),
         }
     }
 }
@@ -197,6 +231,7 @@ fn json_status(status: &ClusterStatus) -> Map<String, Value> {
             ("pending", known.pending.into()),
             ("epoch", known.epoch.into()),
             ("incarnation", known.life.into()),
+            ("damaged", known.damaged.into()),
         ]));
         row.into()
     };
@@ -233,6 +268,7 @@ pub(crate) fn ring(store: &mut Store, globals: &Globals, out: &mut dyn Write) ->
                     ("sectors_percent", share(node.sectors.0.into(), sectors).into()),
                     ("keys", keys_of(node).into()),
                     ("keys_percent", keys_of(node).map(|own| share(own, keys)).into()),
+                    ("damaged", Known::of(node, status.observer).damaged.into()),
                 ])
                 .into()
             })
@@ -248,6 +284,9 @@ pub(crate) fn ring(store: &mut Store, globals: &Globals, out: &mut dyn Write) ->
         row.push(format!("{:.1}", share(node.sectors.0.into(), sectors)));
         row.push(cell(keys_of(node)));
         row.push(cell(keys_of(node).map(|own| format!("{:.1}", share(own, keys)))));
+        if globals.format == Format::Plain {
+            row.push(cell(Known::of(node, status.observer).damaged));
+        }
         row
     };
     let rows = status.nodes.iter().map(row).collect();
@@ -262,6 +301,9 @@ pub(crate) fn ring(store: &mut Store, globals: &Globals, out: &mut dyn Write) ->
             writeln!(out, "{keys} copies of keys in all; the fullest node holds {ratio:.3} of the mean")?;
         }
         writeln!(out, "Keys are as each node last reported them, up to 0.5 s ago; longer if it is down.")?;
+        if let Some(advice) = damage_advice(&status) {
+            writeln!(out, "\n{advice}")?;
+        }
     }
     Ok(())
 }
@@ -539,10 +581,7 @@ pub(crate) fn keyspace_create(
             crate::ring::NameError::BadName => {
                 format!("{:?} is no keyspace name: it has 1 to 64 of a-z A-Z 0-9 _ . -", new.name)
             }
-            crate::ring::NameError::BadQuorum { n_max } => format!(
-                "1 <= r, w <= n <= {n_max} must hold (the cluster keeps {n_max} copies); given: n {}, r {}, w {}",
-                settings.n, settings.r, settings.w
-            ),
+            crate::ring::NameError::BadQuorum { n_max } => bad_quorum(&settings, n_max),
         }));
     }
     let request = ClientRequest::CreateKeyspace { name: new.name.clone(), settings };
@@ -557,6 +596,15 @@ pub(crate) fn keyspace_create(
         Format::Json => print_json(out, json_keyspace(id.0, &new.name, &settings))?,
     }
     Ok(())
+}
+
+/// Which of the numbers is wrong, and what it can be.
+fn bad_quorum(asked: &KeyspaceSettings, n_max: u8) -> String {
+    if !(1..=n_max).contains(&asked.n) {
+        return format!("--n takes 1 to {n_max}, the copies that the cluster keeps, not {}", asked.n);
+    }
+    let (name, wrong) = if (1..=asked.n).contains(&asked.r) { ("w", asked.w) } else { ("r", asked.r) };
+    format!("--{name} takes 1 to {}, the copies of this keyspace, not {wrong}", asked.n)
 }
 
 /// Why a keyspace was not made, if it is there with other settings; the manager's refusal is
@@ -651,6 +699,7 @@ mod tests {
             keys: 5 * epoch,
             bytes: 7 * epoch,
             pending: 3,
+            damaged: 0,
         }
     }
 

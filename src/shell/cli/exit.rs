@@ -92,7 +92,8 @@ pub(crate) fn exit_of(error: &Error) -> Exit {
                 | Reason::Expired
                 | Reason::NotOwner(_)
                 | Reason::Stopping
-                | Reason::DiskFull { .. },
+                | Reason::DiskFull { .. }
+                | Reason::Unreadable { .. },
             ) => Exit::Unavailable,
             Some(
                 Reason::EmptyKey

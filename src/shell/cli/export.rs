@@ -101,6 +101,8 @@ fn next_key(sources: &mut [Source], store: &mut Store) -> Option<Bytes> {
 #[derive(Default)]
 struct Tally {
     done: u64,
+    /// Values of these keys, which are the lines written.
+    values: u64,
     failed: u64,
     /// How the first failed read would end a command.
     exit: Option<Exit>,
@@ -123,7 +125,8 @@ pub(crate) fn export(
     let up = status.nodes.into_iter().filter(|node| node.up);
     let mut sources: Vec<Source> = up.map(|node| Source::new(node.node, node.addr)).collect();
     let mut target = Target::open(out, file)?;
-    let mut progress = Progress::new("exporting", (store.options().keyspace.is_empty()).then_some(expected));
+    let mut progress =
+        Progress::new("exporting", "keys", (store.options().keyspace.is_empty()).then_some(expected));
     let copied = copy(store, &mut sources, target.writer(), format, &mut progress);
     progress.clear();
     let tally = match copied {
@@ -134,7 +137,8 @@ pub(crate) fn export(
     let is_whole = tally.failed == 0 && lack.is_none();
     let but = if is_whole { "" } else { ", NOT WHOLE" };
     let (done, failed, rate) = (tally.done, tally.failed, progress.rate(tally.done));
-    let count = format!("exported {done} keys, {failed} failed{but} ({rate})");
+    let values = if tally.values == done { String::new() } else { format!(" ({} values)", tally.values) };
+    let count = format!("exported {done} keys{values}, {failed} failed{but} ({rate})");
     if is_whole {
         target.finish()?;
         // On standard output the count would be taken for a key.
@@ -173,6 +177,7 @@ fn copy(
                         write_line(target, format, key, &version.value)?;
                     }
                     tally.done += u64::from(!entry.values.is_empty());
+                    tally.values += entry.values.len() as u64;
                 }
                 Err(error) => {
                     tally.failed += 1;

@@ -36,7 +36,7 @@ Options, before or after the command
   -k, --keyspace NAME the keyspace of the keys; 'default' if not given
   -o, --output FORMAT table (for people), json or plain (stable, see below)
   -r R, -w W          replicas that must answer a read, or acknowledge a write,
-                      instead of the keyspace's numbers
+                      instead of the keyspace's numbers; for commands that read, or write
   --context HEX       for put, del and trace put: this replaces what was read with that
                       context; what came between is kept beside it
   --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given.
@@ -58,8 +58,8 @@ Output that programs may rely on
   -o plain  tab-separated, no headings. get: the value's bytes and a newline, each
             value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
             OK, coordinator, context. status: state, node, address, zone, sectors,
-            first in, keys, bytes, working on, epoch, life. Columns are only ever
-            added at the end.
+            first in, keys, bytes, working on, epoch, life, damaged sectors. Columns
+            are only ever added at the end.
   Results go to standard output, everything else to standard error.
 
 Exit codes
@@ -139,9 +139,11 @@ wins. In a 'siblings' keyspace lines with one key are its concurrent values, as 
 them. There each key is read first, and a value it has is not written again: it ends with the
 values of the file beside those it had, and the same import once more changes nothing. To go
 back to just what is in the file, import into a keyspace of its own. The last line printed
-counts what was imported.
+counts values: lines that were written, that failed, and that were there already; with -o json
+it is an object (imported, failed, already_there, seconds), with -o plain three numbers.
 Lines that failed are told on standard error, and the exit code is that of the first failure.
-At a line of more than 8 MiB, which no key and value need, the import stops.
+At a line of more than 8 MiB, which no key and value need, the import stops. So it does when no
+server has answered for 512 keys in a row, and says from which line to go on.
 
   dpkg-query -W -f='${Package}\\t${Version}\\n' | gtstore import -
 ",
@@ -153,7 +155,8 @@ gtstore export FILE|-  [--format jsonl|tsv]
 
 Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
 of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
-Concurrent values are written as several lines. The count goes to standard error.
+Concurrent values are written as several lines. The count goes to standard error: keys, and
+values where there are more of them.
 It is written to FILE.partial, which replaces FILE when it is whole and on disk. If so many
 nodes are down that keys may be missing, or keys cannot be read, it says so and the exit code
 is 4: FILE.partial is kept, and an earlier FILE is left as it was.
@@ -168,7 +171,8 @@ gtstore trace put KEY VALUE
 Reads or writes one key and shows each node's part: the forwarder that took the request, the
 coordinator that ran the quorum, each replica, when it was asked and when it answered (on the
 asker's clock, from its start), and the versions it holds or stored. A version is named
-node.life:write; it is never used twice. No such key: 3, as of get.
+node.life:write; it is never used twice. No such key: 3, as of get. When the request fails, the
+steps known are shown all the same; with nobody reached there are none.
 ",
     ),
     (
@@ -183,6 +187,8 @@ a node keeps, and counts, its old copies of sectors that have moved away. 'Life'
 Whoever is asked tells what it sees: name a node with --manager to see the cluster from there.
 What that one does not know of the others is shown as '-' (null in json): a node that is down
 works on nothing, and one that the manager has not heard of since its own start has no keys.
+A node that found its log damaged counts the sectors concerned ('Damaged', a column only when
+there are any): their other owners serve them.
 ",
     ),
     (
@@ -263,7 +269,10 @@ cluster's for good: given for an old one, they must be what it was made with.
 --cache-bytes is the memory that each node keeps values in, as 64MiB; usually each takes up to a
 quarter of the machine's.
 --no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:
-  {\"manager\":\"HOST:PORT\",\"data_dir\":\"...\",\"nodes\":[{\"id\":1,\"addr\":\"HOST:PORT\",\"pid\":123},...]}
+  {\"manager\":\"HOST:PORT\",\"data_dir\":\"...\",\"nodes\":[{\"id\":1,\"addr\":\"HOST:PORT\",\"pid\":123},...],
+   \"failed\":[directories of which no node started],\"missing\":[members that are not here]}
+A node that does not start, or whose directory is gone, is told; the others are started and
+serve what has enough copies on them. 'restart node-N' tries again, by the directory's name.
 Ports are 7400 for the manager and 7401 on for nodes; where one is taken, the system chooses.
 With --any-ports it chooses all of them: for clusters beside each other, and for tests, which
 then never meet a client of another cluster that was on the usual ports.

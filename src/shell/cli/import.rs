@@ -4,16 +4,24 @@ use super::bulk::{FAILURES_TOLD, settings_in};
 use super::cluster::ask_table;
 use super::exit::{CommandResult, Exit, Failure, exit_of};
 use super::lines::{format_of_name, parse_line, sniff};
-use super::options::FileFormat;
+use super::options::{FileFormat, Format};
+use super::output::{object, print_json};
 use super::progress::Progress;
 use super::text::quoted;
-use crate::client::{Call, CallId, Context, Store};
+use crate::client::{Call, CallId, Context, Error, ErrorKind, Store};
 use crate::limits::IMPORT_LINE_BYTES_MAX;
 use crate::ring::Conflict;
 use crate::shell::blocking::{IN_FLIGHT, IN_FLIGHT_BYTES, entry, written};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+
+/// After so many keys in a row that no server answered for, nobody is there, and the rest of the file
+/// would only fail line by line. What is in flight when one server is lost fails in a row too: it
+/// takes more than that.
+const SILENT_KEYS_MAX: u64 = 2 * IN_FLIGHT as u64;
+/// Stands at the start of a text file from systems that mark their UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// An import under way.
 struct Import {
@@ -26,11 +34,22 @@ struct Import {
     failed: u64,
     /// The first failure's exit code is the command's.
     exit: Exit,
+    silence: Option<Silence>,
+}
+
+/// Keys in a row that no server answered for.
+#[derive(Clone, Copy)]
+struct Silence {
+    keys: u64,
+    /// The first of their lines.
+    from_line: u64,
 }
 
 /// A line in flight.
 struct Waiting {
     key: Vec<u8>,
+    /// Its number in the file.
+    line: u64,
     /// Bytes of key and value.
     size: usize,
     step: Step,
@@ -49,6 +68,7 @@ enum Step {
 pub(crate) fn import(
     store: &mut Store,
     out: &mut dyn Write,
+    output: Format,
     file: &str,
     format: Option<FileFormat>,
 ) -> CommandResult {
@@ -62,14 +82,17 @@ pub(crate) fn import(
     };
     let conflict = settings_in(&ask_table(store)?, store)?.conflict;
     let format = format.or_else(|| format_of_name(file));
-    let mut progress = Progress::new("importing", total);
+    let mut progress = Progress::new("importing", "values", total);
     let mut import = Import::new(conflict);
     // However far it came: what is on its way is waited for, and counted.
     let name = if file == "-" { "standard input" } else { file };
     let ended = import.read(store, &mut input, name, format, &mut progress);
     let ended = ended.and(import.drain(store));
+    let ended = ended.and(import.silent().map_or(Ok(()), |silence| Err(silence.failure(name))));
     progress.clear();
-    import.tell_count(out, &progress)?;
+    import.tell_count(out, output, &progress)?;
+    // Before the words on how it ended, wherever the two go.
+    out.flush()?;
     if import.failed as usize > FAILURES_TOLD {
         writeln!(io::stderr(), "gtstore: {} more failed", import.failed as usize - FAILURES_TOLD)?;
     }
@@ -83,10 +106,16 @@ pub(crate) fn import(
 impl Import {
     fn new(conflict: Conflict) -> Self {
         let waiting = BTreeMap::new();
-        Self { conflict, waiting, waiting_bytes: 0, stored: 0, there: 0, failed: 0, exit: Exit::Ok }
+        let (stored, there, failed) = (0, 0, 0);
+        Self { conflict, waiting, waiting_bytes: 0, stored, there, failed, exit: Exit::Ok, silence: None }
     }
 
-    /// Reads the input to its end.
+    /// The silence that is long enough to stop for.
+    fn silent(&self) -> Option<Silence> {
+        self.silence.filter(|silence| silence.keys >= SILENT_KEYS_MAX)
+    }
+
+    /// Reads the input to its end, or until nobody is there any more.
     fn read(
         &mut self,
         store: &mut Store,
@@ -117,13 +146,17 @@ impl Import {
             }
             let text = line.strip_suffix(b"\n").unwrap_or(&line);
             let text = text.strip_suffix(b"\r").unwrap_or(text);
+            let text = text.strip_prefix(BYTE_ORDER_MARK).filter(|_| number == 1).unwrap_or(text);
             if text.is_empty() {
                 continue;
             }
             let format = *format.get_or_insert_with(|| sniff(text));
             match parse_line(format, text) {
-                Ok((key, value)) => self.submit(store, key, value)?,
+                Ok((key, value)) => self.submit(store, number, key, value)?,
                 Err(why) => self.fail(&format!("line {number}"), Exit::Usage, &why),
+            }
+            if self.silent().is_some() {
+                break;
             }
             progress.show(self.stored + self.there, at);
         }
@@ -137,7 +170,7 @@ impl Import {
         Ok(())
     }
 
-    fn submit(&mut self, store: &mut Store, key: Vec<u8>, value: Vec<u8>) -> CommandResult {
+    fn submit(&mut self, store: &mut Store, line: u64, key: Vec<u8>, value: Vec<u8>) -> CommandResult {
         // A file may name a key twice, and its last line must win, or see the others: they are waited for.
         while self.waiting.len() >= IN_FLIGHT
             || self.waiting_bytes >= IN_FLIGHT_BYTES
@@ -148,26 +181,19 @@ impl Import {
         let size = key.len() + value.len();
         self.waiting_bytes += size;
         match self.conflict {
-            Conflict::Lww => self.put(store, key, size, value, None),
+            Conflict::Lww => self.put(store, Waiting { key, line, size, step: Step::Writing }, value, None),
             Conflict::Siblings => {
                 let call = store.submit(Call::Get { item: store.item(&key, store.options().r) });
-                self.waiting.insert(call, Waiting { key, size, step: Step::Looking { value } });
+                self.waiting.insert(call, Waiting { key, line, size, step: Step::Looking { value } });
             }
         }
         Ok(())
     }
 
-    fn put(
-        &mut self,
-        store: &mut Store,
-        key: Vec<u8>,
-        size: usize,
-        value: Vec<u8>,
-        context: Option<Context>,
-    ) {
-        let item = store.item(&key, store.options().w);
+    fn put(&mut self, store: &mut Store, writing: Waiting, value: Vec<u8>, context: Option<Context>) {
+        let item = store.item(&writing.key, store.options().w);
         let call = store.submit(Call::Put { item, value: value.into(), context });
-        self.waiting.insert(call, Waiting { key, size, step: Step::Writing });
+        self.waiting.insert(call, writing);
     }
 
     fn wait_for_one(&mut self, store: &mut Store) -> CommandResult {
@@ -175,7 +201,7 @@ impl Import {
             self.waiting.clear();
             return Ok(());
         };
-        let Some(Waiting { key, size, step }) = self.waiting.remove(&call) else { return Ok(()) };
+        let Some(Waiting { key, line, size, step }) = self.waiting.remove(&call) else { return Ok(()) };
         let outcome = match step {
             Step::Looking { value } => match outcome.and_then(entry) {
                 Ok(entry) if entry.values.iter().any(|version| version.value == value) => {
@@ -185,7 +211,7 @@ impl Import {
                 Ok(entry) => {
                     // A deleted key is written anew. Values that are there stay: nobody has settled them.
                     let context = entry.values.is_empty().then_some(entry.context);
-                    self.put(store, key, size, value, context);
+                    self.put(store, Waiting { key, line, size, step: Step::Writing }, value, context);
                     return Ok(());
                 }
                 Err(error) => Err(error),
@@ -193,19 +219,52 @@ impl Import {
             Step::Writing => outcome.and_then(written).map(|_| self.stored += 1),
         };
         self.waiting_bytes -= size;
-        if let Err(error) = outcome {
-            self.fail(&quoted(&key), exit_of(&error), &error.to_string());
+        match outcome {
+            Ok(()) => self.silence = None,
+            Err(error) => {
+                self.fail(&quoted(&key), exit_of(&error), &error.to_string());
+                self.note_answer(line, &error);
+            }
         }
         Ok(())
     }
 
-    fn tell_count(&self, out: &mut dyn Write, progress: &Progress) -> io::Result<()> {
-        let there = match self.there {
-            0 => String::new(),
-            there => format!(", {there} already there"),
+    /// A refusal is an answer, too; without a reason there was none.
+    fn note_answer(&mut self, line: u64, error: &Error) {
+        let was_answered = match error.kind {
+            ErrorKind::Failed | ErrorKind::Unknown | ErrorKind::Timeout => error.reason.is_some(),
+            ErrorKind::Refused | ErrorKind::Conflict | ErrorKind::Usage => true,
         };
-        let rate = progress.rate(self.stored + self.there);
-        writeln!(out, "imported {} keys, {} failed{there} ({rate})", self.stored, self.failed)
+        self.silence = match self.silence {
+            _ if was_answered => None,
+            None => Some(Silence { keys: 1, from_line: line }),
+            Some(Silence { keys, from_line }) => {
+                Some(Silence { keys: keys + 1, from_line: from_line.min(line) })
+            }
+        };
+    }
+
+    fn tell_count(&self, out: &mut dyn Write, output: Format, progress: &Progress) -> io::Result<()> {
+        match output {
+            Format::Json => {
+                let line = object([
+                    ("imported", self.stored.into()),
+                    ("failed", self.failed.into()),
+                    ("already_there", self.there.into()),
+                    ("seconds", progress.seconds().into()),
+                ]);
+                print_json(out, line)
+            }
+            Format::Plain => writeln!(out, "{}\t{}\t{}", self.stored, self.failed, self.there),
+            Format::Table => {
+                let there = match self.there {
+                    0 => String::new(),
+                    there => format!(", {there} already there"),
+                };
+                let rate = progress.rate(self.stored + self.there);
+                writeln!(out, "imported {} values, {} failed{there} ({rate})", self.stored, self.failed)
+            }
+        }
     }
 
     fn fail(&mut self, what: &str, exit: Exit, why: &str) {
@@ -217,5 +276,40 @@ impl Import {
             // Whoever closed stderr does not want to know.
             let _ = writeln!(io::stderr(), "gtstore: {what} not imported: {why}");
         }
+    }
+}
+
+impl Silence {
+    /// Why the import of this file stopped, and where it can go on.
+    fn failure(self, name: &str) -> Failure {
+        let (keys, line) = (self.keys, self.from_line);
+        let text = format!(
+            "no server answered for {keys} keys in a row: the import has stopped. Lines 1 to {} of {name} are \
+             imported but for those that failed before; see `gtstore status`, and go on from line {line}, as \
+             with: tail -n +{line} FILE | gtstore import -",
+            line.saturating_sub(1)
+        );
+        Failure::new(Exit::Unavailable, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Reason;
+
+    #[test]
+    fn an_import_stops_for_a_silence_and_for_no_refusals() {
+        let mut import = Import::new(Conflict::Lww);
+        let nobody = Error::new(ErrorKind::Failed, "no server");
+        let refusal = Error { reason: Some(Reason::NoQuorum), ..nobody.clone() };
+        for line in (1..SILENT_KEYS_MAX).chain([7]) {
+            assert!(import.silent().is_none());
+            import.note_answer(line + 10, &nobody);
+        }
+        let text = import.silent().unwrap().failure("all.tsv").text;
+        assert!(text.contains("Lines 1 to 10 of all.tsv") && text.contains("tail -n +11 FILE"), "{text}");
+        import.note_answer(3, &refusal);
+        assert!(import.silent().is_none(), "somebody is there");
     }
 }

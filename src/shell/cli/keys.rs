@@ -216,11 +216,16 @@ pub(crate) fn assigned_get(
 }
 
 /// `trace put`'s call: a put that tells what each node did.
-pub(crate) fn traced_put(store: &mut Store, key: &str, value: &str) -> Result<Written, crate::client::Error> {
+pub(crate) fn traced_put(
+    store: &mut Store,
+    globals: &Globals,
+    key: &str,
+    value: &str,
+) -> Result<Written, crate::client::Error> {
     let mut item = store.item(key, store.options().w);
     item.trace = true;
     let value = value.as_bytes().to_vec().into();
-    store.call(Call::Put { item, value, context: None }).and_then(blocking::written)
+    store.call(Call::Put { item, value, context: globals.context.clone() }).and_then(blocking::written)
 }
 
 /// `trace get`'s call.

@@ -134,7 +134,7 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::GetMany { keys } => keys::get_many(store, globals, out, keys),
         Command::AssignedPut { key, value } => keys::assigned_put(store, globals, out, key, value),
         Command::AssignedGet { key } => keys::assigned_get(store, globals, out, key),
-        Command::Import { file, format } => import::import(store, out, file, *format),
+        Command::Import { file, format } => import::import(store, out, globals.format, file, *format),
         Command::Export { file, format } => export::export(store, out, file, *format),
         Command::Owners { key } => cluster::owners(store, globals, out, key),
         Command::Dump { node: None } => cluster::dump_table(store, globals, out),

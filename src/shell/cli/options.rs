@@ -143,9 +143,11 @@ pub(crate) enum Parsed {
 const SPECIAL: &[(&str, &[&str])] = &[
     ("node", &["dump"]),
     ("format", &["import", "export"]),
-    ("n", &["keyspace"]),
-    ("conflict", &["keyspace"]),
-    ("durability", &["keyspace"]),
+    ("r", &["get", "mget", "--get", "trace get", "import", "export", "keyspace create", "shell", "dev"]),
+    ("w", &["put", "del", "--put", "trace put", "import", "keyspace create", "shell", "dev"]),
+    ("n", &["keyspace create"]),
+    ("conflict", &["keyspace create"]),
+    ("durability", &["keyspace create"]),
     ("nodes", &["dev"]),
     ("rep", &["dev"]),
     ("profile", &["dev"]),
@@ -153,7 +155,7 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("cache-bytes", &["dev"]),
     ("any-ports", &["dev"]),
     ("no-shell", &["dev"]),
-    ("context", &["put", "del", "trace", "--put"]),
+    ("context", &["put", "del", "trace put", "--put"]),
     ("val", &["--put"]),
 ];
 
@@ -204,27 +206,41 @@ pub(crate) fn parse(args: &[String], inherited: &Globals) -> Result<Parsed, Fail
         (Some(word), ..) => return Err(Failure::usage(format!("unexpected '{word}' beside --put or --get"))),
         (None, true, true) => return Err(Failure::usage("--put and --get are two commands")),
     };
+    let whole_name = match (name.as_str(), words.first()) {
+        ("trace" | "keyspace", Some(word)) => format!("{name} {word}"),
+        (_, _) => name.clone(),
+    };
+    // First: a name that is no command is to be told as that, whatever its options.
+    let command = command(&name, words, &matches)?;
     for (option, commands) in SPECIAL {
-        if matches.opt_present(option) && !commands.contains(&name.as_str()) {
-            let dashes = if option.len() == 1 { "-" } else { "--" };
-            return Err(Failure::usage(format!("{dashes}{option} is not an option of '{name}'")));
+        if matches.opt_present(option) && !commands.contains(&whole_name.as_str()) {
+            let dashes = dashes(option);
+            return Err(Failure::usage(format!("{dashes}{option} is not an option of '{whole_name}'")));
         }
     }
     let mut globals = globals(&matches, inherited)?;
-    let command = command(&name, words, &matches)?;
-    if let Command::KeyspaceCreate(_) = command {
-        // There -r and -w are the keyspace's own.
-        (globals.store.r, globals.store.w) = (inherited.store.r, inherited.store.w);
+    if !matches!(command, Command::KeyspaceCreate(_)) {
+        // Those of `keyspace create` are the keyspace's own, and no terms of the request.
+        globals.store.r = replicas(&matches, "r")?.unwrap_or(globals.store.r);
+        globals.store.w = replicas(&matches, "w")?.unwrap_or(globals.store.w);
     }
     Ok(Parsed::Run(globals, Box::new(command)))
+}
+
+fn dashes(option: &str) -> &'static str {
+    if option.len() == 1 { "-" } else { "--" }
 }
 
 /// What the option reader does not take.
 fn not_understood(fail: &Fail) -> Failure {
     match fail {
-        Fail::UnrecognizedOption(name) => Failure::usage(format!(
-            "there is no option '{name}'; keys and values that begin with '-' go after '--'"
-        )),
+        Fail::UnrecognizedOption(name) => {
+            let dashes = dashes(name);
+            Failure::usage(format!(
+                "there is no option '{dashes}{name}'; a key or value that begins with '-' goes after '--', \
+                 as in: put -- KEY {dashes}{name}"
+            ))
+        }
         Fail::ArgumentMissing(_)
         | Fail::OptionMissing(_)
         | Fail::OptionDuplicated(_)
@@ -249,7 +265,7 @@ fn lengthened(args: &[String]) -> Vec<String> {
 }
 
 fn value<T: FromStr>(matches: &Matches, option: &str, what: &str) -> Result<Option<T>, Failure> {
-    let dashes = if option.len() == 1 { "-" } else { "--" };
+    let dashes = dashes(option);
     match matches.opt_str(option) {
         None => Ok(None),
         Some(text) => match text.parse() {
@@ -269,7 +285,7 @@ where
     if number >= T::from(1) && number <= max {
         return Ok(Some(number));
     }
-    let dashes = if option.len() == 1 { "-" } else { "--" };
+    let dashes = dashes(option);
     Err(Failure::usage(format!("{dashes}{option} takes {what}, not {number}")))
 }
 
@@ -299,12 +315,6 @@ fn globals(matches: &Matches, inherited: &Globals) -> Result<Globals, Failure> {
     }
     if let Some(routing) = value::<Routing>(matches, "routing", "forwarder, direct or fastest")? {
         globals.store.routing = routing;
-    }
-    if let Some(r) = replicas(matches, "r")? {
-        globals.store.r = r;
-    }
-    if let Some(w) = replicas(matches, "w")? {
-        globals.store.w = w;
     }
     if let Some(text) = matches.opt_str("context") {
         let context = context_from_hex(&text).ok_or_else(|| {
@@ -391,8 +401,9 @@ fn keyspace(words: &[String], matches: &Matches) -> Result<Command, Failure> {
         ["create", name] => Ok(Command::KeyspaceCreate(NewKeyspace {
             name: name.to_owned(),
             n: value(matches, "n", "a number of copies")?,
-            r: replicas(matches, "r")?,
-            w: replicas(matches, "w")?,
+            // Whether the keyspace has so many copies is for the cluster to say, with n at hand.
+            r: value(matches, "r", "a number of copies")?,
+            w: value(matches, "w", "a number of copies")?,
             conflict: value(matches, "conflict", "lww or siblings")?.unwrap_or(Conflict::Lww),
             durability: value(matches, "durability", "sync, os or memory")?.unwrap_or(Durability::Sync),
         })),
@@ -535,6 +546,14 @@ mod tests {
             "trace put k",
             "keyspace drop c",
             "put k v --context zz",
+            "put k v -r 2",
+            "get k -w 2",
+            "del k -r 2",
+            "export f -w 2",
+            "trace get k -w 2",
+            "trace get k --context 00",
+            "keyspace list --n 2",
+            "status -r 1",
             "get k --manager nonsense",
             "get k --routing magic",
             "--nonsense",
@@ -552,7 +571,7 @@ mod tests {
             ("get k -r 0", "-r takes 1 to 7 replicas"),
             ("get k --r 8", "-r takes 1 to 7 replicas"),
             ("put k v -w 0", "-w takes 1 to 7 replicas"),
-            ("keyspace create c --w=0", "-w takes 1 to 7 replicas"),
+            ("keyspace create c --w=many", "-w takes a number of copies"),
             ("get k --timeout-ms 0", "--timeout-ms takes 1 to 60000 milliseconds"),
             ("get k --timeout-ms 60001", "--timeout-ms takes 1 to 60000 milliseconds"),
             ("get k --timeout-ms -1", "--timeout-ms takes 1 to 60000 milliseconds"),
@@ -563,9 +582,14 @@ mod tests {
             assert_eq!(failure.exit, super::super::exit::Exit::Usage, "{line}");
             assert!(failure.text.contains(limit), "{line}: {failure}");
         }
+        let negative = parsed("put neg -5").unwrap_err();
+        assert!(
+            negative.text.contains("no option '-5'") && negative.text.contains("put -- KEY -5"),
+            "{negative}"
+        );
         let owners = parse(&["owners".to_owned(), String::new()], &Globals::default());
         assert!(owners.unwrap_err().text.contains("1 to 1024 bytes"));
-        assert_eq!(run("get k -r 7 -w 1 --timeout-ms 60000").0.store.timeout_ms, 60_000);
+        assert_eq!(run("get k -r 7 --timeout-ms 60000").0.store.timeout_ms, 60_000);
     }
 
     #[test]

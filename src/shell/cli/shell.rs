@@ -61,7 +61,12 @@ pub(crate) fn run(
             Err(error) => return Err(broken(&error)),
         };
         let _ = editor.add_history_entry(line.as_str());
-        match run_line(&mut store, globals, out, cluster, &line) {
+        let next = run_line(&mut store, globals, out, cluster, &line);
+        if cluster.is_some_and(dev::is_stopping) {
+            // Ctrl-C while it ran: what it came to is of no interest, and there is no next line.
+            break;
+        }
+        match next {
             Ok(Next::Read) => {}
             Ok(Next::Leave(None)) => break,
             Ok(Next::Leave(Some(code))) => {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// An export's destination, being written.
 pub(crate) enum Target<'a> {
     /// Standard output, or what is no plain file (a device, a pipe): there is nothing to replace.
-    Straight(Box<dyn Write + 'a>),
+    Straight { out: Box<dyn Write + 'a>, name: String },
     /// A plain file.
     Beside {
         file: BufWriter<File>,
@@ -26,7 +26,7 @@ impl<'a> Target<'a> {
     /// Opens a file by name, or standard output, which is `out`, as `-`.
     pub(crate) fn open(out: &'a mut dyn Write, name: &str) -> Result<Self, Failure> {
         if name == "-" {
-            return Ok(Target::Straight(Box::new(out)));
+            return Ok(Target::Straight { out: Box::new(out), name: "standard output".to_owned() });
         }
         Self::open_file(name).map_err(|error| cannot_write(Path::new(name), &error))
     }
@@ -35,16 +35,16 @@ impl<'a> Target<'a> {
         // Under these names stands what somebody else has open, /dev/stdout as often as not a plain
         // file: it is written to behind what is there, and never replaced.
         let is_borrowed = ["/dev", "/proc"].iter().any(|place| Path::new(name).starts_with(place));
-        let there = match OpenOptions::new().write(true).append(is_borrowed).open(name) {
+        // Through a symbolic link the file is meant, not the link.
+        let (path, there) = match OpenOptions::new().write(true).append(is_borrowed).open(name) {
             Ok(there) if is_borrowed || !there.metadata()?.is_file() => {
-                return Ok(Target::Straight(Box::new(BufWriter::new(there))));
+                let out = Box::new(BufWriter::new(there));
+                return Ok(Target::Straight { out, name: name.to_owned() });
             }
-            Ok(there) => Some(there.metadata()?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Ok(there) => (fs::canonicalize(name)?, Some(there.metadata()?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (behind_links(Path::new(name)), None),
             Err(error) => return Err(error),
         };
-        // Through a symbolic link the file is meant, not the link.
-        let path = if there.is_some() { fs::canonicalize(name)? } else { PathBuf::from(name) };
         let mut partial = OsString::from(&path);
         partial.push(".partial");
         let partial = PathBuf::from(partial);
@@ -58,7 +58,7 @@ impl<'a> Target<'a> {
 
     pub(crate) fn writer(&mut self) -> &mut dyn Write {
         match self {
-            Target::Straight(out) => out,
+            Target::Straight { out, .. } => out,
             Target::Beside { file, .. } => file,
         }
     }
@@ -66,7 +66,7 @@ impl<'a> Target<'a> {
     /// All is written: durably, before it takes its place.
     pub(crate) fn finish(mut self) -> CommandResult {
         let done = match &mut self {
-            Target::Straight(out) => out.flush(),
+            Target::Straight { out, .. } => out.flush(),
             Target::Beside { file, partial, path } => {
                 file.flush().and_then(|()| file.get_ref().sync_all()).and_then(|()| replace(partial, path))
             }
@@ -77,7 +77,9 @@ impl<'a> Target<'a> {
     /// It cannot be written on.
     pub(crate) fn discard(self, error: io::Error) -> Failure {
         match self {
-            Target::Straight(_) => error.into(),
+            // Whoever read it has had enough.
+            Target::Straight { .. } if error.kind() == io::ErrorKind::BrokenPipe => error.into(),
+            Target::Straight { name, .. } => cannot_write(Path::new(&name), &error),
             Target::Beside { partial, path, .. } => {
                 // What is left of it is of no use; that it cannot be removed either helps nobody.
                 let _ = fs::remove_file(&partial);
@@ -93,12 +95,22 @@ impl<'a> Target<'a> {
             return Err(self.discard(error));
         }
         Ok(match self {
-            Target::Straight(_) => String::new(),
+            Target::Straight { .. } => String::new(),
             Target::Beside { partial, path, .. } => {
                 format!("; what could be read is in {}{}", partial.display(), old(&path))
             }
         })
     }
+}
+
+/// Where a symbolic link without a file behind it leads; a path that is no link, itself. The system
+/// has just followed them to nothing, so that they end.
+fn behind_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    while let Ok(target) = fs::read_link(&path) {
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    path
 }
 
 /// A new, empty file that no other export writes to, as long as this one has it open.
@@ -190,11 +202,26 @@ mod tests {
         begun(&link).finish().unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
-        assert!(matches!(begun(Path::new("/dev/null")), Target::Straight(_)));
+        assert!(matches!(begun(Path::new("/dev/null")), Target::Straight { .. }));
+        let full = begun(Path::new("/dev/full")).finish().unwrap_err();
+        assert!(full.text.starts_with("cannot write /dev/full: No space left"), "{full}");
         let open = File::open(&file).unwrap();
         let fd = PathBuf::from(format!("/dev/fd/{}", open.as_raw_fd()));
         begun(&fd).finish().unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"newnew", "what somebody has open is not replaced");
         assert!(Target::open_file(dir.path().to_str().unwrap()).is_err(), "a directory is no file");
+    }
+
+    #[test]
+    fn a_link_without_a_file_is_given_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link, further) =
+            (dir.path().join("file"), dir.path().join("link"), dir.path().join("further"));
+        symlink("file", &link).unwrap();
+        symlink(&link, &further).unwrap();
+        begun(&further).finish().unwrap();
+        assert!(fs::symlink_metadata(&further).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&file).unwrap(), b"new");
     }
 }

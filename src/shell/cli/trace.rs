@@ -5,10 +5,10 @@ use super::keys::{stood_behind, traced_get, traced_put};
 use super::options::{Format, Globals};
 use super::output::{json_provenance, object, print_json, print_rows};
 use super::text::quoted;
-use crate::client::{Call, Context, Provenance, Store};
+use crate::client::{Call, Context, Error, Provenance, Store};
 use crate::limits::{REQUEST_TTL_MS, REQUEST_TTL_MS_MAX};
 use crate::wire::client::{TraceRole, TraceStep};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,13 @@ const MEET_SHARE: u32 = 4;
 pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key: &str) -> CommandResult {
     let left_ms = meet(store);
     let started = Instant::now();
-    let entry = store
-        .within_ms(left_ms, |store| traced_get(store, key))
-        .map_err(|error| Failure::of(&format!("trace get {}", quoted(key.as_bytes())), &error))?;
+    let outcome = store.within_ms(left_ms, |store| traced_get(store, key));
     let took = started.elapsed();
+    let what = format!("get {}", quoted(key.as_bytes()));
+    let entry = match outcome {
+        Ok(entry) => entry,
+        Err(error) => return Err(failed(out, globals.format, &what, &error, took)?),
+    };
     let said = match &entry.values[..] {
         [] => "not found".to_owned(),
         [one] => format!("value {}", quoted(&one.value)),
@@ -31,15 +34,7 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
             format!("{} concurrent values: {}", many.len(), all.join(" | "))
         }
     };
-    print(
-        out,
-        globals.format,
-        &format!("get {}", quoted(key.as_bytes())),
-        &said,
-        &entry.by,
-        &entry.context,
-        took,
-    )?;
+    print(out, globals.format, &what, &said, &entry.by, &entry.context, took)?;
     if entry.values.is_empty() {
         let text = match globals.format {
             Format::Json => String::new(),
@@ -60,11 +55,13 @@ pub(crate) fn put(
 ) -> CommandResult {
     let left_ms = meet(store);
     let started = Instant::now();
-    let written = store
-        .within_ms(left_ms, |store| traced_put(store, key, value))
-        .map_err(|error| Failure::of(&format!("trace put {}", quoted(key.as_bytes())), &error))?;
+    let outcome = store.within_ms(left_ms, |store| traced_put(store, globals, key, value));
     let took = started.elapsed();
     let what = format!("put {}", quoted(key.as_bytes()));
+    let written = match outcome {
+        Ok(written) => written,
+        Err(error) => return Err(failed(out, globals.format, &what, &error, took)?),
+    };
     print(out, globals.format, &what, "stored", &written.by, &written.context, took)
 }
 
@@ -93,20 +90,65 @@ fn print(
     took: Duration,
 ) -> CommandResult {
     if format == Format::Json {
-        let steps: Vec<Value> = by.trace.iter().map(json_step).collect();
-        let mut line = object([("request", what.into()), ("result", said.into())]);
-        line.insert("ms".to_owned(), (took.as_secs_f64() * 1e3).into());
-        line.insert("steps".to_owned(), steps.into());
+        let mut line = json_steps(what, said, &by.trace, took);
         json_provenance(&mut line, by, context);
         return Ok(print_json(out, line)?);
     }
-    let rows = by.trace.iter().map(row).collect();
+    print_steps(out, format, &format!("{what}: {said} ({})", stood_behind(by)), &by.trace, took)
+}
+
+/// Prints the steps known of a request that failed, in which a reader looks for the reason. With
+/// none known there is nothing to print: nobody was reached, or nobody answered.
+fn failed(
+    out: &mut dyn Write,
+    format: Format,
+    what: &str,
+    error: &Error,
+    took: Duration,
+) -> Result<Failure, Failure> {
+    if !error.trace.is_empty() {
+        match format {
+            Format::Json => {
+                let mut line = json_steps(what, &error.to_string(), &error.trace, took);
+                line.append(&mut object([
+                    ("answered", error.answered.into()),
+                    ("needed", error.needed.into()),
+                    ("replicas", error.slots.into()),
+                ]));
+                print_json(out, line)?;
+            }
+            Format::Table | Format::Plain => {
+                print_steps(out, format, &format!("{what}: {}", error.kind), &error.trace, took)?;
+            }
+        }
+        // The table first, wherever the two go.
+        out.flush()?;
+    }
+    Ok(Failure::of(&format!("trace {what}"), error))
+}
+
+fn json_steps(what: &str, said: &str, steps: &[TraceStep], took: Duration) -> Map<String, Value> {
+    let steps: Vec<Value> = steps.iter().map(json_step).collect();
+    object([
+        ("request", what.into()),
+        ("result", said.into()),
+        ("ms", (took.as_secs_f64() * 1e3).into()),
+        ("steps", steps.into()),
+    ])
+}
+
+fn print_steps(
+    out: &mut dyn Write,
+    format: Format,
+    head: &str,
+    steps: &[TraceStep],
+    took: Duration,
+) -> CommandResult {
     if format == Format::Table {
-        writeln!(out, "{what}: {said} ({})", stood_behind(by))?;
-        writeln!(out, "{:.2} ms from here and back\n", took.as_secs_f64() * 1e3)?;
+        writeln!(out, "{head}\n{:.2} ms from here and back\n", took.as_secs_f64() * 1e3)?;
     }
     let headings = ["Role", "Node", "Asked at ms", "Answered at ms", "Took ms", "Versions (node.life:write)"];
-    Ok(print_rows(out, format, &headings, &[2, 3, 4], rows)?)
+    Ok(print_rows(out, format, &headings, &[2, 3, 4], steps.iter().map(row).collect())?)
 }
 
 fn ms(us: u32) -> String {

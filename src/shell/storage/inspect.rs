@@ -87,7 +87,7 @@ fn check_small_files(files: &mut Files, report: &mut Report) -> Result<(), Strin
         report.faults.push((FileName::Identity, "it is damaged: a node cannot start here"));
     }
     if read(FileName::Table)?.is_some_and(|bytes| decode_table(bytes).is_err()) {
-        report.faults.push((FileName::Table, "it is damaged: remove it, and the node fetches it anew"));
+        report.faults.push((FileName::Table, "it is damaged: the node will move it aside and fetch it anew"));
     }
     Ok(())
 }

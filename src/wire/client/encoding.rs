@@ -290,6 +290,7 @@ fn encode_reason(reason: Reason, out: &mut Writer) {
         Reason::NotOnDataPath => (13, 0),
         Reason::Stopping => (14, 0),
         Reason::DiskFull { node } => (15, u64::from(node.0)),
+        Reason::Unreadable { copies } => (16, u64::from(copies)),
     };
     out.u8(ordinal);
     out.u64(number);
@@ -320,6 +321,9 @@ fn decode_reason(reader: &mut Reader) -> Result<Reason, DecodeError> {
         13 => Reason::NotOnDataPath,
         14 => Reason::Stopping,
         15 => Reason::DiskFull { node: NodeId(small("node")?) },
+        16 => {
+            Reason::Unreadable { copies: u8::try_from(number).map_err(|_| DecodeError::Invalid("copies"))? }
+        }
         _ => return Err(DecodeError::Invalid("reason")),
     };
     Ok(reason)
@@ -459,6 +463,7 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.u64(row.keys);
         out.u64(row.bytes);
         out.u32(row.pending);
+        out.u16(row.damaged);
     }
 }
 
@@ -482,6 +487,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             keys: reader.u64()?,
             bytes: reader.u64()?,
             pending: reader.u32()?,
+            damaged: reader.u16()?,
         });
     }
     Ok(ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes })

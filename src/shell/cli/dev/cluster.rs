@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+const MANAGER: &str = "manager";
 const MANAGER_PORT: u16 = 7400;
 /// Time for an earlier life of a server to end.
 const LET_GO: Duration = Duration::from_millis(500);
@@ -41,6 +42,8 @@ pub(crate) struct DevCluster {
     node_args: Vec<String>,
     /// By number of directory.
     pub(super) nodes: Vec<Server>,
+    /// Why nodes did not start, by the names of their directories.
+    pub(super) failed: Vec<(String, Failure)>,
     watch: Watch,
     stopped: bool,
     /// A signal has come: whoever waits for a server gives up.
@@ -70,7 +73,7 @@ impl DevCluster {
         if temporary {
             watch.remove_at_end(&dir);
         }
-        let manager_dir = dir.join("manager");
+        let manager_dir = dir.join(MANAGER);
         let mut args = vec!["--data-dir".to_owned(), manager_dir.display().to_string()];
         // The manager refuses what its cluster is not: of an old one, only what was said is said on.
         let is_new = !manager_dir.join(FileName::Table.to_text()).exists();
@@ -80,7 +83,7 @@ impl DevCluster {
         if let Some(profile) = options.profile {
             args.extend(["--profile".to_owned(), profile.to_string()]);
         }
-        let process = Process::new(&dir, "manager", "gtstore-manager", args);
+        let process = Process::new(&dir, MANAGER, "gtstore-manager", args);
         let manager = Server { process, id: 0, addr: String::new() };
         let stopping = Arc::new(AtomicBool::new(false));
         let cache = options.cache_bytes.iter().flat_map(|size| ["--cache-bytes".to_owned(), size.clone()]);
@@ -92,13 +95,18 @@ impl DevCluster {
             manager,
             node_args,
             nodes: Vec::new(),
+            failed: Vec::new(),
             watch,
             stopped: false,
             stopping,
         })
     }
 
-    /// Starts the manager, then the nodes found in the directory, and as many more as are wanted.
+    /// Starts the manager, then the nodes found in the directory, and as many more as are wanted. A
+    /// node that does not start is left out and noted: the others may serve without it.
+    ///
+    /// # Errors
+    /// The manager or every node did not start, or a signal has come.
     pub(super) fn start(&mut self, nodes_wanted: usize) -> Result<(), Failure> {
         let listen = self.listen(MANAGER_PORT);
         self.manager.start(&listen, &mut self.watch, &self.stopping)?;
@@ -112,11 +120,37 @@ impl DevCluster {
         }
         numbers.sort_unstable();
         for number in numbers {
-            self.add_server(number)?;
+            if let Err(failure) = self.add_server(number) {
+                self.note_failed(self.nodes.len() - 1, failure)?;
+            }
         }
-        for server in &mut self.nodes {
-            server.id = server.process.wait_for(ready_node, &self.stopping)?;
+        for at in 0..self.nodes.len() {
+            let server = &mut self.nodes[at];
+            if server.process.pid().is_none() {
+                continue;
+            }
+            match server.process.wait_for(ready_node, &self.stopping) {
+                Ok(id) => server.id = id,
+                Err(failure) => self.note_failed(at, failure)?,
+            }
         }
+        if self.nodes.iter().any(|server| server.id != 0) {
+            return Ok(());
+        }
+        let all: Vec<String> = self.failed.drain(..).map(|(_, failure)| failure.text).collect();
+        Err(Failure::new(Exit::Error, all.join("\n")))
+    }
+
+    /// A node did not start: whatever is left of it is ended.
+    fn note_failed(&mut self, at: usize, failure: Failure) -> Result<(), Failure> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(failure);
+        }
+        let process = &mut self.nodes[at].process;
+        let pid = process.pid();
+        process.kill();
+        self.failed.push((process.name.clone(), failure));
+        pid.into_iter().for_each(|pid| self.watch.ended(pid));
         Ok(())
     }
 
@@ -151,7 +185,7 @@ impl DevCluster {
         Ok(at)
     }
 
-    /// The server of this name: a node's number, or `manager`.
+    /// The server of this name: a node's number, the name of its directory, or `manager`.
     pub(super) fn find(&mut self, name: &str) -> Result<&mut Server, Failure> {
         find(&mut self.manager, &mut self.nodes, name)
     }
@@ -173,9 +207,9 @@ impl DevCluster {
             server.process.wait_stopped();
             self.watch.ended(pid);
         }
-        let listen = server.addr.clone();
+        let listen = if server.addr.is_empty() { ANY_PORT.to_owned() } else { server.addr.clone() };
         server.start(&listen, &mut self.watch, &self.stopping)?;
-        if server.id != 0 {
+        if name != MANAGER {
             server.id = server.process.wait_for(ready_node, &self.stopping)?;
         }
         Ok(())
@@ -204,13 +238,13 @@ impl DevCluster {
 }
 
 impl Server {
-    /// Starts it and waits until it listens. If it ends instead, somebody may have taken the port
-    /// meanwhile, or an earlier life of it may not quite have let go of its directory: it is
-    /// started once more, on a port that the system chooses.
+    /// Starts it and waits until it listens. If somebody has taken the port meanwhile, or an earlier
+    /// life of it has not quite let go of its directory, it is started once more, on a port that the
+    /// system chooses.
     fn start(&mut self, listen: &str, watch: &mut Watch, stopping: &AtomicBool) -> Result<(), Failure> {
         watch.began(self.process.start(listen)?);
         self.addr = match self.process.wait_for(listening_addr, stopping) {
-            Err(_) if self.process.pid().is_none() && !stopping.load(Ordering::Relaxed) => {
+            Err(failure) if may_pass(&failure) && !stopping.load(Ordering::Relaxed) => {
                 std::thread::sleep(LET_GO);
                 watch.began(self.process.start(ANY_PORT)?);
                 self.process.wait_for(listening_addr, stopping)?
@@ -221,13 +255,20 @@ impl Server {
     }
 }
 
-/// The server of this name: a node's number, or `manager`.
+/// Whether a server that ended while starting may do better at once: by what it said last.
+fn may_pass(failure: &Failure) -> bool {
+    ["cannot listen on", "in use by another process"].iter().any(|said| failure.text.contains(said))
+}
+
+/// The server of this name: a node's number, the name of its directory, or `manager`.
 fn find<'a>(manager: &'a mut Server, nodes: &'a mut [Server], name: &str) -> Result<&'a mut Server, Failure> {
-    if name == "manager" {
+    if name == MANAGER {
         return Ok(manager);
     }
-    let wanted: Option<u32> = name.parse().ok();
-    let found = nodes.iter_mut().find(|server| Some(server.id) == wanted);
+    let wanted: Option<u32> = name.parse().ok().filter(|id| *id != 0);
+    let is_it =
+        |server: &&mut Server| (wanted.is_some() && Some(server.id) == wanted) || server.process.name == name;
+    let found = nodes.iter_mut().find(is_it);
     found.ok_or_else(|| {
         Failure::usage(format!("'{name}' is neither a node here nor 'manager'; see 'processes'"))
     })

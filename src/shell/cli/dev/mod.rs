@@ -5,6 +5,7 @@
 //! and, through [`watch`](mod@watch), even when it is itself killed.
 
 mod cluster;
+mod missing;
 mod process;
 mod watch;
 
@@ -68,19 +69,21 @@ fn start_and_serve(
     lock(cluster).start(options.nodes)?;
     let (manager, nodes) = {
         let cluster = lock(cluster);
-        (cluster.manager.addr.clone(), cluster.nodes.len())
+        let started = cluster.nodes.iter().filter(|server| server.id != 0).count();
+        (cluster.manager.addr.clone(), started)
     };
     let mut store = Store::open(StoreOptions { addrs: vec![manager.clone()], ..globals.store.clone() })?;
-    wait_ready(&mut store, cluster, nodes)?;
+    let status = wait_ready(&mut store, cluster, nodes)?;
     match globals.format {
         Format::Json => {
-            print_json(out, json_ready(&mut lock(cluster)))?;
+            print_json(out, json_ready(&mut lock(cluster), &status))?;
             // Standard output is one line of JSON, and this is always said.
             writeln!(std::io::stderr(), "export GTSTORE_MANAGER={manager}")?;
         }
         Format::Table | Format::Plain => print_ready(out, &mut lock(cluster))?,
     }
     out.flush()?;
+    missing::tell(&lock(cluster).failed, &status)?;
     if !options.shell {
         loop {
             std::thread::park();
@@ -88,13 +91,16 @@ fn start_and_serve(
     }
     // Also from the nodes, so that commands work while the manager is killed.
     let mut addrs = vec![manager];
-    addrs.extend(lock(cluster).nodes.iter().map(|server| server.addr.clone()));
+    addrs.extend(lock(cluster).nodes.iter().filter(|node| node.id != 0).map(|node| node.addr.clone()));
     let mut own = globals.clone();
     own.store.addrs = addrs;
     let result = shell::run(Store::open(own.store.clone())?, &own, out, Some(cluster));
-    writeln!(out, "Stopping ...")?;
-    out.flush()?;
-    lock(cluster).stop();
+    if !is_stopping(cluster) {
+        // Else the thread that got the signal has said so.
+        writeln!(out, "Stopping ...")?;
+        out.flush()?;
+        lock(cluster).stop();
+    }
     result
 }
 
@@ -136,14 +142,18 @@ fn restore_terminal() {
     }
 }
 
-/// Waits until every node is up and normal and all sectors have settled.
-fn wait_ready(store: &mut Store, cluster: &SharedCluster, nodes: usize) -> CommandResult {
+/// Waits until every node is up and normal and all sectors have settled. With members missing that
+/// are not among the started, sectors may never settle: then until the others serve.
+fn wait_ready(store: &mut Store, cluster: &SharedCluster, nodes: usize) -> Result<ClusterStatus, Failure> {
     let deadline = Instant::now() + READY_PATIENCE;
     let stopping = Arc::clone(&lock(cluster).stopping);
     loop {
         let seen = ask_status(store);
-        if seen.as_ref().is_ok_and(|status| is_ready(status, nodes) && see_each_other(store, status)) {
-            return Ok(());
+        if let Ok(status) = &seen
+            && is_ready(status, nodes)
+            && see_each_other(store, status, nodes)
+        {
+            return Ok(status.clone());
         }
         if stopping.load(Ordering::Relaxed) {
             return Err(Failure::new(Exit::Error, "interrupted"));
@@ -191,29 +201,37 @@ fn wait_seen(shared: &SharedCluster) -> CommandResult {
 }
 
 fn is_ready(status: &ClusterStatus, nodes: usize) -> bool {
-    let well = |node: &&crate::wire::client::NodeStatus| node.up && node.state == MemberState::Normal;
-    status.serving && status.moving == 0 && status.nodes.iter().filter(well).count() >= nodes
+    let is_whole = status.nodes.iter().all(|node| node.up && node.state == MemberState::Normal);
+    let is_short = status.nodes.iter().any(|node| !node.up);
+    let up = status.nodes.iter().filter(|node| node.up).count();
+    status.serving && up >= nodes && (is_short || (is_whole && status.moving == 0))
 }
 
-/// Whether every node says that it reaches all the others: the manager, which is connected to all
-/// of them, cannot know. Before that a first write may find too few owners.
-fn see_each_other(store: &mut Store, status: &ClusterStatus) -> bool {
-    status.nodes.iter().all(|node| match store.ask(Target::Addr(node.addr.clone()), ClientRequest::Status) {
-        Ok(ClientReply::Status(own)) => is_ready(&own, status.nodes.len()) && own.epoch == status.epoch,
-        Ok(_) | Err(_) => false,
+/// Whether every node that is up says that it reaches all the others that are: the manager, which
+/// is connected to all of them, cannot know. Before that a first write may find too few owners.
+fn see_each_other(store: &mut Store, status: &ClusterStatus, nodes: usize) -> bool {
+    status.nodes.iter().filter(|node| node.up).all(|node| {
+        match store.ask(Target::Addr(node.addr.clone()), ClientRequest::Status) {
+            Ok(ClientReply::Status(own)) => is_ready(&own, nodes) && own.epoch == status.epoch,
+            Ok(_) | Err(_) => false,
+        }
     })
 }
 
-fn json_ready(cluster: &mut DevCluster) -> serde_json::Map<String, Value> {
+fn json_ready(cluster: &mut DevCluster, status: &ClusterStatus) -> serde_json::Map<String, Value> {
     let node = |server: &mut Server| -> Value {
         let pid = server.process.pid().map_or(Value::Null, Into::into);
         object([("id", server.id.into()), ("addr", server.addr.clone().into()), ("pid", pid)]).into()
     };
-    let nodes: Vec<Value> = cluster.nodes.iter_mut().map(node).collect();
+    let nodes: Vec<Value> = cluster.nodes.iter_mut().filter(|server| server.id != 0).map(node).collect();
+    let failed: Vec<Value> = cluster.failed.iter().map(|(name, _)| name.clone().into()).collect();
+    let missing: Vec<Value> = missing::members(status).map(|node| node.node.0.into()).collect();
     object([
         ("manager", cluster.manager.addr.clone().into()),
         ("data_dir", cluster.dir.display().to_string().into()),
         ("nodes", nodes.into()),
+        ("failed", failed.into()),
+        ("missing", missing.into()),
     ])
 }
 
@@ -248,13 +266,20 @@ fn print_processes(out: &mut dyn Write, cluster: &mut DevCluster) -> CommandResu
     let row = |what: String, server: &mut Server| {
         let pid = server.process.pid().map_or("-".to_owned(), |pid| pid.to_string());
         let condition = server.process.condition().to_owned();
-        vec![what, server.addr.clone(), pid, condition, server.process.log.display().to_string()]
+        let addr = if server.addr.is_empty() { "-".to_owned() } else { server.addr.clone() };
+        vec![what, addr, pid, condition, server.process.log.display().to_string()]
     };
     let mut rows = vec![row("manager".to_owned(), &mut cluster.manager)];
     for server in &mut cluster.nodes {
-        rows.push(row(format!("node {}", server.id), server));
+        let name = if server.id == 0 { server.process.name.clone() } else { format!("node {}", server.id) };
+        rows.push(row(name, server));
     }
     Ok(print_rows(out, Format::Table, &["Process", "Address", "PID", "Is", "Log"], &[2], rows)?)
+}
+
+/// Whether a signal has come. If so, all is stopped when this returns.
+pub(crate) fn is_stopping(shared: &SharedCluster) -> bool {
+    lock(shared).stopping.load(Ordering::Relaxed)
 }
 
 /// Whether a line is a command to the processes.
@@ -307,5 +332,9 @@ pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dy
 }
 
 fn label(name: &str) -> String {
-    if name == "manager" { "the manager".to_owned() } else { format!("node {name}") }
+    match name {
+        "manager" => "the manager".to_owned(),
+        dir if dir.starts_with("node-") => dir.to_owned(),
+        number => format!("node {number}"),
+    }
 }

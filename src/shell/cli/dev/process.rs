@@ -26,6 +26,8 @@ pub(super) struct Process {
     program: &'static str,
     args: Vec<String>,
     pub(super) log: PathBuf,
+    /// How long the log was before the last start.
+    log_start: u64,
     state: State,
 }
 
@@ -39,7 +41,7 @@ impl Process {
     /// Not started yet.
     pub(super) fn new(dir: &Path, name: &str, program: &'static str, args: Vec<String>) -> Self {
         let log = dir.join(format!("{name}.log"));
-        Self { name: name.to_owned(), program, args, log, state: State::Stopped }
+        Self { name: name.to_owned(), program, args, log, log_start: 0, state: State::Stopped }
     }
 
     /// Starts it: this executable under the server's name, in a process group of its own, so that
@@ -49,6 +51,7 @@ impl Process {
             Failure::new(Exit::Error, format!("cannot start {}: {error}", self.program))
         };
         let log = OpenOptions::new().create(true).append(true).open(&self.log).map_err(failed)?;
+        self.log_start = log.metadata().map_err(failed)?.len();
         let mut child = Command::new(std::env::current_exe().map_err(failed)?)
             .arg0(self.program)
             .args(&self.args)
@@ -102,7 +105,9 @@ impl Process {
             State::Stopped => "not started".to_owned(),
         };
         self.state = State::Stopped;
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let start = usize::try_from(self.log_start).unwrap_or(0);
+        let text = String::from_utf8_lossy(text.get(start..).unwrap_or_default()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n  ");
         let log = self.log.display();
