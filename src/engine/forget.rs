@@ -1,9 +1,11 @@
-//! Forgetting: what a context accounts for leaves a key, durably.
+//! Forgetting: a key leaves, durably, with all that is known of it.
 //!
 //! For hints that were delivered and for what is reaped. It is no write: nothing is put in the
-//! place of what goes. The record says what is left, as every record does, and says so even of
-//! nothing: it is then the last word on the key for as long as an older record of it may still
-//! lie in the log.
+//! place of what goes. Nor is part of an object ever forgotten: its context would go on to cover
+//! the siblings that went, and wherever it was merged they would count as replaced.
+//!
+//! The record says what is left, as every record does: nothing. It is the last word on the key for
+//! as long as an older record of it may still lie in the log.
 
 use super::record::{MergeRecord, Record};
 use super::store::{At, Engine, Merged};
@@ -12,13 +14,12 @@ use crate::types::Key;
 use crate::version::VersionVector;
 
 impl Engine {
-    /// Takes away the siblings that `seen` covers, and what the key's context has of it.
+    /// Takes a key away if `seen` accounts for all that is held of it: nothing has come since.
     ///
     /// To be called when no copy of it can come back: a merge with one would bring it back here.
     pub fn forget(&mut self, place: At, key: &Key, seen: &VersionVector, durability: Durability) -> Merged {
-        let before = self.outline(place, key);
-        let mut after = before.clone().unwrap_or_default();
-        let (Some(before), true) = (before, after.forget(seen)) else {
+        let held = self.outline(place, key).filter(|outline| seen.descends(outline.context()));
+        let Some(before) = held else {
             return Merged { ticket: self.log.last_record(), changed: false };
         };
         if durability != Durability::Memory {
@@ -26,19 +27,15 @@ impl Engine {
                 keyspace: place.0,
                 sector: place.1,
                 key: key.clone(),
-                context: after.context().clone(),
-                kept: after.siblings().iter().map(|sibling| sibling.dot).collect(),
+                context: VersionVector::default(),
+                kept: Vec::new(),
                 added: Vec::new(),
             };
             let location = self.append(&Record::Merge(record), durability == Durability::Sync);
             self.note_statement(place, key, location);
         }
-        self.account(Some(&before), &after);
-        if after.is_nothing() {
-            self.index.remove(place, key, &before);
-        } else {
-            self.index.install(place, key, Some(&before), &after);
-        }
+        self.account(Some(&before), &Default::default());
+        self.index.remove(place, key, &before);
         Merged { ticket: self.log.last_record(), changed: true }
     }
 }

@@ -130,15 +130,6 @@ impl<C: Clone> Object<C> {
         changed || before.0 != self.context
     }
 
-    /// Takes away what `seen` accounts for, siblings and context alike. Returns whether `self`
-    /// changed. No merge: a copy that still has it brings it back.
-    pub fn forget(&mut self, seen: &VersionVector) -> bool {
-        let before = self.siblings.len();
-        self.siblings.retain(|sibling| !seen.covers(sibling.dot));
-        let changed = self.siblings.len() != before;
-        self.context.forget(seen) || changed
-    }
-
     /// Whether nothing is known.
     #[must_use]
     pub fn is_nothing(&self) -> bool {

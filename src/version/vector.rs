@@ -47,13 +47,6 @@ impl VersionVector {
         }
     }
 
-    /// Accounts no more for what `seen` accounts for. Returns whether anything changed.
-    pub fn forget(&mut self, seen: &Self) -> bool {
-        let before = self.entries.len();
-        self.entries.retain(|&(actor, seq)| !seen.covers(Dot { actor, seq }));
-        self.entries.len() != before
-    }
-
     /// Whether the write named by `dot` is accounted for.
     #[must_use]
     pub fn covers(&self, dot: Dot) -> bool {
