@@ -118,6 +118,17 @@ pub const PEERS_ASKED: usize = 3;
 pub const STALL_MS: u64 = 300;
 /// How often a node tells a random peer what it knows of all, in milliseconds.
 pub const GOSSIP_MS: u64 = 1000;
+/// Bytes of hints that a node keeps for one that is away: at 100 KiB/s of missed writes, ten
+/// minutes. What is more is left to anti-entropy.
+pub const HINT_BYTES_MAX: u64 = 64 << 20;
+/// What a hint counts for beside its key and values.
+pub const HINT_OVERHEAD_BYTES: u64 = 64;
+/// Keys looked at in one turn for hints to deliver.
+pub const HINTS_WALKED_PER_TURN: usize = 1000;
+/// How long after a pass through all hints those that are left are tried again, in milliseconds.
+pub const HINT_RETRY_MS: u64 = 1000;
+/// Further nodes that one request asks to stand in for owners that are away.
+pub const FALLBACKS_MAX: usize = 8;
 /// Nodes that one gossip message speaks of. Of a larger cluster each message tells another part.
 pub const GOSSIP_RUMORS_MAX: usize = 64;
 /// How far ahead of the wall a stamp from elsewhere may drag a clock, in milliseconds.

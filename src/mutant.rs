@@ -31,6 +31,12 @@ pub enum Mutant {
     SwitchWithoutStream,
     /// A manager tells a table before it is durable.
     TellBeforeDurable,
+    /// A fallback counts although the request asked for owners alone.
+    CountFallbackInStrict,
+    /// A fallback acknowledges what it keeps for an owner that is away before that is durable.
+    HintBeforeDurable,
+    /// A hint is forgotten when it is sent, not when it has arrived.
+    HintForgottenWhenSent,
     /// Recovery serves what follows a torn record.
     TornTailServed,
     /// Recovery takes damage before the durable watermark for a torn tail.
@@ -68,6 +74,9 @@ impl Mutant {
         ("new-owner-counts-alone", Mutant::NewOwnerCountsAlone),
         ("switch-without-stream", Mutant::SwitchWithoutStream),
         ("tell-before-durable", Mutant::TellBeforeDurable),
+        ("count-fallback-in-strict", Mutant::CountFallbackInStrict),
+        ("hint-before-durable", Mutant::HintBeforeDurable),
+        ("hint-forgotten-when-sent", Mutant::HintForgottenWhenSent),
         ("torn-tail-served", Mutant::TornTailServed),
         ("ignore-watermark", Mutant::IgnoreWatermark),
         ("skip-directory-sync", Mutant::SkipDirectorySync),

@@ -1,9 +1,10 @@
 //! Counting answers over replica slots.
 //!
 //! A quorum counts *slots*, not nodes: a slot that is moving holds its old and its new node and
-//! has answered only when both have (CONSISTENCY.md, section 1). The tally knows nothing of
-//! messages; each verdict is given exactly once, so that a late or repeated answer changes
-//! nothing.
+//! has answered only when both have (CONSISTENCY.md, section 1). In a *sloppy* quorum a further
+//! node may answer in the place of an owner that is away; a *strict* one counts owners only. The
+//! tally knows nothing of messages; each verdict is given exactly once, so that a late or repeated
+//! answer changes nothing.
 
 use crate::mutant::{Mutant, Planted};
 use crate::ring::Slot;
@@ -23,6 +24,8 @@ pub enum Verdict {
 enum Answer {
     Awaited,
     Given,
+    /// A fallback has given it instead.
+    StoodIn,
     Refused,
 }
 
@@ -32,17 +35,38 @@ pub struct Tally {
     slots: Vec<Slot>,
     answers: Vec<(NodeId, Answer)>,
     needed: usize,
+    /// Fallbacks do not count.
+    strict: bool,
     duplicates: usize,
     decided: bool,
     planted: Planted,
 }
 
 impl Tally {
-    /// A tally over these slots that is reached at `needed` of them.
+    /// A tally over these slots that is reached at `needed` of them, by owners alone.
     #[must_use]
     pub fn new(slots: &[Slot], needed: usize, planted: Planted) -> Self {
         let answers = slots.iter().flat_map(Slot::nodes).map(|node| (node, Answer::Awaited)).collect();
-        Self { slots: slots.to_vec(), answers, needed, duplicates: 0, decided: false, planted }
+        Self { slots: slots.to_vec(), answers, needed, strict: true, duplicates: 0, decided: false, planted }
+    }
+
+    /// The same, with fallbacks counted unless `strict`.
+    #[must_use]
+    pub fn sloppy(slots: &[Slot], needed: usize, strict: bool, planted: Planted) -> Self {
+        let strict = strict && !planted.is(Mutant::CountFallbackInStrict);
+        Self { strict, ..Self::new(slots, needed, planted) }
+    }
+
+    /// An empty tally with the same demands over other slots.
+    #[must_use]
+    pub fn again(&self, slots: &[Slot]) -> Self {
+        Self { strict: self.strict, ..Self::new(slots, self.needed, self.planted) }
+    }
+
+    /// Whether fallbacks do not count.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.strict
     }
 
     /// A node has done what was asked. Returns the verdict if this decides it.
@@ -55,10 +79,26 @@ impl Tally {
 
     /// A node will not do it, or cannot be reached. A later acceptance still counts.
     pub fn refuse(&mut self, node: NodeId) -> Option<Verdict> {
-        if self.answer(node) == Some(Answer::Given) {
-            return None;
+        match self.answer(node) {
+            Some(Answer::Given | Answer::StoodIn) => None,
+            Some(Answer::Awaited | Answer::Refused) | None => self.record(node, Answer::Refused),
         }
-        self.record(node, Answer::Refused)
+    }
+
+    /// A fallback was asked in the place of an owner: that slot's answer may still come.
+    pub fn expect_stand_in(&mut self, absent: NodeId) {
+        if !self.strict && self.answer(absent) == Some(Answer::Refused) {
+            self.record_only(absent, Answer::Awaited);
+        }
+    }
+
+    /// A fallback has done in the place of an owner what was asked of it. Returns the verdict if
+    /// this decides it.
+    pub fn stand_in(&mut self, absent: NodeId) -> Option<Verdict> {
+        match self.answer(absent) {
+            Some(Answer::Awaited | Answer::Refused) if !self.strict => self.record(absent, Answer::StoodIn),
+            Some(_) | None => None,
+        }
     }
 
     /// The sector's owners changed: counts over the new slots, keeping the answers of nodes
@@ -78,12 +118,14 @@ impl Tally {
     }
 
     fn record(&mut self, node: NodeId, answer: Answer) -> Option<Verdict> {
-        for entry in &mut self.answers {
-            if entry.0 == node {
-                entry.1 = answer;
-            }
-        }
+        self.record_only(node, answer);
         self.verdict()
+    }
+
+    fn record_only(&mut self, node: NodeId, answer: Answer) {
+        for entry in self.answers.iter_mut().filter(|entry| entry.0 == node) {
+            entry.1 = answer;
+        }
     }
 
     /// Gives a verdict once. `Unreachable` is not final for the row, but is not said twice.
@@ -102,10 +144,20 @@ impl Tally {
         Some(verdict)
     }
 
-    /// Slots that have answered.
+    /// Slots that have answered, by themselves or through fallbacks.
     #[must_use]
     pub fn accepted(&self) -> usize {
-        let given = |node: NodeId| self.answer(node) == Some(Answer::Given);
+        self.count(|answer| matches!(answer, Answer::Given | Answer::StoodIn)) + self.duplicates
+    }
+
+    /// Slots that have answered by themselves.
+    #[must_use]
+    pub fn by_owners(&self) -> usize {
+        self.count(|answer| answer == Answer::Given)
+    }
+
+    fn count(&self, counts: impl Fn(Answer) -> bool) -> usize {
+        let given = |node: NodeId| self.answer(node).is_some_and(&counts);
         let counted = |slot: &&Slot| {
             if self.planted.is(Mutant::NewOwnerCountsAlone) {
                 slot.nodes().any(given)
@@ -113,7 +165,7 @@ impl Tally {
                 slot.nodes().all(given)
             }
         };
-        self.slots.iter().filter(counted).count() + self.duplicates
+        self.slots.iter().filter(counted).count()
     }
 
     /// Slots that have answered or still may.
@@ -141,9 +193,15 @@ impl Tally {
         self.answers.iter().all(|entry| entry.1 != Answer::Awaited)
     }
 
-    /// Nodes that have not done what was asked.
+    /// Owners that have not done themselves what was asked.
     pub fn missing(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.answers.iter().filter(|entry| entry.1 != Answer::Given).map(|entry| entry.0)
+    }
+
+    /// Whether this owner has not done itself what was asked.
+    #[must_use]
+    pub fn is_missing(&self, node: NodeId) -> bool {
+        self.answer(node).is_some_and(|answer| answer != Answer::Given)
     }
 
     /// Whether this node will not do what was asked, or could not be reached.

@@ -54,6 +54,7 @@ impl Client {
                 | ClientReply::TableIsCurrent(_)
                 | ClientReply::Status(_)
                 | ClientReply::Dump { .. }
+                | ClientReply::Hints(_)
                 | ClientReply::KeyspaceCreated(_)
                 | ClientReply::Error(_),
             ) => {
@@ -115,7 +116,7 @@ impl Client {
     ) {
         self.forget_requests(&row);
         row.left = None;
-        row.job = write_job(Terms { quorum: w, ..terms }, Content::Tombstone, Some(context));
+        row.job = write_job(Terms { quorum: w, ..terms }, Content::Tombstone, Some(context), None);
         row.phase = Phase::Placing;
         row.trouble = Trouble::None;
         self.place(now, id, row, out);

@@ -43,7 +43,8 @@ fn check_question(request: &ClientRequest) -> Result<(), Error> {
         ClientRequest::Data { .. }
         | ClientRequest::Contact
         | ClientRequest::Table { .. }
-        | ClientRequest::Status => return Ok(()),
+        | ClientRequest::Status
+        | ClientRequest::Hints => return Ok(()),
     };
     if name.len() > KEYSPACE_NAME_BYTES_MAX {
         let text = format!("a keyspace name has at most {KEYSPACE_NAME_BYTES_MAX} bytes");

@@ -102,6 +102,10 @@ pub struct Item {
     pub key: Key,
     /// R or W for this call; 0 for the keyspace's.
     pub quorum: u8,
+    /// Owners alone count toward R or W, no fallbacks.
+    pub strict: bool,
+    /// How long what is put is to be visible, in milliseconds; none for good.
+    pub ttl_ms: Option<u64>,
     /// Tell what each node did.
     pub trace: bool,
 }
@@ -212,7 +216,14 @@ impl Item {
     /// A key in a keyspace (empty for `default`), on the keyspace's own terms.
     #[must_use]
     pub fn new(keyspace: &str, key: impl Into<Key>) -> Self {
-        Self { keyspace: keyspace.to_owned(), key: key.into(), quorum: 0, trace: false }
+        Self {
+            keyspace: keyspace.to_owned(),
+            key: key.into(),
+            quorum: 0,
+            strict: false,
+            ttl_ms: None,
+            trace: false,
+        }
     }
 }
 

@@ -439,13 +439,17 @@ fn job_of(request: Call) -> Result<Job, Error> {
         key: item.key,
         quorum: item.quorum,
         direct: false,
+        strict: item.strict,
         trace: item.trace,
     };
     Ok(match request {
         Call::Get { item } => Job::Read { terms: terms(item) },
-        Call::Put { item, value, context } => write_job(terms(item), Content::Value(value), context),
+        Call::Put { item, value, context } => {
+            let ttl_ms = item.ttl_ms;
+            write_job(terms(item), Content::Value(value), context, ttl_ms)
+        }
         Call::Delete { item, context: Some(context) } => {
-            write_job(terms(item), Content::Tombstone, Some(context))
+            write_job(terms(item), Content::Tombstone, Some(context), None)
         }
         Call::Delete { item, context: None } => {
             let w = item.quorum;
@@ -459,7 +463,8 @@ fn job_of(request: Call) -> Result<Job, Error> {
     })
 }
 
-fn write_job(terms: Terms, content: Content, context: Option<Context>) -> Job {
-    let write = Write { content, context, op: OpId::default(), attempt: 0, stamp: Stamp::default() };
+fn write_job(terms: Terms, content: Content, context: Option<Context>, ttl_ms: Option<u64>) -> Job {
+    let (op, stamp) = (OpId::default(), Stamp::default());
+    let write = Write { content, context, op, attempt: 0, stamp, ttl_ms };
     Job::Write { terms, write, applied: Applied::Unsent }
 }

@@ -369,7 +369,14 @@ fn a_read_left_with_a_slow_server_is_still_answered_by_it() {
 
 #[test]
 fn a_read_of_which_a_slow_server_says_too_few_answered_ends_with_its_count() {
-    let by = Provenance { coordinator: NodeId(1), answered: 1, needed: 2, slots: 3, trace: Vec::new() };
+    let by = Provenance {
+        coordinator: NodeId(1),
+        answered: 1,
+        fallbacks: 0,
+        needed: 2,
+        slots: 3,
+        trace: Vec::new(),
+    };
     for at_ms in [1200, 1900] {
         let mut world = World::new(Routing::Forwarder);
         let request = read_left_with_a_slow_contact(&mut world);

@@ -26,7 +26,7 @@ impl Manager {
             }
             ClientRequest::Table { known } => ClientReply::TableIsCurrent(known),
             ClientRequest::Status => ClientReply::Status(self.status(now)),
-            ClientRequest::Dump { .. } => {
+            ClientRequest::Dump { .. } | ClientRequest::Hints => {
                 ClientReply::Error("the manager holds no keys; ask a storage node".to_owned())
             }
             ClientRequest::CreateKeyspace { name, settings } if name.len() <= KEYSPACE_NAME_BYTES_MAX => {

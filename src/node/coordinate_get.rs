@@ -5,10 +5,12 @@
 //! Asking --R slots answered, something held--> answered, settling
 //! Asking --all R say "nothing"--> asks on, until N-W+1 slots say so--> "not found"
 //! Asking --too slow--> asks one owner more      --out of reach, deadline--> "unavailable"
+//!        --owners are away--> asks fallbacks what they keep for them, unless the quorum is strict
 //! settling --everyone asked has answered, or half a second--> row ends
 //! ```
 //! Whoever answered with less than the merged object is sent it: read repair, by merge alone.
-//! Absence is never a version: a replica that has nothing adds nothing.
+//! Absence is never a version: a replica that has nothing adds nothing. What a fallback keeps for an
+//! owner that is away counts as that owner's answer; that it keeps nothing is no absence.
 
 use super::io::{Lane, Output};
 use super::load::{Then, Waiting};
@@ -16,7 +18,7 @@ use super::pending::RowId;
 use super::request::{Begun, Checked};
 use super::{Node, ReplyTo, Row};
 use crate::engine::{Fetched, Loaded};
-use crate::limits::{READ_HEDGE_MS, SETTLE_MS};
+use crate::limits::{FALLBACKS_MAX, READ_HEDGE_MS, SETTLE_MS};
 use crate::mutant::Mutant;
 use crate::quorum::Tally;
 use crate::ring::{Conflict, Durability, Slot, Table};
@@ -44,6 +46,8 @@ pub(super) struct Get {
     /// Our copy when the question went out: what "the same" means.
     own: Own,
     asked: Vec<NodeId>,
+    /// Fallbacks that were asked, and the owners in whose place.
+    stand_ins: Vec<StandIn>,
     /// What nodes hold, by their own word.
     held: Vec<(NodeId, Option<Object>)>,
     /// Slots that answered, against R.
@@ -56,6 +60,23 @@ pub(super) struct Get {
     merged: Option<Object>,
     coordinator: NodeId,
     trace: Option<Vec<TraceStep>>,
+}
+
+/// A fallback that was asked what it keeps for owners that are away.
+#[derive(Debug)]
+struct StandIn {
+    node: NodeId,
+    absent: NodeId,
+    answer: Kept,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Awaited,
+    /// It will not say.
+    Refused,
+    /// What it keeps.
+    Told(Option<Object>),
 }
 
 /// Our own copy, as far as it is known.
@@ -92,9 +113,10 @@ impl Get {
     }
 
     fn is_settled(&self) -> bool {
-        self.asked
-            .iter()
-            .all(|&node| self.held.iter().any(|held| held.0 == node) || self.answers.is_refused(node))
+        let is_over =
+            |node: NodeId| self.held.iter().any(|held| held.0 == node) || self.answers.is_refused(node);
+        let is_told = |entry: &StandIn| !matches!(entry.answer, Kept::Awaited);
+        self.asked.iter().all(|&node| is_over(node)) && self.stand_ins.iter().all(is_told)
     }
 
     fn provenance(&self) -> Provenance {
@@ -102,6 +124,7 @@ impl Get {
         Provenance {
             coordinator: self.coordinator,
             answered: small(self.answers.accepted()),
+            fallbacks: small(self.answers.accepted().saturating_sub(self.answers.by_owners())),
             needed: small(self.answers.needed()),
             slots: small(self.answers.slots()),
             trace: self.trace.clone().unwrap_or_default(),
@@ -132,7 +155,11 @@ impl Get {
 
     /// Every copy that was told, as one.
     fn merge_held(&self) -> Option<Object> {
-        let mut copies = self.held.iter().filter_map(|held| held.1.as_ref());
+        let kept = self.stand_ins.iter().filter_map(|entry| match &entry.answer {
+            Kept::Told(object) => object.as_ref(),
+            Kept::Awaited | Kept::Refused => None,
+        });
+        let mut copies = self.held.iter().filter_map(|held| held.1.as_ref()).chain(kept);
         let mut merged = copies.next()?.clone();
         for copy in copies {
             merged.merge(copy);
@@ -175,7 +202,7 @@ impl Node {
     ) -> Result<Begun, Reason> {
         let me = self.me();
         let slots = checked.table.slots(checked.sector, checked.settings.n);
-        if self.reachable(checked) < checked.quorum {
+        if !self.can_reach_quorum(checked) {
             return Err(Reason::NoQuorum);
         }
         let settings = checked.settings;
@@ -204,8 +231,9 @@ impl Node {
             key: Key::copy_from_slice(&terms.key),
             own: Own::Nothing,
             asked: vec![me],
+            stand_ins: Vec::new(),
             held: Vec::new(),
-            answers: Tally::new(slots, usize::from(checked.quorum), self.options.planted),
+            answers: Tally::sloppy(slots, usize::from(checked.quorum), checked.strict, self.options.planted),
             absences: Tally::new(slots, absences_needed, self.options.planted),
             unreadable: Vec::new(),
             merged: None,
@@ -321,7 +349,9 @@ impl Node {
         let trusted = |node: NodeId| node == self.me() || self.peers.is_trusted(node, now.mono);
         let open = |slot: &&Slot| slot.nodes().any(|node| !row.asked.contains(&node)) && slot.nodes().all(up);
         let next = slots.iter().filter(open).find(|slot| slot.nodes().all(trusted));
-        let Some(slot) = next.or_else(|| slots.iter().find(open)) else { return false };
+        let Some(slot) = next.or_else(|| slots.iter().find(open)) else {
+            return self.ask_fallback(now, id, row, &slots, out);
+        };
         for node in slot.nodes() {
             if !row.asked.contains(&node) {
                 self.ask(now, id, row, node, out);
@@ -330,18 +360,63 @@ impl Node {
         true
     }
 
-    fn ask(&self, now: Now, id: RowId, row: &mut Get, to: NodeId, out: &mut Vec<Output>) {
-        let asked_us = row.micros(now);
-        row.asked.push(to);
-        if let Some(trace) = &mut row.trace {
-            let dots = Vec::new();
-            trace.push(TraceStep { node: to, role: TraceRole::Replica, asked_us, answered_us: None, dots });
+    /// Asks a fallback in the place of an owner that cannot be asked, or will not answer. False if
+    /// there is no such owner, or nobody to stand in.
+    fn ask_fallback(
+        &self,
+        now: Now,
+        id: RowId,
+        row: &mut Get,
+        slots: &[Slot],
+        out: &mut Vec<Output>,
+    ) -> bool {
+        if row.answers.is_strict() || row.stand_ins.len() >= FALLBACKS_MAX {
+            return false;
         }
+        let is_stood_for = |node: NodeId| {
+            row.stand_ins.iter().any(|entry| entry.absent == node && !matches!(entry.answer, Kept::Refused))
+        };
+        let is_away = |node: NodeId| !self.reaches(node) || row.answers.is_refused(node);
+        let mut owners = slots.iter().flat_map(Slot::nodes);
+        let absent =
+            owners.find(|&node| is_away(node) && !is_stood_for(node) && !row.unreadable.contains(&node));
+        let Some(absent) = absent else { return false };
+        let is_asked = |node: NodeId| row.stand_ins.iter().any(|entry| entry.node == node);
+        let fallback = self
+            .table()
+            .filter(|table| table.sector(row.place.sector).conf_epoch == row.place.conf_epoch)
+            .and_then(|table| self.fallbacks(table, row.place.sector).find(|&node| !is_asked(node)));
+        let Some(node) = fallback else { return false };
+        row.stand_ins.push(StandIn { node, absent, answer: Kept::Awaited });
+        self.send_read(now, id, row, node, TraceRole::Fallback, out);
+        true
+    }
+
+    fn ask(&self, now: Now, id: RowId, row: &mut Get, to: NodeId, out: &mut Vec<Output>) {
+        row.asked.push(to);
+        self.send_read(now, id, row, to, TraceRole::Replica, out);
+    }
+
+    fn send_read(
+        &self,
+        now: Now,
+        id: RowId,
+        row: &mut Get,
+        to: NodeId,
+        role: TraceRole,
+        out: &mut Vec<Output>,
+    ) {
+        let asked_us = row.micros(now);
+        if let Some(trace) = &mut row.trace {
+            trace.push(TraceStep { node: to, role, asked_us, answered_us: None, dots: Vec::new() });
+        }
+        let kept = role == TraceRole::Fallback;
         let message = PeerRequest::Read {
             worth: Worth { ttl_ms: row.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 },
             place: row.place,
             key: row.key.clone(),
-            digest: row.own.digest(),
+            digest: row.own.digest().filter(|_| !kept),
+            kept,
         };
         out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
     }
@@ -373,6 +448,10 @@ impl Node {
         message: PeerReply,
         out: &mut Vec<Output>,
     ) {
+        if let Some(at) = row.stand_ins.iter().position(|entry| entry.node == from) {
+            self.take_kept(now, id, &mut row, at, message, out);
+            return self.get_progress(now, id, row, out);
+        }
         match message {
             PeerReply::Same => {
                 if let Own::Held { object, .. } = &row.own {
@@ -408,6 +487,48 @@ impl Node {
         self.get_progress(now, id, row, out);
     }
 
+    /// A fallback says what it keeps, or that it will not.
+    fn take_kept(
+        &self,
+        now: Now,
+        id: RowId,
+        row: &mut Get,
+        at: usize,
+        message: PeerReply,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(entry) = row.stand_ins.get_mut(at) else { return };
+        let (node, absent) = (entry.node, entry.absent);
+        let object = match message {
+            PeerReply::Held(object) => Some(object),
+            PeerReply::Absent { .. } => None,
+            PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full => {
+                entry.answer = Kept::Refused;
+                self.ask_one_more(now, id, row, out);
+                return;
+            }
+            // Tables are being exchanged.
+            PeerReply::Same
+            | PeerReply::Stale(_)
+            | PeerReply::Behind(_)
+            | PeerReply::Stored { .. }
+            | PeerReply::Forwarded(_)
+            | PeerReply::Alive(_)
+            | PeerReply::Heard { .. }
+            | PeerReply::Gossip { .. }
+            | PeerReply::Table(_) => return,
+        };
+        let dots: Vec<_> =
+            object.as_ref().map(Object::siblings).unwrap_or_default().iter().map(|s| s.dot).collect();
+        entry.answer = Kept::Told(object);
+        row.answers.stand_in(absent);
+        let answered_us = Some(row.micros(now));
+        for step in row.trace.iter_mut().flatten().filter(|step| step.node == node) {
+            step.answered_us = answered_us;
+            step.dots.clone_from(&dots);
+        }
+    }
+
     fn get_progress(&mut self, now: Now, id: RowId, mut row: Get, out: &mut Vec<Output>) {
         if row.to.is_some() && row.answers.accepted() >= row.answers.needed() {
             match row.merge_held() {
@@ -434,7 +555,7 @@ impl Node {
     fn may_say_missing(&self, row: &Get) -> bool {
         self.options.planted.is(Mutant::EagerNotFound)
             || row.absences.accepted() >= row.absences.needed()
-            || row.answers.accepted() == row.answers.slots()
+            || row.answers.by_owners() == row.answers.slots()
     }
 
     fn get_answer_held(&self, now: Now, row: &mut Get, merged: Object, out: &mut Vec<Output>) {
@@ -495,7 +616,7 @@ impl Node {
         } else if self.peers.is_up(node, Lane::Foreground) {
             let worth = Worth { ttl_ms: row.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 };
             let (place, key, object) = (row.place, row.key.clone(), merged.clone());
-            let message = PeerRequest::Store { worth, place, key, object, write: None };
+            let message = PeerRequest::Store { worth, place, key, object, write: None, owed_to: None };
             out.push(Output::Peer { to: node, lane: Lane::Foreground, request: id.into(), message });
         }
     }
@@ -508,8 +629,13 @@ impl Node {
         peer: NodeId,
         out: &mut Vec<Output>,
     ) {
-        if row.asked.contains(&peer) && !row.held.iter().any(|held| held.0 == peer) {
-            row.answers.refuse(peer);
+        let waits_for = |entry: &&mut StandIn| entry.node == peer && matches!(entry.answer, Kept::Awaited);
+        let stood_in = row.stand_ins.iter_mut().find(waits_for).map(|entry| entry.answer = Kept::Refused);
+        let was_asked = row.asked.contains(&peer) && !row.held.iter().any(|held| held.0 == peer);
+        if was_asked || stood_in.is_some() {
+            if was_asked {
+                row.answers.refuse(peer);
+            }
             if row.to.is_some() {
                 self.ask_one_more(now, id, &mut row, out);
             }
@@ -557,7 +683,8 @@ impl Node {
         let id = self.pending.reserve();
         row.place.conf_epoch = owners.conf_epoch;
         let slots = table.slots(row.place.sector, row.n);
-        row.answers = Tally::new(slots, row.answers.needed(), self.options.planted);
+        row.answers = row.answers.again(slots);
+        row.stand_ins.clear();
         row.absences = Tally::new(slots, row.absences.needed(), self.options.planted);
         row.held.clear();
         row.unreadable.clear();

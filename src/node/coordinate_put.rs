@@ -5,8 +5,10 @@
 //!                                              |  W reached, but an owner holds a concurrent
 //!                                              |  higher stamp (lww, first attempt): once more
 //!                                              '--> Storing, with a new dot above it
+//! Storing --an owner is away--> a fallback keeps it, and counts unless the quorum is strict
 //! Storing --deadline, or W out of reach--> answered "unknown", settling
-//! settling --every owner has answered, or deadline--> row ends
+//! settling --every owner has answered, or deadline--> row ends; owners that have not got it, and
+//!                                                     for whom nobody keeps it, are owed it
 //! ```
 //! Before the dot is made a refusal is `Failed`: provably not applied. After it nothing is.
 
@@ -15,7 +17,7 @@ use super::pending::RowId;
 use super::request::{Begun, Checked};
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
 use crate::engine::{Fetched, Loaded, Ticket};
-use crate::limits::{SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX, STAMP_AHEAD_MS_MAX};
+use crate::limits::{FALLBACKS_MAX, SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX, STAMP_AHEAD_MS_MAX};
 use crate::mutant::Mutant;
 use crate::quorum::{Tally, Verdict};
 use crate::ring::{Conflict, Durability, Table};
@@ -45,6 +47,8 @@ pub(super) struct Put {
     op: OpId,
     dot: Dot,
     tally: Tally,
+    strict: bool,
+    stand_ins: Vec<StandIn>,
     /// The answer's context: the client's own and the new write, nothing it has not seen.
     context: Context,
     /// Whether an owner's concurrent higher stamp is to be written over, once.
@@ -54,6 +58,15 @@ pub(super) struct Put {
     pushes: u8,
     coordinator: NodeId,
     trace: Option<Vec<TraceStep>>,
+}
+
+/// A fallback that was asked to keep the write for an owner.
+#[derive(Debug)]
+struct StandIn {
+    node: NodeId,
+    absent: NodeId,
+    /// It does, durably.
+    has_it: bool,
 }
 
 impl Put {
@@ -75,14 +88,20 @@ impl Put {
         Worth { ttl_ms: self.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 }
     }
 
-    fn message(&self, now: Now) -> PeerRequest {
+    fn message(&self, now: Now, owed_to: Option<NodeId>) -> PeerRequest {
         PeerRequest::Store {
             worth: self.worth(now),
             place: self.place,
             key: self.key.clone(),
             object: self.object.clone(),
             write: Some((self.op, self.dot)),
+            owed_to,
         }
+    }
+
+    /// Whether a fallback keeps it for this owner.
+    fn is_kept_for(&self, owner: NodeId) -> bool {
+        self.stand_ins.iter().any(|entry| entry.absent == owner && entry.has_it)
     }
 
     fn provenance(&self) -> Provenance {
@@ -90,17 +109,18 @@ impl Put {
         Provenance {
             coordinator: self.coordinator,
             answered: small(self.tally.accepted()),
+            fallbacks: small(self.tally.accepted().saturating_sub(self.tally.by_owners())),
             needed: small(self.tally.needed()),
             slots: small(self.tally.slots()),
             trace: self.trace.clone().unwrap_or_default(),
         }
     }
 
-    fn trace_asked(&mut self, now: Now, node: NodeId) {
+    fn trace_asked(&mut self, now: Now, node: NodeId, role: TraceRole) {
         let asked_us = micros(self.started, now);
         if let Some(trace) = &mut self.trace {
             let dots = Vec::new();
-            trace.push(TraceStep { node, role: TraceRole::Replica, asked_us, answered_us: None, dots });
+            trace.push(TraceStep { node, role, asked_us, answered_us: None, dots });
         }
     }
 
@@ -108,7 +128,7 @@ impl Put {
         let (at, dot) = (micros(self.started, now), self.dot);
         for step in self.trace.iter_mut().flatten().filter(|step| step.node == node) {
             step.answered_us = Some(at);
-            if step.role == TraceRole::Replica {
+            if step.role != TraceRole::Coordinator {
                 step.dots = vec![dot];
             }
         }
@@ -137,7 +157,7 @@ impl Node {
         if let Some(taken) = self.taken_before(WriteName::new(write.op, checked.keyspace, &terms.key)) {
             return self.put_again(now, to, terms, write, checked, taken, loaded, out);
         }
-        if self.reachable(checked) < checked.quorum {
+        if !self.can_reach_quorum(checked) {
             return Err(Reason::NoQuorum);
         }
         self.check_space(&write.content, checked.settings.durability)?;
@@ -257,7 +277,9 @@ impl Node {
             object: Object::default(),
             op,
             dot,
-            tally: Tally::new(slots, usize::from(checked.quorum), self.options.planted),
+            tally: Tally::sloppy(slots, usize::from(checked.quorum), checked.strict, self.options.planted),
+            strict: checked.strict,
+            stand_ins: Vec::new(),
             context,
             may_raise: false,
             higher: None,
@@ -276,7 +298,11 @@ impl Node {
         let floor = if first { seen.max(local) } else { seen };
         let stamp = write.stamp.min(ceiling).max(floor.next());
         self.clock.observe(stamp, now.wall);
-        Sibling { dot, stamp, expiry: None, content: write.content.clone() }
+        let expiry = match write.content {
+            Content::Value(_) => write.ttl_ms.map(|ttl_ms| WallMs(now.wall.0.saturating_add(ttl_ms))),
+            Content::Tombstone => None,
+        };
+        Sibling { dot, stamp, expiry, content: write.content.clone() }
     }
 
     /// Merges the row's object here and sends it to the other owners at once, before our own sync.
@@ -307,21 +333,70 @@ impl Node {
         row.tally.accept(self.me())
     }
 
-    /// Sends to every owner that has not stored it; one without a link counts as lost.
-    fn send_stores(&self, now: Now, id: RowId, row: &mut Put, out: &mut Vec<Output>) -> Option<Verdict> {
+    /// Sends to every owner that has not stored it; for one that is away somebody stands in.
+    fn send_stores(&mut self, now: Now, id: RowId, row: &mut Put, out: &mut Vec<Output>) -> Option<Verdict> {
         let me = self.me();
         let others: Vec<NodeId> = row.tally.missing().filter(|&node| node != me).collect();
         let mut verdict = None;
         for to in others {
             if self.peers.is_up(to, Lane::Foreground) {
-                row.trace_asked(now, to);
-                let message = row.message(now);
+                row.trace_asked(now, to, TraceRole::Replica);
+                let message = row.message(now, None);
                 out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
             } else {
-                verdict = verdict.or(row.tally.refuse(to));
+                verdict = verdict.or(self.stand_in(now, id, row, to, out));
             }
         }
         verdict
+    }
+
+    /// Has the next fallback keep the write for an owner that will not store it now. Where there is
+    /// none, the owner is owed it when the row ends.
+    fn stand_in(
+        &self,
+        now: Now,
+        id: RowId,
+        row: &mut Put,
+        absent: NodeId,
+        out: &mut Vec<Output>,
+    ) -> Option<Verdict> {
+        let is_asked = |node: NodeId| row.stand_ins.iter().any(|entry| entry.node == node);
+        let fallback = self
+            .table()
+            .filter(|table| table.sector(row.place.sector).conf_epoch == row.place.conf_epoch)
+            .filter(|_| row.stand_ins.len() < FALLBACKS_MAX)
+            .and_then(|table| self.fallbacks(table, row.place.sector).find(|&node| !is_asked(node)));
+        let Some(to) = fallback else { return row.tally.refuse(absent) };
+        row.stand_ins.push(StandIn { node: to, absent, has_it: false });
+        row.trace_asked(now, to, TraceRole::Fallback);
+        let message = row.message(now, Some(absent));
+        out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
+        if row.strict {
+            row.tally.refuse(absent)
+        } else {
+            row.tally.expect_stand_in(absent);
+            None
+        }
+    }
+
+    /// A fallback has answered, or will not.
+    fn stand_in_replied(
+        &self,
+        now: Now,
+        id: RowId,
+        row: &mut Put,
+        from: NodeId,
+        has_it: bool,
+        out: &mut Vec<Output>,
+    ) -> Option<Verdict> {
+        let at = row.stand_ins.iter().position(|entry| entry.node == from)?;
+        let absent = row.stand_ins.get(at).map(|entry| entry.absent)?;
+        if !has_it {
+            return self.stand_in(now, id, row, absent, out);
+        }
+        row.stand_ins.iter_mut().filter(|entry| entry.node == from).for_each(|entry| entry.has_it = true);
+        row.trace_answered(now, from);
+        row.tally.stand_in(absent)
     }
 
     pub(super) fn put_own_durable(&mut self, now: Now, id: RowId, mut row: Put, out: &mut Vec<Output>) {
@@ -338,7 +413,14 @@ impl Node {
         message: &PeerReply,
         out: &mut Vec<Output>,
     ) {
+        let is_fallback = row.stand_ins.iter().any(|entry| entry.node == from);
         let verdict = match message {
+            PeerReply::Stored { .. } if is_fallback => {
+                self.stand_in_replied(now, id, &mut row, from, true, out)
+            }
+            PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full if is_fallback => {
+                self.stand_in_replied(now, id, &mut row, from, false, out)
+            }
             PeerReply::Stored { standing } => {
                 row.trace_answered(now, from);
                 match *standing {
@@ -348,7 +430,9 @@ impl Node {
                 }
                 row.tally.accept(from)
             }
-            PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full => row.tally.refuse(from),
+            PeerReply::Overloaded | PeerReply::Unreadable | PeerReply::Full => {
+                self.stand_in(now, id, &mut row, from, out)
+            }
             PeerReply::Behind(epoch) => {
                 self.push_and_send_again(now, id, &mut row, from, *epoch, out);
                 None
@@ -381,7 +465,8 @@ impl Node {
         let ours = self.table().map_or(Epoch(0), |table| table.epoch);
         if epoch < ours && row.pushes < PUSHES_MAX && self.peers.is_up(to, Lane::Foreground) {
             row.pushes += 1;
-            let message = row.message(now);
+            let stands_in = row.stand_ins.iter().find(|entry| entry.node == to);
+            let message = row.message(now, stands_in.map(|entry| entry.absent));
             out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
         }
     }
@@ -402,10 +487,24 @@ impl Node {
             (Some(Verdict::Unreachable), _) => self.put_answer(now, &mut row, Some(Reason::Unconfirmed), out),
             (None, _) => {}
         }
-        if row.tally.is_complete() && row.to.is_none() {
-            self.pending.end(id);
+        let is_awaited = |entry: &StandIn| !entry.has_it && row.tally.is_missing(entry.absent);
+        if row.tally.is_complete() && row.to.is_none() && !row.stand_ins.iter().any(is_awaited) {
+            self.put_end(id, &row);
         } else {
             self.put_row_back(id, Row::Put(row));
+        }
+    }
+
+    /// The row ends. Owners that have not got the write, and for whom nobody keeps it, are owed it:
+    /// this node has it.
+    fn put_end(&mut self, id: RowId, row: &Put) {
+        self.pending.end(id);
+        let me = self.me();
+        let owed: Vec<NodeId> =
+            row.tally.missing().filter(|&owner| owner != me && !row.is_kept_for(owner)).collect();
+        for owner in owed {
+            let durability = row.durability.unsynced();
+            self.owe(row.place, &row.key, row.object.context(), owner, durability);
         }
     }
 
@@ -427,16 +526,19 @@ impl Node {
         let later = held.siblings().iter().rfind(|sibling| sibling.dot != row.dot);
         let present = if held.has(row.dot) { first } else { later.or(first) };
         let content = present.map_or(Content::Tombstone, |sibling| sibling.content.clone());
+        let expiry = present.and_then(|sibling| sibling.expiry);
         let stamp = self.clock.stamp(now.wall, higher);
         let dot = self.next_dot(row.object.context(), &row.context.vector);
         let mut object = row.object;
-        let sibling = Sibling { dot, stamp, expiry: None, content };
+        let sibling = Sibling { dot, stamp, expiry, content };
         object.put(Replaces::All, &VersionVector::default(), sibling);
         let mut context = row.context;
         context.add(dot, stamp);
         let slots = self.slots_of(row.place, row.n);
-        let tally = Tally::new(&slots, row.tally.needed(), self.options.planted);
-        self.store(now, Put { object, dot, context, tally, may_raise: false, higher: None, ..row }, out);
+        let tally = Tally::sloppy(&slots, row.tally.needed(), row.strict, self.options.planted);
+        let stand_ins = Vec::new();
+        let row = Put { object, dot, context, tally, stand_ins, may_raise: false, higher: None, ..row };
+        self.store(now, row, out);
     }
 
     /// What has replaced the write here is no longer in memory, or cannot be read: whether the
@@ -469,14 +571,20 @@ impl Node {
         peer: NodeId,
         out: &mut Vec<Output>,
     ) {
-        let verdict = row.tally.refuse(peer);
+        let verdict = if row.stand_ins.iter().any(|entry| entry.node == peer && !entry.has_it) {
+            self.stand_in_replied(now, id, &mut row, peer, false, out)
+        } else if row.tally.is_missing(peer) && !row.is_kept_for(peer) {
+            self.stand_in(now, id, &mut row, peer, out)
+        } else {
+            None
+        };
         self.put_progress(now, id, row, verdict, out);
     }
 
     /// The deadline: what is not confirmed by now is unknown.
     pub(super) fn put_wake(&mut self, now: Now, id: RowId, mut row: Put, out: &mut Vec<Output>) {
         self.put_answer(now, &mut row, Some(Reason::Unconfirmed), out);
-        self.pending.end(id);
+        self.put_end(id, &row);
     }
 
     /// The table has changed: the same dotted object goes to the owners that it now names.
@@ -494,6 +602,18 @@ impl Node {
         }
         row.place.conf_epoch = owners.conf_epoch;
         let verdict = row.tally.retarget(table.slots(row.place.sector, row.n));
+        if !row.stand_ins.is_empty() {
+            // Whoever stood in may be an owner now: a late word of what it keeps for another must
+            // not count for a copy of its own. A row of another name goes on.
+            row.stand_ins.clear();
+            self.pending.end(id);
+            match verdict {
+                Some(Verdict::Reached) => self.put_answer(now, &mut row, None, out),
+                Some(Verdict::Unreachable) => self.put_answer(now, &mut row, Some(Reason::Unconfirmed), out),
+                None => {}
+            }
+            return self.store(now, row, out);
+        }
         let verdict = verdict.or(self.send_stores(now, id, &mut row, out));
         self.put_progress(now, id, row, verdict, out);
     }

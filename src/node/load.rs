@@ -13,7 +13,7 @@ use super::replica::Tell;
 use super::transfer::Paused;
 use super::{Node, ReplyTo, Row};
 use crate::engine::{Loaded, ReadDone, ReadFault, ReadId, Wanted};
-use crate::types::{Instant, Now};
+use crate::types::{Instant, NodeId, Now};
 use crate::wire::client::{DataReply, DataRequest, Reason};
 use crate::wire::peer::PeerReply;
 
@@ -41,6 +41,8 @@ pub(super) enum Then {
     Own(RowId),
     /// A sector on its way out.
     Chunk(Paused),
+    /// Hints on their way to a node.
+    Piece(NodeId),
 }
 
 impl Waiting {
@@ -55,7 +57,7 @@ impl Waiting {
     pub(super) fn owes_answer(&self) -> bool {
         match self.then {
             Then::Begin { .. } => true,
-            Then::Forward(_) | Then::Tell(_) | Then::Own(_) | Then::Chunk(_) => false,
+            Then::Forward(_) | Then::Tell(_) | Then::Own(_) | Then::Chunk(_) | Then::Piece(_) => false,
         }
     }
 }
@@ -117,6 +119,7 @@ impl Node {
             Then::Forward(id) => self.forward_loaded(now, id, &load.loaded, out),
             Then::Own(id) => self.own_loaded(now, id, &load.loaded, out),
             Then::Chunk(paused) => self.chunk_loaded(now, &paused, &load.loaded, out),
+            Then::Piece(owed_to) => self.piece_loaded(now, owed_to, &load.loaded, out),
         }
     }
 
@@ -142,6 +145,7 @@ impl Node {
             // The row tries the next owner when its hop is over.
             Then::Forward(_) => {}
             Then::Chunk(paused) => self.chunk_again(now, paused, out),
+            Then::Piece(owed_to) => self.piece_again(now, owed_to),
         }
     }
 }

@@ -14,6 +14,8 @@ mod coordinate_get;
 mod coordinate_put;
 mod forward;
 pub mod freshness;
+mod handoff;
+mod hints;
 pub mod identity;
 pub mod io;
 pub mod liveness;
@@ -49,6 +51,8 @@ use coordinate_get::Get;
 use coordinate_put::Put;
 use forward::Forward;
 use freshness::Freshness;
+use handoff::{Handoffs, Piece};
+use hints::Ledger;
 use identity::{Identity, Raised};
 use io::{Input, Output};
 use load::Waiting;
@@ -77,6 +81,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes of the log read back each second to find rot; 0 for none.
     pub scrub_bytes_per_second: u64,
+    /// Bytes kept for each node that is away.
+    pub hint_bytes_max: u64,
     /// Free bytes of the disk below which puts are refused.
     pub disk_reserve_bytes: u64,
     /// A random number for a directory that has no identity yet.
@@ -119,6 +125,8 @@ pub struct Node {
     report_at: Instant,
     watch: Watch,
     transfers: Transfers,
+    ledger: Ledger,
+    handoffs: Handoffs,
     /// Clients told apart for display.
     clients: u32,
     /// Whether the table of an earlier life has been followed.
@@ -173,6 +181,8 @@ enum Row {
     Get(Get),
     /// A piece of a sector on its way to a new owner.
     Chunk(Chunk),
+    /// A piece of hints on its way to those they are owed to.
+    Piece(Piece),
     /// Something that waits for values from the disk.
     Load(Waiting),
 }
@@ -237,6 +247,8 @@ impl Node {
             report_at: Instant::default(),
             watch: Watch::default(),
             transfers: Transfers::default(),
+            ledger: Ledger::default(),
+            handoffs: Handoffs::default(),
             clients: 0,
             started: false,
             stopping: false,
@@ -261,6 +273,12 @@ impl Node {
         self.pending.len()
     }
 
+    /// Bytes kept for nodes that are away.
+    #[must_use]
+    pub fn hints_kept(&self) -> u64 {
+        self.ledger.bytes()
+    }
+
     /// The table in force here, if there is one.
     #[must_use]
     pub fn table(&self) -> Option<&Arc<Table>> {
@@ -280,6 +298,7 @@ impl Node {
 
     /// First thing in a life: works from the last table, even if the manager is down.
     fn start(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.count_hints();
         if let Some(table) = self.table().cloned() {
             self.peers.follow(&table, self.me(), now.mono, out);
             self.follow_moves(now, out);
@@ -345,6 +364,7 @@ impl Node {
             Some(Row::Put(row)) => self.put_reply(now, id, row, from, &message, out),
             Some(Row::Get(row)) => self.get_reply(now, id, row, from, message, out),
             Some(Row::Chunk(row)) => self.chunk_reply(now, id, row, from, &message, out),
+            Some(Row::Piece(row)) => self.piece_reply(now, id, row, from, &message, out),
             Some(row @ Row::Load(_)) => self.put_row_back(id, row),
             // Ended: a late or repeated answer changes nothing.
             None => {}
@@ -365,6 +385,7 @@ impl Node {
                 (Some(Row::Put(row)), io::Lane::Foreground) => self.put_lost(now, id, row, peer, out),
                 (Some(Row::Get(row)), io::Lane::Foreground) => self.get_lost(now, id, row, peer, out),
                 (Some(Row::Chunk(row)), io::Lane::Bulk) => self.chunk_lost(id, row, peer),
+                (Some(Row::Piece(row)), io::Lane::Bulk) => self.piece_lost(now, id, row, peer),
                 (Some(row), _) => self.put_row_back(id, row),
                 (None, _) => {}
             }
@@ -377,6 +398,7 @@ impl Node {
             Row::Put(row) => row.wake(),
             Row::Get(row) => row.wake(),
             Row::Chunk(row) => row.wake(),
+            Row::Piece(row) => row.wake(),
             Row::Load(row) => row.wake(),
         };
         self.pending.put_back(id, row, wake);
@@ -389,6 +411,7 @@ impl Node {
                 Some(Row::Put(row)) => self.put_wake(now, id, row, out),
                 Some(Row::Get(row)) => self.get_wake(now, id, row, out),
                 Some(Row::Chunk(row)) => self.chunk_wake(now, id, row, out),
+                Some(Row::Piece(row)) => self.piece_wake(now, id, &row),
                 Some(Row::Load(row)) => self.load_wake(now, id, row, out),
                 None => {}
             }
@@ -442,7 +465,7 @@ impl Node {
             Some(Row::Put(row)) => row.owes_answer(),
             Some(Row::Get(row)) => row.owes_answer(),
             Some(Row::Load(row)) => row.owes_answer(),
-            Some(Row::Chunk(_)) | None => false,
+            Some(Row::Chunk(_) | Row::Piece(_)) | None => false,
         })
     }
 }

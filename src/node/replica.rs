@@ -5,12 +5,13 @@
 use super::io::Output;
 use super::load::{Then, Waiting};
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
-use crate::engine::{Fetched, Loaded, Outline};
+use crate::engine::{Fetched, Loaded, Outline, Wanted};
 use crate::mutant::Mutant;
-use crate::ring::{Durability, KeyspaceSettings};
+use crate::ring::{Durability, KeyspaceSettings, Table};
 use crate::types::{ConnId, Dot, Epoch, Instant, Key, NodeId, Now, OpId, RequestId};
 use crate::version::Object;
 use crate::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
+use std::sync::Arc;
 
 /// A peer's question for what is held of a key.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Tell {
     key: Key,
     /// Of the asker's own copy: one that is equal need not be sent.
     digest: Option<u64>,
+    /// What is asked for is what this node keeps for others.
+    kept: bool,
     deadline: Instant,
 }
 
@@ -41,15 +44,18 @@ impl Node {
                 let deadline = self.freshness.deadline(conn, now.mono, worth).filter(|_| in_time);
                 return self.begin(now, ReplyTo::Forwarder { conn, request }, data, deadline, out);
             }
-            PeerRequest::Store { worth, place, key, object, write } => {
+            PeerRequest::Store { worth, place, key, object, write, owed_to } => {
                 if self.freshness.deadline(conn, now.mono, worth).is_none() {
                     return;
                 }
-                self.store_copy(now, (conn, request), place, &key, &object, write)
+                match owed_to {
+                    None => self.store_copy(now, (conn, request), place, &key, &object, write),
+                    Some(owed_to) => self.store_hint((conn, request), place, &key, &object, owed_to),
+                }
             }
-            PeerRequest::Read { worth, place, key, digest } => {
+            PeerRequest::Read { worth, place, key, digest, kept } => {
                 let Some(deadline) = self.freshness.deadline(conn, now.mono, worth) else { return };
-                let tell = Tell { conn, request, place, key, digest, deadline };
+                let tell = Tell { conn, request, place, key, digest, kept, deadline };
                 self.tell_copy(tell, &Loaded::new())
             }
             PeerRequest::Transfer { place, entries } => self.store_chunk((conn, request), place, &entries),
@@ -75,6 +81,20 @@ impl Node {
     /// Whether a data message may be acted on: both sides must have the sector's present owners,
     /// and this node must be one of them.
     fn agree(&self, place: Place, key: Option<&Key>) -> Result<KeyspaceSettings, PeerReply> {
+        let me = self.me();
+        let settings = self.agree_on(place, key)?;
+        let is_owner = |table: &Arc<Table>| {
+            table.sector(place.sector).nodes(usize::from(settings.n)).any(|node| node == me)
+        };
+        if self.table().is_some_and(is_owner) { Ok(settings) } else { Err(self.stale()) }
+    }
+
+    fn stale(&self) -> PeerReply {
+        PeerReply::Stale(self.table().map_or(Epoch(0), |table| table.epoch))
+    }
+
+    /// Whether both sides have the sector's present owners, whoever they are.
+    fn agree_on(&self, place: Place, key: Option<&Key>) -> Result<KeyspaceSettings, PeerReply> {
         let Some(table) = self.table() else { return Err(PeerReply::Behind(Epoch(0))) };
         let owners = table.sector(place.sector);
         if place.conf_epoch < owners.conf_epoch {
@@ -86,10 +106,60 @@ impl Node {
         let Some(keyspace) = table.keyspaces.get(&place.keyspace) else {
             return Err(PeerReply::Behind(table.epoch));
         };
-        let n = usize::from(keyspace.settings.n);
-        let mine = owners.nodes(n).any(|node| node == self.me());
         let right_sector = key.is_none_or(|key| table.sector_of(key) == place.sector);
-        if mine && right_sector { Ok(keyspace.settings) } else { Err(PeerReply::Stale(table.epoch)) }
+        if right_sector { Ok(keyspace.settings) } else { Err(PeerReply::Stale(table.epoch)) }
+    }
+
+    /// Keeps a write for an owner that is away, being none itself.
+    fn store_hint(
+        &mut self,
+        to: (ConnId, RequestId),
+        place: Place,
+        key: &Key,
+        object: &Object,
+        owed_to: NodeId,
+    ) -> Option<PeerReply> {
+        let settings = match self.agree_on(place, Some(key)) {
+            Ok(settings) => settings,
+            Err(refusal) => return Some(refusal),
+        };
+        let table = self.table()?;
+        let owners: Vec<NodeId> = table.sector(place.sector).nodes(usize::from(settings.n)).collect();
+        if !owners.contains(&owed_to) || owners.contains(&self.me()) {
+            return Some(self.stale());
+        }
+        if !self.has_space_for(object, None, settings.durability) {
+            return Some(PeerReply::Full);
+        }
+        let Some(kept) = self.keep_copy(place, key, object, owed_to, settings.durability) else {
+            return Some(PeerReply::Full);
+        };
+        let early = self.options.planted.is(Mutant::HintBeforeDurable);
+        let durability = if early { Durability::Memory } else { settings.durability };
+        self.hold_reply(to, kept.ticket, durability, PeerReply::Stored { standing: Standing::Highest })
+    }
+
+    /// Tells what is kept of a key for owners that are away.
+    fn tell_kept(&mut self, tell: Tell, loaded: &Loaded) -> Option<PeerReply> {
+        if let Err(refusal) = self.agree_on(tell.place, Some(&tell.key)) {
+            return Some(refusal);
+        }
+        match self.kept_copies(tell.place, &tell.key, loaded) {
+            Fetched::Whole(object) => Some(PeerReply::Held(object)),
+            Fetched::OnDisk(wanted) => self.tell_later(tell, loaded, wanted),
+            // Of what owners hold it knows nothing.
+            Fetched::Absent | Fetched::Unreadable => Some(PeerReply::Absent { vouched: false }),
+        }
+    }
+
+    fn tell_later(&mut self, tell: Tell, loaded: &Loaded, wanted: Vec<Wanted>) -> Option<PeerReply> {
+        if self.pending.is_full() {
+            return Some(PeerReply::Overloaded);
+        }
+        let deadline = tell.deadline;
+        let tell = Tell { key: Key::copy_from_slice(&tell.key), ..tell };
+        self.wait_for(Waiting::new(Then::Tell(tell), loaded.clone(), deadline), wanted);
+        None
     }
 
     /// Merges a copy; the acknowledgement goes once it is durable. Returns an answer to give now.
@@ -159,6 +229,9 @@ impl Node {
 
     /// Tells what is held of a key, now or when its values have been read from the disk.
     pub(super) fn tell_copy(&mut self, tell: Tell, loaded: &Loaded) -> Option<PeerReply> {
+        if tell.kept {
+            return self.tell_kept(tell, loaded);
+        }
         let place = (tell.place.keyspace, tell.place.sector);
         let settings = match self.agree(tell.place, Some(&tell.key)) {
             Ok(settings) => settings,
@@ -179,13 +252,7 @@ impl Node {
         }
         match self.engine.read(place, &tell.key, |_| true, loaded) {
             Fetched::Whole(object) => Some(PeerReply::Held(object)),
-            Fetched::OnDisk(_) if self.pending.is_full() => Some(PeerReply::Overloaded),
-            Fetched::OnDisk(wanted) => {
-                let deadline = tell.deadline;
-                let tell = Tell { key: Key::copy_from_slice(&tell.key), ..tell };
-                self.wait_for(Waiting::new(Then::Tell(tell), loaded.clone(), deadline), wanted);
-                None
-            }
+            Fetched::OnDisk(wanted) => self.tell_later(tell, loaded, wanted),
             Fetched::Absent | Fetched::Unreadable => Some(PeerReply::Unreadable),
         }
     }

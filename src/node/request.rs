@@ -7,7 +7,7 @@ use super::load::{Then, Waiting};
 use super::{Node, ReplyTo};
 use crate::engine::{Loaded, Wanted};
 use crate::limits::PENDING_BYTES_MAX;
-use crate::ring::{KeyspaceSettings, Profile, Sector, Table};
+use crate::ring::{KeyspaceSettings, Profile, Sector, Slot, Table};
 use crate::types::{Instant, KeyspaceId, NodeId, Now, SectorId};
 use crate::version::Content;
 use crate::wire::client::{DataReply, DataRequest, Provenance, Reason};
@@ -22,6 +22,8 @@ pub(super) struct Checked {
     pub(super) sector: SectorId,
     /// R or W: the request's own, or the keyspace's.
     pub(super) quorum: u8,
+    /// Owners alone count toward it.
+    pub(super) strict: bool,
     pub(super) deadline: Instant,
 }
 
@@ -40,6 +42,7 @@ impl Checked {
         Provenance {
             coordinator,
             answered: 0,
+            fallbacks: 0,
             needed: self.quorum,
             slots: u8::try_from(slots).unwrap_or(u8::MAX),
             trace: Vec::new(),
@@ -128,6 +131,29 @@ impl Node {
         u8::try_from(reached.count()).unwrap_or(u8::MAX)
     }
 
+    /// Whether so many slots can answer as are needed, fallbacks counted where they may be.
+    pub(super) fn can_reach_quorum(&self, checked: &Checked) -> bool {
+        let reached = usize::from(self.reachable(checked));
+        let needed = usize::from(checked.quorum);
+        if reached >= needed || checked.strict {
+            return reached >= needed;
+        }
+        let slots = checked.table.slots(checked.sector, checked.settings.n);
+        let away = slots.iter().flat_map(Slot::nodes).filter(|&node| !self.reaches(node)).count();
+        let standing = self.fallbacks(&checked.table, checked.sector).take(away).count();
+        // Of a moving slot both nodes may be away.
+        reached + standing.min(slots.len() - reached) >= needed
+    }
+
+    /// Further nodes that can stand in for owners that are away, in the sector's order.
+    pub(super) fn fallbacks<'a>(
+        &'a self,
+        table: &'a Table,
+        sector: SectorId,
+    ) -> impl Iterator<Item = NodeId> + 'a {
+        table.fallbacks(sector).filter(|&node| node != self.me() && self.reaches(node))
+    }
+
     /// Whether a request can be sent to a node, or is for this one.
     pub(super) fn reaches(&self, node: NodeId) -> bool {
         node == self.me() || self.peers.is_up(node, Lane::Foreground)
@@ -200,7 +226,8 @@ impl Node {
             return Err(Reason::Overloaded);
         }
         let sector = table.sector_of(&terms.key);
-        Ok(Checked { table, keyspace, settings, sector, quorum, deadline })
+        let strict = terms.strict;
+        Ok(Checked { table, keyspace, settings, sector, quorum, strict, deadline })
     }
 
     /// Hands a request on to an owner; `refused` is why this one, if it is one, does not do it.

@@ -1,13 +1,16 @@
 //! What a node answers a client that does not read or write keys: whom to talk to, the table, how
 //! things are, what is held. All of it works while the manager is down.
 
+use super::hints::Owed;
 use super::io::{Lane, Output};
 use super::{Node, ReplyTo};
 use crate::engine::{Kind, Outline};
 use crate::limits::{DUMP_BYTES_MAX, DUMP_ENTRIES_MAX};
 use crate::ring::Slot;
 use crate::types::{ConnId, Epoch, Key, NodeId, Now, RequestId, SectorId};
-use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus, ContactInfo, DumpEntry, NodeStatus};
+use crate::wire::client::{
+    ClientReply, ClientRequest, ClusterStatus, ContactInfo, DumpEntry, HintStatus, NodeStatus,
+};
 
 impl Node {
     pub(super) fn on_client(
@@ -27,6 +30,7 @@ impl Node {
             ClientRequest::Table { known } => self.tell_table(known),
             ClientRequest::Status => ClientReply::Status(self.status(now)),
             ClientRequest::Dump { keyspace, after } => self.dump(&keyspace, after),
+            ClientRequest::Hints => ClientReply::Hints(self.hint_status()),
             ClientRequest::CreateKeyspace { .. } => {
                 ClientReply::Error("keyspaces are made by the manager; this is a storage node".to_owned())
             }
@@ -91,6 +95,14 @@ impl Node {
             moving: small(table.sectors.iter().filter(|sector| sector.slots.iter().any(is_moving)).count()),
             nodes: table.present().map(row).collect(),
         }
+    }
+
+    fn hint_status(&self) -> Vec<HintStatus> {
+        let row = |(owed_to, owed): (NodeId, Owed)| {
+            let Owed { hints, bytes, delivered, dropped } = owed;
+            HintStatus { owed_to, hints, bytes, delivered, dropped }
+        };
+        self.ledger.all().map(row).collect()
     }
 
     /// A page of what is held of a keyspace, in sector and key order.

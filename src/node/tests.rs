@@ -1,5 +1,7 @@
 //! One node among peers that are played by hand: interleavings too narrow to be met by chance.
 
+mod hints;
+
 use super::io::{Input, Lane, Output};
 use super::{Node, Options};
 use crate::engine::{DiskEvent, Fetched, Loaded, LogWriter, ReadDone, ReadFault, ReadRequest};
@@ -47,6 +49,7 @@ impl Stage {
         stage.adopt(table);
         for peer in table.members.keys().copied().filter(|&peer| peer != NodeId(1)) {
             stage.tell(Input::LinkUp { peer, lane: Lane::Foreground });
+            stage.tell(Input::LinkUp { peer, lane: Lane::Bulk });
         }
         stage.sync();
         stage.out.clear();
@@ -122,9 +125,14 @@ impl Stage {
 
     /// What the client was told, if it was.
     fn told(&mut self) -> Option<DataResult> {
+        self.told_by().map(|reply| reply.result)
+    }
+
+    /// The same, and by whom.
+    fn told_by(&mut self) -> Option<DataReply> {
         let at = self.out.iter().position(|output| matches!(output, Output::Reply { .. }))?;
         match self.out.remove(at) {
-            Output::Reply { message: ClientReply::Data(DataReply { result, .. }), .. } => Some(result),
+            Output::Reply { message: ClientReply::Data(reply), .. } => Some(reply),
             other => panic!("{other:?}"),
         }
     }
@@ -139,6 +147,7 @@ pub(super) fn options(addr: &str) -> Options {
         cache_bytes: 1 << 20,
         segment_bytes: 64 << 10,
         scrub_bytes_per_second: 0,
+        hint_bytes_max: 4096,
         disk_reserve_bytes: 1000,
         fresh_uuid: DiskUuid(1),
         boot_id: 1,
@@ -176,7 +185,14 @@ fn settled(nodes: &[u32]) -> Vec<Slot> {
 }
 
 fn terms() -> Terms {
-    Terms { keyspace: String::new(), key: Key::from_static(b"k"), quorum: 0, direct: false, trace: false }
+    Terms {
+        keyspace: String::new(),
+        key: Key::from_static(b"k"),
+        quorum: 0,
+        direct: false,
+        strict: false,
+        trace: false,
+    }
 }
 
 fn put(client: u128, context: Option<Context>, value: &'static str) -> DataRequest {
@@ -186,6 +202,7 @@ fn put(client: u128, context: Option<Context>, value: &'static str) -> DataReque
         stamp: Stamp::at(WallMs(900)),
         context,
         content: Content::Value(Bytes::from_static(value.as_bytes())),
+        ttl_ms: None,
     };
     DataRequest::Put { terms: terms(), write }
 }
@@ -252,8 +269,14 @@ fn a_later_write_beats_one_of_equal_stamp_by_a_higher_actor() {
     for (from, object) in [(3u32, object_of(3, stamp)), (2, object_of(2, stamp))] {
         let dot = object.siblings()[0].dot;
         let write = Some((OpId { client: ClientId(u128::from(from)), seq: 1 }, dot));
-        let message =
-            PeerRequest::Store { worth, place, key: Key::from_static(b"k"), object: object.clone(), write };
+        let message = PeerRequest::Store {
+            worth,
+            place,
+            key: Key::from_static(b"k"),
+            object: object.clone(),
+            write,
+            owed_to: None,
+        };
         stage.tell(Input::Peer { conn: ConnId(50), from: NodeId(from), request: RequestId(3), message });
         stage.sync();
     }
@@ -356,6 +379,7 @@ fn below_the_reserve_a_replica_refuses_values_and_takes_tombstones_and_transfers
         key: key.clone(),
         object: object.clone(),
         write,
+        owed_to: None,
     };
     let transfer = PeerRequest::Transfer { place, entries: vec![(key.clone(), value.clone())] };
     let mut ask = |event, message: &PeerRequest| {

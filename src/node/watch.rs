@@ -37,7 +37,8 @@ impl Watch {
 impl Node {
     /// What this node says of itself.
     pub(super) fn own_saying(&self) -> Saying {
-        let (keys, bytes) = self.engine.size();
+        let (size, hints) = (self.engine.size(), self.ledger.in_engine());
+        let (keys, bytes) = (size.0.saturating_sub(hints.0), size.1.saturating_sub(hints.1));
         let sectors = self.table().map_or(0, |table| table.sectors.len());
         Saying {
             incarnation: self.identity.incarnation,
@@ -46,6 +47,7 @@ impl Node {
             keys,
             bytes,
             pending: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
+            hint_bytes: self.ledger.bytes(),
             damaged: u16::try_from(self.engine.quarantined_sectors(sectors)).unwrap_or(u16::MAX),
         }
     }
@@ -82,6 +84,7 @@ impl Node {
                 }
             }
         }
+        self.hand_off(now, out);
         if now.mono >= self.watch.gossip_at {
             self.watch.gossip_at = now.mono.after_ms(GOSSIP_MS);
             self.gossip(out);
@@ -101,6 +104,7 @@ impl Node {
         let before = self.peers.health(peer);
         if self.peers.hear(peer, now.mono) && before > Health::Suspected {
             log::info!("node {peer} answers again");
+            self.look_soon(now);
         }
     }
 

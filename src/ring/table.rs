@@ -9,7 +9,7 @@ use crate::limits::{
     VALUE_BYTES_MAX,
 };
 use crate::types::{ClusterId, DiskUuid, Epoch, KeyspaceId, NodeId, SectorId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// One of a sector's N places.
@@ -92,6 +92,17 @@ pub enum Durability {
     Os,
     /// In memory: survives neither.
     Memory,
+}
+
+impl Durability {
+    /// The same for what need not be waited for: what is stored is not synced for its own sake.
+    #[must_use]
+    pub fn unsynced(self) -> Self {
+        match self {
+            Durability::Sync | Durability::Os => Durability::Os,
+            Durability::Memory => Durability::Memory,
+        }
+    }
 }
 
 /// How a keyspace replicates and stores.
@@ -278,6 +289,16 @@ impl Table {
     pub fn slots(&self, id: SectorId, n: u8) -> &[Slot] {
         let slots = &self.sector(id).slots;
         &slots[..slots.len().min(usize::from(n))]
+    }
+
+    /// Who may stand in for a sector's owners, in order: the nodes of the sectors after it, each
+    /// once, that hold no slot of this one.
+    pub fn fallbacks(&self, id: SectorId) -> impl Iterator<Item = NodeId> + '_ {
+        let first = usize::from(id.0) + 1;
+        let owners: BTreeSet<NodeId> = self.sector(id).slots.iter().flat_map(Slot::nodes).collect();
+        let mut told = owners;
+        let further = self.sectors.iter().cycle().skip(first).take(self.sectors.len().saturating_sub(1));
+        further.flat_map(|sector| &sector.slots).map(Slot::holder).filter(move |&node| told.insert(node))
     }
 
     /// A keyspace by its name; the empty name is `default`.

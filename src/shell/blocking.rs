@@ -530,6 +530,7 @@ pub(crate) fn unexpected(reply: &ClientReply) -> Error {
         ClientReply::Table(_) | ClientReply::TableIsCurrent(_) => "a table",
         ClientReply::Status(_) => "a status",
         ClientReply::Dump { .. } => "a dump",
+        ClientReply::Hints(_) => "hints",
         ClientReply::KeyspaceCreated(_) => "a keyspace",
         ClientReply::Error(_) => "an error",
     };

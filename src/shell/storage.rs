@@ -90,6 +90,7 @@ impl Process {
             cache_bytes: settings.cache_bytes,
             segment_bytes: settings.segment_bytes,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
+            hint_bytes_max: settings.hint_bytes_max,
             disk_reserve_bytes: match settings.disk_reserve_bytes {
                 Some(bytes) => bytes,
                 None => usual_reserve(&files)?,

@@ -25,6 +25,9 @@ pub(super) fn check(history: &History, spaces: &[Space], seen: &Seen) -> Vec<Str
             if matches!(op.told, Told::Values(..)) {
                 judge.covers_acknowledged(op, &mut broken);
             }
+            if space.strict && op.fallbacks > 0 {
+                broken.push(judge.say(op, "a fallback was counted although owners alone were to be"));
+            }
         }
     }
     broken
@@ -50,11 +53,21 @@ impl Judge<'_> {
         })
     }
 
-    /// When a write can no longer take effect: after its answer, if it was sent but once.
+    /// Writes that were acknowledged before a read was asked, and that it must know of: their
+    /// quorums are of owners, and meet. After everything has healed: all of them.
+    fn known_to(&self, read: &Op) -> impl Iterator<Item = (&Op, Dot)> {
+        let by_owners = self.space.quorums_meet() && read.fallbacks == 0;
+        let is_last = read.is_last;
+        self.acknowledged_before(read)
+            .filter(move |(write, _)| is_last || (by_owners && write.fallbacks == 0))
+    }
+
+    /// When a write can no longer take effect: after its answer, if it was sent but once and all
+    /// who write after it meet it.
     fn over_us(&self, write: &Op) -> u64 {
         let once = write.op.is_none_or(|op| !self.seen.retried.contains(&op));
         match write.told {
-            Told::Stored(_) if once => write.end_us,
+            Told::Stored(_) if once && write.fallbacks == 0 => write.end_us,
             Told::Stored(_) | Told::Nothing | Told::Values(..) | Told::Failed | Told::Unknown => u64::MAX,
         }
     }
@@ -62,15 +75,16 @@ impl Judge<'_> {
     /// A reader is told of every write acknowledged before it asked.
     fn covers_acknowledged(&self, read: &Op, broken: &mut Vec<String>) {
         let Told::Values(values, context) = &read.told else { return };
-        for (write, dot) in self.acknowledged_before(read) {
-            if self.space.is_strict() && !context.covers(dot) {
+        for (write, dot) in self.known_to(read) {
+            if !context.covers(dot) {
                 broken.push(
                     self.say(read, &format!("acknowledged write {dot} ({:?}) is not known", write.asked)),
                 );
             }
         }
         let nothing = values.is_empty() && context.is_empty();
-        if nothing && self.acknowledged_before(read).next().is_some() {
+        let mut by_owners = self.acknowledged_before(read).filter(|(write, _)| write.fallbacks == 0);
+        if nothing && by_owners.next().is_some() {
             broken.push(self.say(read, "nothing was found although a write was acknowledged"));
         }
     }
@@ -89,18 +103,12 @@ impl Judge<'_> {
                 }
                 Some(_) => {}
             }
-            if !self.space.is_strict() {
-                continue;
-            }
-            let replaced = self.acknowledged_before(read).find(|(write, _)| write.given.covers(*dot));
+            let replaced = self.known_to(read).find(|(write, _)| write.given.covers(*dot));
             if let Some((write, by)) = replaced {
                 let what =
                     format!("value {value:?} ({dot}) is back after {:?} ({by}) replaced it", write.asked);
                 broken.push(self.say(read, &what));
             }
-        }
-        if !self.space.is_strict() {
-            return;
         }
         if self.space.is_lww() {
             self.latest(read, values, broken);
@@ -114,7 +122,7 @@ impl Judge<'_> {
     /// either: a write repeated elsewhere keeps its first stamp.
     fn stays_replaced(&self, read: &Op, values: &[(Dot, bytes::Bytes)], broken: &mut Vec<String>) {
         for (_, value) in values {
-            let replaced = self.acknowledged_before(read).find(|(write, _)| {
+            let replaced = self.known_to(read).find(|(write, _)| {
                 self.ops.iter().any(|other| match &other.told {
                     Told::Values(earlier, _) => {
                         earlier.iter().any(|(dot, old)| old == value && write.given.covers(*dot))
@@ -131,7 +139,7 @@ impl Judge<'_> {
 
     /// In a `siblings` keyspace an acknowledged value is there, or somebody who saw it replaced it.
     fn all_there(&self, read: &Op, values: &[(Dot, bytes::Bytes)], broken: &mut Vec<String>) {
-        for (write, dot) in self.acknowledged_before(read) {
+        for (write, dot) in self.known_to(read) {
             let there = values.iter().any(|entry| entry.0 == dot);
             let replaced = self.ops.iter().any(|other| {
                 other.asked != Asked::Get
@@ -164,7 +172,7 @@ impl Judge<'_> {
             }
         };
         let newer = self
-            .acknowledged_before(read)
+            .known_to(read)
             .find(|(write, _)| write.start_us > over_us && self.over_us(write) != u64::MAX);
         if let Some((write, dot)) = newer {
             let told = values.first().map(|entry| &entry.1);

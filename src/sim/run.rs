@@ -204,6 +204,7 @@ impl Run {
                 cache_bytes: 64 << 10,
                 segment_bytes: 16 << 10,
                 scrub_bytes_per_second: 100_000,
+                hint_bytes_max: 4 << 10,
                 disk_reserve_bytes: 0,
                 fresh_uuid: DiskUuid(fresh),
                 boot_id: process.boot_id,
@@ -278,6 +279,8 @@ impl Run {
         }
         let nodes = self.shape.nodes.0 + self.shape.nodes.1 - self.weather.spares.len();
         self.until(HEAL_US, "the cluster did not become whole again", |run| run.is_whole(nodes));
+        let handed_over = |run: &Self| run.nodes().all(|(_, node)| node.hints_kept() == 0);
+        self.until(HEAL_US, "hints were not handed over", handed_over);
         // Attempts at writes that clients have given up live until their deadline, and links that
         // stood across a partition break late: both must be over before copies can be compared.
         self.pass(QUIET_US);
@@ -306,6 +309,7 @@ impl Run {
     fn demand_one(&mut self, driver: &mut Driver, space: usize, key: usize, until: u64) {
         let mut item = Item::new(&self.spaces[space].name, key_bytes(key));
         item.quorum = self.spaces[space].settings.n;
+        item.strict = true;
         loop {
             driver.begin_read(self.world.now_us, space, key, &mut self.history);
             let outcome = self.ask(driver.proc, Call::Get { item: item.clone() }, HEAL_US);
@@ -456,19 +460,21 @@ impl Run {
 
 /// `default`, one with siblings, and one whose quorums need not meet.
 fn draw_spaces(rng: &mut Rng, n: u8) -> Vec<Space> {
-    let space = |name: &str, settings| Space { name: name.to_owned(), settings };
+    let space = |name: &str, settings, strict| Space { name: name.to_owned(), settings, strict };
+    let (carts, drawn) = (rng.once_in(2), rng.once_in(2));
     let majority = KeyspaceSettings::majority(n);
     let w = u8::try_from(rng.range(1, u64::from(n))).unwrap_or(1);
     let strict = KeyspaceSettings { w, r: n + 1 - w, ..majority };
     let conflict = if rng.once_in(2) { Conflict::Lww } else { Conflict::Siblings };
     let loose = KeyspaceSettings { r: 1, w: 1, conflict, ..majority };
     vec![
-        space("default", majority),
+        space("default", majority, false),
         space(
             "carts",
             KeyspaceSettings { conflict: Conflict::Siblings, durability: Durability::Sync, ..majority },
+            carts,
         ),
-        space("drawn", strict),
-        space("loose", loose),
+        space("drawn", strict, drawn),
+        space("loose", loose, false),
     ]
 }

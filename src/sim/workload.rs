@@ -14,11 +14,13 @@ use std::collections::BTreeMap;
 pub(super) struct Space {
     pub(super) name: String,
     pub(super) settings: KeyspaceSettings,
+    /// Whether its requests count owners alone.
+    pub(super) strict: bool,
 }
 
 impl Space {
-    /// Whether every read quorum meets every write quorum.
-    pub(super) fn is_strict(&self) -> bool {
+    /// Whether every read quorum of owners meets every write quorum of owners.
+    pub(super) fn quorums_meet(&self) -> bool {
         self.settings.r + self.settings.w > self.settings.n
     }
 
@@ -67,6 +69,10 @@ pub(super) struct Op {
     pub(super) end_us: u64,
     pub(super) told: Told,
     pub(super) op: Option<OpId>,
+    /// Slots that counted because a fallback stood in.
+    pub(super) fallbacks: u8,
+    /// A read of all owners after everything has healed.
+    pub(super) is_last: bool,
 }
 
 /// Everything that clients asked and were told.
@@ -105,7 +111,8 @@ impl Driver {
         let space = usize::try_from(rng.below(spaces.len() as u64)).unwrap_or(0);
         let key = usize::try_from(rng.below(keys as u64)).unwrap_or(0);
         let name = spaces.get(space).map_or("", |space| space.name.as_str());
-        let item = Item::new(name, key_bytes(key));
+        let strict = spaces.get(space).is_some_and(|space| space.strict);
+        let item = Item { strict, ..Item::new(name, key_bytes(key)) };
         let known = self.contexts.get(&(space, key)).filter(|_| rng.chance(650)).cloned();
         let (asked, request) = match rng.below(10) {
             0..=3 => (Asked::Get, Call::Get { item }),
@@ -128,6 +135,8 @@ impl Driver {
             end_us: u64::MAX,
             told: Told::Nothing,
             op: None,
+            fallbacks: 0,
+            is_last: false,
         });
         Input::Call { call: CallId(id as u64), request, ttl_ms: 0 }
     }
@@ -144,6 +153,8 @@ impl Driver {
             end_us: u64::MAX,
             told: Told::Nothing,
             op: None,
+            fallbacks: 0,
+            is_last: true,
         });
     }
 
@@ -163,19 +174,22 @@ impl Driver {
         }
         let at = (op.space, op.key);
         match outcome {
-            Ok(Answer::Stored { context, .. }) => {
+            Ok(Answer::Stored { context, by, .. }) => {
+                op.fallbacks = by.fallbacks;
                 op.told = match new_dot(&op.given, &context.vector) {
                     Some(dot) => Told::Stored(dot),
                     None => Told::Unknown,
                 };
                 self.contexts.insert(at, context);
             }
-            Ok(Answer::Found { values, context, .. }) => {
+            Ok(Answer::Found { values, context, by, .. }) => {
+                op.fallbacks = by.fallbacks;
                 let values = values.into_iter().map(|version| (version.dot, version.value)).collect();
                 op.told = Told::Values(values, context.vector.clone());
                 self.contexts.insert(at, context);
             }
-            Ok(Answer::Missing { context, .. }) => {
+            Ok(Answer::Missing { context, by, .. }) => {
+                op.fallbacks = by.fallbacks;
                 op.told = Told::Values(Vec::new(), context.vector.clone());
                 self.contexts.insert(at, context);
             }

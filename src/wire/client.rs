@@ -41,6 +41,8 @@ pub enum ClientRequest {
         /// Sector and key after which to go on; none to begin.
         after: Option<(SectorId, Key)>,
     },
+    /// What do you keep for nodes that are away? Nodes only.
+    Hints,
     /// Make a keyspace. The manager only. Repeating it with equal settings is harmless.
     CreateKeyspace {
         /// Its name.
@@ -78,6 +80,8 @@ pub struct Terms {
     pub quorum: u8,
     /// The asker holds a table and wants to be told if this node is no owner.
     pub direct: bool,
+    /// Owners alone count toward the quorum, no fallbacks.
+    pub strict: bool,
     /// Tell what each node did.
     pub trace: bool,
 }
@@ -95,6 +99,9 @@ pub struct Write {
     pub attempt: u8,
     /// The client's hybrid clock when it first asked. Kept by every attempt.
     pub stamp: Stamp,
+    /// How long the value is to be visible, in milliseconds; none for good. Counted from the
+    /// coordinator's wall time.
+    pub ttl_ms: Option<u64>,
 }
 
 /// The answer to a data request.
@@ -149,6 +156,8 @@ pub struct Provenance {
     pub coordinator: NodeId,
     /// Slots that answered in time.
     pub answered: u8,
+    /// Of these, slots of owners that are away, in whose place a fallback answered.
+    pub fallbacks: u8,
     /// Slots needed.
     pub needed: u8,
     /// Slots there are.
@@ -253,6 +262,8 @@ pub enum TraceRole {
     Coordinator,
     /// Stored or held one copy.
     Replica,
+    /// Stood in for an owner that is away.
+    Fallback,
 }
 
 /// What is answered to a client.
@@ -275,6 +286,8 @@ pub enum ClientReply {
         /// Where to go on; none at the end.
         next: Option<(SectorId, Key)>,
     },
+    /// What is kept for nodes that are away.
+    Hints(Vec<HintStatus>),
     /// The keyspace exists, durably.
     KeyspaceCreated(KeyspaceId),
     /// It could not be done; why, and what to do.
@@ -340,6 +353,21 @@ pub struct NodeStatus {
     pub pending: u32,
     /// Sectors of which its copy is damaged: other owners serve them.
     pub damaged: u16,
+}
+
+/// What a node keeps for another that is away, or was since this one's start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HintStatus {
+    /// Whom it is owed to.
+    pub owed_to: NodeId,
+    /// Writes kept.
+    pub hints: u64,
+    /// Their bytes, as counted against the cap.
+    pub bytes: u64,
+    /// Hints handed over since the holder's start.
+    pub delivered: u64,
+    /// Hints that there was no room for since then; anti-entropy brings what they were of.
+    pub dropped: u64,
 }
 
 /// One key, as a node holds it.

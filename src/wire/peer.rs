@@ -49,6 +49,8 @@ pub struct Saying {
     pub pending: u32,
     /// Sectors of which its copy is damaged, and not served.
     pub damaged: u16,
+    /// Bytes of writes that it keeps for nodes that are away.
+    pub hint_bytes: u64,
 }
 
 /// What a node asks of a peer.
@@ -76,6 +78,8 @@ pub enum PeerRequest {
         object: Object,
         /// The client's write that this is, and the dot it was given; none for repair.
         write: Option<(OpId, Dot)>,
+        /// The owner that is away, for which a node that is no owner is to keep it.
+        owed_to: Option<NodeId>,
     },
     /// Say what you hold.
     Read {
@@ -87,6 +91,8 @@ pub enum PeerRequest {
         key: Key,
         /// The asker's digest: an equal object is answered in a few bytes.
         digest: Option<u64>,
+        /// You are no owner: say what you keep for owners that are away.
+        kept: bool,
     },
     /// Merge these objects, streamed while a slot moves, and acknowledge once they are durable.
     Transfer {
@@ -234,6 +240,7 @@ fn encode_saying(said: &Saying, out: &mut Writer) {
     out.u64(said.bytes);
     out.u32(said.pending);
     out.u16(said.damaged);
+    out.u64(said.hint_bytes);
 }
 
 fn decode_saying(reader: &mut Reader) -> Result<Saying, DecodeError> {
@@ -245,11 +252,12 @@ fn decode_saying(reader: &mut Reader) -> Result<Saying, DecodeError> {
         bytes: reader.u64()?,
         pending: reader.u32()?,
         damaged: reader.u16()?,
+        hint_bytes: reader.u64()?,
     })
 }
 
 /// Bytes of a node's id and its saying.
-const RUMOR_BYTES: usize = 42;
+const RUMOR_BYTES: usize = 50;
 
 fn encode_rumors(rumors: &[(NodeId, Saying)], out: &mut Writer) {
     out.count(rumors.len());
@@ -290,17 +298,19 @@ impl Message for PeerRequest {
                 out.u32(*begin_ms);
                 request.encode_tagged(out);
             }
-            PeerRequest::Store { worth, place, key, object, write } => {
+            PeerRequest::Store { worth, place, key, object, write, owed_to } => {
                 encode_worth(*worth, out);
                 encode_place(*place, out);
                 out.bytes(key);
                 encode_write(*write, out);
+                out.u32(owed_to.unwrap_or_default().0);
                 encode_object(object, out);
             }
-            PeerRequest::Read { worth, place, key, digest } => {
+            PeerRequest::Read { worth, place, key, digest, kept } => {
                 encode_worth(*worth, out);
                 encode_place(*place, out);
                 out.bytes(key);
+                out.bool(*kept);
                 out.bool(digest.is_some());
                 if let Some(digest) = digest {
                     out.u64(*digest);
@@ -334,13 +344,15 @@ impl Message for PeerRequest {
                 let (worth, place) = (decode_worth(&mut reader)?, decode_place(&mut reader)?);
                 let key = decode_key(&mut reader)?;
                 let write = decode_write(&mut reader)?;
-                PeerRequest::Store { worth, place, key, object: decode_object(&mut reader)?, write }
+                let owed_to = Some(NodeId(reader.u32()?)).filter(|&node| node != NodeId(0));
+                PeerRequest::Store { worth, place, key, object: decode_object(&mut reader)?, write, owed_to }
             }
             READ => {
                 let (worth, place) = (decode_worth(&mut reader)?, decode_place(&mut reader)?);
                 let key = decode_key(&mut reader)?;
+                let kept = reader.bool("kept")?;
                 let digest = if reader.bool("digest flag")? { Some(reader.u64()?) } else { None };
-                PeerRequest::Read { worth, place, key, digest }
+                PeerRequest::Read { worth, place, key, digest, kept }
             }
             TRANSFER => decode_transfer(&mut reader)?,
             PROBE => PeerRequest::Probe { epoch: Epoch(reader.u64()?) },

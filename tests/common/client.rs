@@ -128,6 +128,7 @@ impl Client {
             op: OpId { client: self.id, seq: self.writes },
             attempt: 0,
             stamp: Stamp::default(),
+            ttl_ms: None,
         }
     }
 

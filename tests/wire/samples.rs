@@ -15,7 +15,7 @@ use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
 use gtstore::wire::Message;
 use gtstore::wire::client::{
     ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, DataRequest, DataResult, DumpEntry,
-    NodeStatus, Provenance, Reason, Terms, TraceRole, TraceStep, Version, Write,
+    HintStatus, NodeStatus, Provenance, Reason, Terms, TraceRole, TraceStep, Version, Write,
 };
 use gtstore::wire::codec::{DecodeError, Writer};
 use gtstore::wire::frame::write_frame;
@@ -93,8 +93,8 @@ macro_rules! family {
 }
 
 family!(Opening { Hello, Welcome, Refused });
-family!(ClientRequest { Data, Contact, Table, Status, Dump, CreateKeyspace });
-family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, KeyspaceCreated, Error });
+family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, CreateKeyspace });
+family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, Hints, KeyspaceCreated, Error });
 family!(PeerRequest { Forward, Store, Read, Transfer, Probe, FetchTable, PushTable, AskAfter, Gossip });
 family!(PeerReply {
     Forwarded,
@@ -141,6 +141,7 @@ fn saying(first: u32) -> Saying {
         bytes: u64::from(first) + 4,
         pending: first + 5,
         damaged: 3,
+        hint_bytes: u64::from(first) + 6,
     }
 }
 
@@ -169,7 +170,7 @@ pub fn object() -> Object {
 pub fn store(value: Bytes) -> PeerRequest {
     let object =
         Object::from_parts(VersionVector::default(), vec![sibling(dot(1, 1), None, Content::Value(value))]);
-    PeerRequest::Store { worth: worth(), place: place(), key: key(), object, write: None }
+    PeerRequest::Store { worth: worth(), place: place(), key: key(), object, write: None, owed_to: None }
 }
 
 fn worth() -> Worth {
@@ -189,12 +190,13 @@ fn op() -> OpId {
 }
 
 fn get(direct: bool, trace: bool) -> DataRequest {
-    DataRequest::Get { terms: Terms { keyspace: "carts".to_owned(), key: key(), quorum: 2, direct, trace } }
+    let (keyspace, strict) = ("carts".to_owned(), !direct);
+    DataRequest::Get { terms: Terms { keyspace, key: key(), quorum: 2, direct, strict, trace } }
 }
 
 fn put(content: Content, context: Option<Context>) -> DataRequest {
     let terms = Terms { key: key(), ..Terms::default() };
-    let write = Write { content, context, op: op(), attempt: 2, stamp: Stamp(99) };
+    let write = Write { content, context, op: op(), attempt: 2, stamp: Stamp(99), ttl_ms: Some(60_000) };
     DataRequest::Put { terms, write }
 }
 
@@ -219,7 +221,7 @@ fn provenance() -> Provenance {
         step(2, TraceRole::Coordinator, Some(800), vec![dot(2, 7)]),
         step(3, TraceRole::Replica, None, vec![dot(1, 40), dot(2, 7)]),
     ];
-    Provenance { coordinator: NodeId(2), answered: 2, needed: 3, slots: 4, trace }
+    Provenance { coordinator: NodeId(2), answered: 2, fallbacks: 1, needed: 3, slots: 4, trace }
 }
 
 fn reply(result: DataResult) -> DataReply {
@@ -319,6 +321,7 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
         ("", ClientRequest::Contact),
         ("", ClientRequest::Table { known: Epoch(6) }),
         ("", ClientRequest::Status),
+        ("", ClientRequest::Hints),
         ("first", ClientRequest::Dump { keyspace: String::new(), after: None }),
         ("next", ClientRequest::Dump { keyspace: "a".to_owned(), after: Some((SectorId(9), key())) }),
         ("lww-sync", create(Conflict::Lww, Durability::Sync)),
@@ -328,6 +331,7 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
 }
 
 fn client_replies() -> Vec<(&'static str, ClientReply)> {
+    let hints = HintStatus { owed_to: NodeId(38), hints: 39, bytes: 40, delivered: 41, dropped: 42 };
     let data = |result| ClientReply::Data(reply(result));
     let contact = ContactInfo {
         client_number: 12,
@@ -347,6 +351,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("", ClientReply::Table(Bytes::from_static(b"a table"))),
         ("", ClientReply::TableIsCurrent(Epoch(14))),
         ("", ClientReply::Status(status())),
+        ("", ClientReply::Hints(vec![hints])),
         ("last", ClientReply::Dump { entries: vec![entry(Some(5))], next: None }),
         ("more", ClientReply::Dump { entries: vec![], next: Some((SectorId(5), key())) }),
         ("", ClientReply::KeyspaceCreated(KeyspaceId(2))),
@@ -392,9 +397,24 @@ fn status() -> ClusterStatus {
 }
 
 fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
-    let store =
-        |write| PeerRequest::Store { worth: worth(), place: place(), key: key(), object: object(), write };
-    let read = |digest| PeerRequest::Read { worth: worth(), place: place(), key: key(), digest };
+    let store = |write| PeerRequest::Store {
+        worth: worth(),
+        place: place(),
+        key: key(),
+        object: object(),
+        write,
+        owed_to: None,
+    };
+    let read = |digest| PeerRequest::Read { worth: worth(), place: place(), key: key(), digest, kept: false };
+    let hint = PeerRequest::Store {
+        worth: worth(),
+        place: place(),
+        key: key(),
+        object: object(),
+        write: Some((op(), dot(3, 4))),
+        owed_to: Some(NodeId(6)),
+    };
+    let kept = PeerRequest::Read { worth: worth(), place: place(), key: key(), digest: None, kept: true };
     let entries = vec![(key(), object()), (Bytes::from_static(b"k"), Object::default())];
     vec![
         ("get", PeerRequest::Forward { worth: worth(), begin_ms: 400, request: get(true, true) }),
@@ -403,6 +423,8 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
         ("repair", store(None)),
         ("digest", read(Some(0xdead_beef_dead_beef))),
         ("whole", read(None)),
+        ("hint", hint),
+        ("kept", kept),
         ("", PeerRequest::Transfer { place: place(), entries }),
         ("", PeerRequest::Probe { epoch: Epoch(20) }),
         ("", PeerRequest::AskAfter { node: NodeId(26) }),

@@ -119,6 +119,7 @@ fn ask_on(net: &mut Net, conn: ConnId) -> Result<Cluster, String> {
                     ClientReply::Data(_)
                     | ClientReply::Status(_)
                     | ClientReply::Dump { .. }
+                    | ClientReply::Hints(_)
                     | ClientReply::KeyspaceCreated(_) => {
                         return Err("it answers what was not asked".to_owned());
                     }

@@ -411,6 +411,7 @@ impl Messages {
             op: OpId::default(),
             attempt: 0,
             stamp: Stamp::default(),
+            ttl_ms: None,
         };
         let data = |request| ClientRequest::Data { worth: Worth::default(), request };
         Self {

@@ -80,6 +80,7 @@ fn put() -> DataRequest {
         op: OpId::default(),
         attempt: 0,
         stamp: Stamp::default(),
+        ttl_ms: None,
     };
     DataRequest::Put { terms: Terms { key: Bytes::from_static(b"key"), ..Terms::default() }, write }
 }
@@ -197,7 +198,8 @@ fn read_in_vain(bench: &mut Bench) -> RequestId {
 fn an_owner_given_up_on_for_being_slow_still_tells_how_many_answered() {
     let mut bench = Bench::new(&[OTHER]);
     let request = read_in_vain(&mut bench);
-    let by = Provenance { coordinator: OTHER, answered: 1, needed: 2, slots: 3, trace: Vec::new() };
+    let by =
+        Provenance { coordinator: OTHER, answered: 1, fallbacks: 0, needed: 2, slots: 3, trace: Vec::new() };
     let mut out = Vec::new();
     for _ in 0..SENDS_MAX {
         let reply = DataReply { by: by.clone(), result: DataResult::Refused(Reason::NoQuorum) };

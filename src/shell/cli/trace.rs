@@ -160,6 +160,7 @@ fn role(step: &TraceStep) -> &'static str {
         TraceRole::Forwarder => "forwarder",
         TraceRole::Coordinator => "coordinator",
         TraceRole::Replica => "replica",
+        TraceRole::Fallback => "fallback",
     }
 }
 

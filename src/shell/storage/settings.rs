@@ -2,7 +2,9 @@
 
 use super::NAME;
 use super::inspect::Inspection;
-use crate::limits::{SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::limits::{
+    HINT_BYTES_MAX, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
 use crate::shell::args::{Program, addr_list, check_addr, listen_addr, size, value};
 use crate::shell::memory::memory_bytes;
 use getopts::{Matches, Options};
@@ -32,6 +34,7 @@ pub(super) struct Settings {
     pub(super) cache_bytes: usize,
     pub(super) segment_bytes: u64,
     pub(super) scrub_bytes_per_second: u64,
+    pub(super) hint_bytes_max: u64,
     /// None: as the file system is.
     pub(super) disk_reserve_bytes: Option<u64>,
 }
@@ -67,6 +70,7 @@ impl Settings {
             segment_bytes: size_of(matches, "segment-bytes")?.unwrap_or(SEGMENT_BYTES),
             scrub_bytes_per_second: size_of(matches, "scrub-bytes-per-second")?
                 .unwrap_or(SCRUB_BYTES_PER_SECOND),
+            hint_bytes_max: size_of(matches, "hint-bytes")?.unwrap_or(HINT_BYTES_MAX),
             disk_reserve_bytes: size_of(matches, "disk-reserve-bytes")?,
         };
         settings.validate()
@@ -131,6 +135,7 @@ fn program() -> Program {
         .optopt("", "zone", "what fails together with this node; copies go to different zones", "NAME")
         .optopt("", "weight", "share of the data relative to other nodes (100)", "W")
         .optopt("", "cache-bytes", "memory for values, as 512MiB (a quarter of the machine's)", "SIZE")
+        .optopt("", "hint-bytes", "disk for what each node that is away misses (64MiB)", "SIZE")
         .optopt(
             "",
             "disk-reserve-bytes",

@@ -5,7 +5,7 @@
 
 use super::{
     ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, DataRequest, DataResult, DumpEntry,
-    NodeStatus, Provenance, Reason, Terms, TraceRole, TraceStep, Version, Write,
+    HintStatus, NodeStatus, Provenance, Reason, Terms, TraceRole, TraceStep, Version, Write,
 };
 use crate::limits::{
     ADDR_BYTES_MAX, DUMP_ENTRIES_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, MANAGER_BODY_BYTES_MAX,
@@ -26,6 +26,7 @@ const TABLE_REQUEST: u8 = 0x13;
 const STATUS: u8 = 0x14;
 const DUMP: u8 = 0x15;
 const CREATE_KEYSPACE: u8 = 0x16;
+const HINTS: u8 = 0x17;
 
 const DATA_REPLY: u8 = 0x21;
 const CONTACT_REPLY: u8 = 0x22;
@@ -35,9 +36,11 @@ const STATUS_REPLY: u8 = 0x25;
 const DUMP_REPLY: u8 = 0x26;
 const KEYSPACE_CREATED: u8 = 0x27;
 const ERROR: u8 = 0x28;
+const HINTS_REPLY: u8 = 0x29;
 
 const DIRECT: u8 = 1;
 const TRACE: u8 = 2;
+const STRICT: u8 = 4;
 
 const TRACE_STEPS_MAX: usize = 64;
 const ZONE_BYTES_MAX: usize = 64;
@@ -50,6 +53,7 @@ impl Message for ClientRequest {
             ClientRequest::Table { .. } => TABLE_REQUEST,
             ClientRequest::Status => STATUS,
             ClientRequest::Dump { .. } => DUMP,
+            ClientRequest::Hints => HINTS,
             ClientRequest::CreateKeyspace { .. } => CREATE_KEYSPACE,
         }
     }
@@ -61,7 +65,7 @@ impl Message for ClientRequest {
                 out.u64(worth.sent_us);
                 request.encode_tagged(out);
             }
-            ClientRequest::Contact | ClientRequest::Status => {}
+            ClientRequest::Contact | ClientRequest::Status | ClientRequest::Hints => {}
             ClientRequest::Table { known } => out.u64(known.0),
             ClientRequest::Dump { keyspace, after } => {
                 out.text(keyspace);
@@ -84,6 +88,7 @@ impl Message for ClientRequest {
             CONTACT => ClientRequest::Contact,
             TABLE_REQUEST => ClientRequest::Table { known: Epoch(reader.u64()?) },
             STATUS => ClientRequest::Status,
+            HINTS => ClientRequest::Hints,
             DUMP => ClientRequest::Dump {
                 keyspace: reader.text("keyspace name", KEYSPACE_NAME_BYTES_MAX)?,
                 after: decode_cursor(&mut reader)?,
@@ -127,7 +132,8 @@ fn encode_terms(terms: &Terms, out: &mut Writer) {
     out.text(&terms.keyspace);
     out.bytes(&terms.key);
     out.u8(terms.quorum);
-    out.u8(if terms.direct { DIRECT } else { 0 } | if terms.trace { TRACE } else { 0 });
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    out.u8(flag(terms.direct, DIRECT) | flag(terms.trace, TRACE) | flag(terms.strict, STRICT));
 }
 
 fn decode_terms(reader: &mut Reader) -> Result<Terms, DecodeError> {
@@ -136,10 +142,11 @@ fn decode_terms(reader: &mut Reader) -> Result<Terms, DecodeError> {
     let key = reader.bytes("key", 64 * KEY_BYTES_MAX)?;
     let quorum = reader.u8()?;
     let flags = reader.u8()?;
-    if flags & !(DIRECT | TRACE) != 0 {
+    if flags & !(DIRECT | TRACE | STRICT) != 0 {
         return Err(DecodeError::Invalid("terms flags"));
     }
-    Ok(Terms { keyspace, key, quorum, direct: flags & DIRECT != 0, trace: flags & TRACE != 0 })
+    let has = |flag: u8| flags & flag != 0;
+    Ok(Terms { keyspace, key, quorum, direct: has(DIRECT), strict: has(STRICT), trace: has(TRACE) })
 }
 
 fn encode_client_write(write: &Write, out: &mut Writer) {
@@ -147,6 +154,7 @@ fn encode_client_write(write: &Write, out: &mut Writer) {
     out.u64(write.op.seq);
     out.u8(write.attempt);
     out.u64(write.stamp.0);
+    out.u64(write.ttl_ms.unwrap_or(0));
     out.bool(write.context.is_some());
     if let Some(context) = &write.context {
         encode_context(context, out);
@@ -164,6 +172,7 @@ fn decode_client_write(reader: &mut Reader) -> Result<Write, DecodeError> {
     let op = OpId { client: ClientId(reader.u128()?), seq: reader.u64()? };
     let attempt = reader.u8()?;
     let stamp = Stamp(reader.u64()?);
+    let ttl_ms = Some(reader.u64()?).filter(|&ttl_ms| ttl_ms > 0);
     let context = if reader.bool("context flag")? { Some(decode_context(reader)?) } else { None };
     let content = match reader.u8()? {
         0 => Content::Tombstone,
@@ -171,7 +180,7 @@ fn decode_client_write(reader: &mut Reader) -> Result<Write, DecodeError> {
         1 => Content::Value(reader.bytes("value", 2 * VALUE_BYTES_MAX)?),
         _ => return Err(DecodeError::Invalid("content")),
     };
-    Ok(Write { content, context, op, attempt, stamp })
+    Ok(Write { content, context, op, attempt, stamp, ttl_ms })
 }
 
 impl DataReply {
@@ -228,6 +237,7 @@ impl DataReply {
 fn encode_provenance(by: &Provenance, out: &mut Writer) {
     out.u32(by.coordinator.0);
     out.u8(by.answered);
+    out.u8(by.fallbacks);
     out.u8(by.needed);
     out.u8(by.slots);
     out.count(by.trace.len());
@@ -237,6 +247,7 @@ fn encode_provenance(by: &Provenance, out: &mut Writer) {
             TraceRole::Forwarder => 1,
             TraceRole::Coordinator => 2,
             TraceRole::Replica => 3,
+            TraceRole::Fallback => 4,
         });
         out.u32(step.asked_us);
         out.u32(step.answered_us.unwrap_or(u32::MAX));
@@ -249,7 +260,8 @@ fn encode_provenance(by: &Provenance, out: &mut Writer) {
 
 fn decode_provenance(reader: &mut Reader) -> Result<Provenance, DecodeError> {
     let coordinator = NodeId(reader.u32()?);
-    let (answered, needed, slots) = (reader.u8()?, reader.u8()?, reader.u8()?);
+    let (answered, fallbacks) = (reader.u8()?, reader.u8()?);
+    let (needed, slots) = (reader.u8()?, reader.u8()?);
     let count = reader.count("trace", TRACE_STEPS_MAX, 17)?;
     let mut trace = Vec::with_capacity(count);
     for _ in 0..count {
@@ -258,6 +270,7 @@ fn decode_provenance(reader: &mut Reader) -> Result<Provenance, DecodeError> {
             1 => TraceRole::Forwarder,
             2 => TraceRole::Coordinator,
             3 => TraceRole::Replica,
+            4 => TraceRole::Fallback,
             _ => return Err(DecodeError::Invalid("trace role")),
         };
         let asked_us = reader.u32()?;
@@ -269,7 +282,7 @@ fn decode_provenance(reader: &mut Reader) -> Result<Provenance, DecodeError> {
         }
         trace.push(TraceStep { node, role, asked_us, answered_us, dots });
     }
-    Ok(Provenance { coordinator, answered, needed, slots, trace })
+    Ok(Provenance { coordinator, answered, fallbacks, needed, slots, trace })
 }
 
 /// A reason is an ordinal and one number, unused by most.
@@ -353,6 +366,7 @@ impl Message for ClientReply {
             ClientReply::TableIsCurrent(_) => TABLE_IS_CURRENT,
             ClientReply::Status(_) => STATUS_REPLY,
             ClientReply::Dump { .. } => DUMP_REPLY,
+            ClientReply::Hints(_) => HINTS_REPLY,
             ClientReply::KeyspaceCreated(_) => KEYSPACE_CREATED,
             ClientReply::Error(_) => ERROR,
         }
@@ -373,6 +387,13 @@ impl Message for ClientReply {
             ClientReply::Table(bytes) => out.value(bytes),
             ClientReply::TableIsCurrent(epoch) => out.u64(epoch.0),
             ClientReply::Status(status) => encode_status(status, out),
+            ClientReply::Hints(rows) => {
+                out.count(rows.len());
+                for row in rows {
+                    out.u32(row.owed_to.0);
+                    [row.hints, row.bytes, row.delivered, row.dropped].into_iter().for_each(|n| out.u64(n));
+                }
+            }
             ClientReply::Dump { entries, next } => {
                 out.count(entries.len());
                 for entry in entries {
@@ -401,6 +422,11 @@ impl Message for ClientReply {
             TABLE_REPLY => ClientReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             TABLE_IS_CURRENT => ClientReply::TableIsCurrent(Epoch(reader.u64()?)),
             STATUS_REPLY => ClientReply::Status(decode_status(&mut reader)?),
+            HINTS_REPLY => {
+                let count = reader.count("hints", MEMBERS_MAX, 36)?;
+                let rows = (0..count).map(|_| decode_hints(&mut reader));
+                ClientReply::Hints(rows.collect::<Result<_, _>>()?)
+            }
             DUMP_REPLY => {
                 let count = reader.count("dump entries", DUMP_ENTRIES_MAX, 10)?;
                 let mut entries = Vec::with_capacity(count);
@@ -439,6 +465,16 @@ fn decode_dump_entry(reader: &mut Reader) -> Result<DumpEntry, DecodeError> {
         siblings.push((dot, stamp, Some(reader.u32()?).filter(|&length| length != u32::MAX)));
     }
     Ok(DumpEntry { sector, key, siblings })
+}
+
+fn decode_hints(reader: &mut Reader) -> Result<HintStatus, DecodeError> {
+    Ok(HintStatus {
+        owed_to: NodeId(reader.u32()?),
+        hints: reader.u64()?,
+        bytes: reader.u64()?,
+        delivered: reader.u64()?,
+        dropped: reader.u64()?,
+    })
 }
 
 fn encode_status(status: &ClusterStatus, out: &mut Writer) {
