@@ -219,10 +219,8 @@ fn with_two_of_three_standing_still_every_read_says_in_time_that_one_answered() 
     }
     let output = run(&living, &["trace", "get", "k", "-o", "plain"], b"");
     let steps = text(&output.stdout);
-    assert!(
-        steps.contains("coordinator\t") && steps.contains("none yet"),
-        "whom it waits for is shown: {steps}"
-    );
+    // By now it may know that it is alone, and need not try to coordinate it.
+    assert!(steps.starts_with("coordinator\t") || steps.starts_with("forwarder\t"), "{steps}");
     // With nobody left to find, finding somebody takes no time of its own.
     kill("STOP", dev.pids()[0]);
     let living = dev.manager();
@@ -612,17 +610,18 @@ fn ctrl_c_while_a_command_runs_stops_a_dev_cluster_and_prompts_no_more() {
     let home = TempDir::new().unwrap();
     let mut terminal = Terminal::of(&format!("{GTSTORE} dev --any-ports --nodes 1"), home.path());
     terminal.shows("gtstore> ");
-    terminal.types("pause 1\r");
+    terminal.types("pause manager\r");
     terminal.shows("stands still");
     terminal.shows("gtstore> ");
-    terminal.types("put k v --timeout-ms 60000\r");
-    // Bracketed paste goes off behind raw mode: the terminal makes a signal of the key again.
-    terminal.shows("\x1b[?2004l");
+    // The new node waits for the manager, and the command for the node.
+    terminal.types("add\r");
+    terminal.shows("Starting one more node");
     terminal.types("\x03");
     terminal.shows("Stopping ...");
     assert!(terminal.child.wait().unwrap().success());
     let rest = terminal.screen.lock().unwrap().clone();
-    assert!(!rest.contains("gtstore>") && !rest.contains("Stopping"), "{rest}");
+    let is_silent = ["gtstore>", "Stopping", "interrupted"].iter().all(|said| !rest.contains(said));
+    assert!(is_silent, "{rest}");
 }
 
 #[test]

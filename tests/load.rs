@@ -98,4 +98,9 @@ fn a_wrong_command_line_exits_2_and_a_cluster_that_is_not_there_1() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (code, text) = load(&["--manager", &held.to_string()]);
     assert!(code == Some(1) && text.contains("Is the manager running?"), "{text}");
+    let cluster = Cluster::new(1, 1);
+    for wrong in [["-r", "2"], ["-k", "nowhere"]] {
+        let (code, text) = load(&[&["--manager", &cluster.manager.addr()], &wrong[..]].concat());
+        assert!(code == Some(2) && text.contains("keyspace"), "{wrong:?}: {text}");
+    }
 }

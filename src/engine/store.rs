@@ -242,10 +242,10 @@ impl Engine {
         }
         let kind = Kind::of(&sibling.content);
         self.forget_statement(place, key);
-        if let Some((_, sole)) = before {
-            if let Some(old) = sole.sibling.content.location {
-                self.segments.drop_live(old, last_hour(sole.sibling.expiry, sole.sibling.content.kind));
-            }
+        if let Some((_, sole)) = before
+            && let Some(old) = sole.sibling.content.location
+        {
+            self.segments.drop_live(old, last_hour(sole.sibling.expiry, sole.sibling.content.kind));
         }
         if let Some(location) = location {
             self.segments.add_live(location, last_hour(sibling.expiry, kind));

@@ -13,7 +13,7 @@
 //! steers routing and hints alone, and it is never final: others are asked again for as long as the
 //! silence lasts, and one answer ends it.
 //!
-//! Time in which this node itself stood still proves nothing of others: [`Liveness::forgive`].
+//! Time in which this node itself stood still proves nothing of others: `Liveness::forgive`.
 
 use crate::limits::{PEER_ASK_AGAIN_MS, PEER_ASK_MS, PEER_SILENT_MS};
 use crate::types::Instant;

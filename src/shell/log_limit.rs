@@ -13,7 +13,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 /// Warnings remembered in order not to be repeated.
 const REPEATS_MAX: usize = 256;
 
-/// Warnings about what others sent, at most [`LINES_MAX`] each second; the rest is counted.
+/// Warnings about what others sent: the same about one machine once a minute, and at most
+/// [`LINES_MAX`] each second; the rest is counted.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     window: Option<Instant>,
@@ -36,22 +37,17 @@ impl Default for LogLimit {
 }
 
 impl LogLimit {
-    /// Logs that a connection was closed, of a machine that goes on dialing or being dialed for the
-    /// same end: the first time, then once a minute with a count.
-    pub(crate) fn warn_closed_again(&mut self, peer: SocketAddr, why: &dyn Display) {
+    /// Logs that a connection was closed. Whoever it was mostly comes again, and to the same end:
+    /// the first time is shown, then one a minute with a count.
+    pub(crate) fn warn_closed(&mut self, peer: SocketAddr, why: &dyn Display) {
         let why = why.to_string();
         match self.count_repeat(peer.ip(), &why, Instant::now()) {
             None => {}
-            Some(0) => self.warn_closed(peer, &why),
-            Some(hidden) => {
-                self.warn_closed(peer, &format_args!("{why} ({hidden} times more since it was last shown)"));
-            }
+            Some(0) => self.warn(&format_args!("connection with {peer} closed: {why}")),
+            Some(hidden) => self.warn(&format_args!(
+                "connection with {peer} closed: {why} ({hidden} times more since it was last shown)"
+            )),
         }
-    }
-
-    /// Logs that a connection was closed.
-    pub(crate) fn warn_closed(&mut self, peer: SocketAddr, why: &dyn Display) {
-        self.warn(&format_args!("connection with {peer} closed: {why}"));
     }
 
     /// Whether to show it, and how often it was not since it was last shown.

@@ -255,12 +255,9 @@ impl Net {
         self.close(conn);
     }
 
-    /// Whoever is dialed is dialed again, and mostly comes to the same end.
     fn warn_closed(&mut self, conn: ConnId, why: &dyn Display) {
-        match self.find(conn).map(|found| (found.peer, found.is_dialed)) {
-            Some((peer, true)) => self.warnings.warn_closed_again(peer, why),
-            Some((peer, false)) => self.warnings.warn_closed(peer, why),
-            None => {}
+        if let Some(peer) = self.peer_addr(conn) {
+            self.warnings.warn_closed(peer, why);
         }
     }
 

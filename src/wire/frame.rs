@@ -20,6 +20,9 @@ use std::fmt;
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 24;
 const CHECKED_BYTES: usize = 16;
+/// Where flags and reserved bytes are, and how many: zero in this version.
+const FLAGS_AT: usize = 5;
+const ZEROS: usize = 3;
 
 /// One whole frame, its checksums verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -110,7 +113,7 @@ impl Decoder {
     /// # Errors
     /// After any error the stream has no frame boundaries left; close the connection.
     pub fn next_frame(&mut self, cap: usize) -> Result<Option<Frame>, FrameError> {
-        let Some(head) = self.buffer.get(..HEADER_BYTES) else { return Ok(None) };
+        let Some(head) = self.buffer.get(..HEADER_BYTES) else { return self.start_of_header(cap) };
         let (mut checked, mut sums) = head.split_at(CHECKED_BYTES);
         let header_crc = crc32c::crc32c(checked);
         let length = checked.get_u32_le();
@@ -138,5 +141,17 @@ impl Decoder {
             return Err(FrameError::BodyChecksum);
         }
         Ok(Some(Frame { kind, request, body }))
+    }
+
+    /// Of a header that is not whole: whether it can become one. Who speaks another protocol may
+    /// say less than a header, and wait for an answer.
+    fn start_of_header(&self, cap: usize) -> Result<Option<Frame>, FrameError> {
+        let Some(mut length) = self.buffer.get(..4) else { return Ok(None) };
+        let is_over = usize::try_from(length.get_u32_le()).map_or(true, |length| length > cap);
+        let rest = self.buffer.iter().skip(FLAGS_AT).take(ZEROS);
+        if is_over || rest.copied().any(|byte| byte != 0) {
+            return Err(FrameError::HeaderChecksum);
+        }
+        Ok(None)
     }
 }

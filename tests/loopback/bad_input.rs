@@ -77,10 +77,10 @@ fn what_is_no_request_closes_its_connection_with_one_log_line_on_every_port() {
             (welcomed, frame(0xee, 0, &[]), ""),
         ];
         let mut dialed = Vec::new();
-        for (dial, bytes, why) in cases {
+        for (dial, bytes, why) in &cases {
             let socket = dial(server);
             let from = format!("connection with {} closed: ", socket.local_addr().unwrap());
-            is_closed_after(socket, &bytes);
+            is_closed_after(socket, bytes);
             let said = server.process().logged.after(&from);
             assert!(said.contains(why) && said.len() > 10, "{said}");
             dialed.push(from);
@@ -88,6 +88,13 @@ fn what_is_no_request_closes_its_connection_with_one_log_line_on_every_port() {
         for from in dialed {
             assert_eq!(server.process().logged.with(&from).len(), 1, "{from}");
         }
+        // The same again is known already.
+        let before = server.process().logged.with(" closed: ").len();
+        for (dial, bytes, _) in &cases {
+            is_closed_after(dial(server), bytes);
+        }
+        is_closed_after(server.connect(), b"GET / HTTP/1.0\r\n\r\n");
+        assert_eq!(server.process().logged.with(" closed: ").len(), before);
         assert!(server.process().runs());
     }
     let mut client = Client::of(&cluster.nodes[0].addr());

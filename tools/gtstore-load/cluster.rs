@@ -1,5 +1,6 @@
 //! Who is there: asked once, before the load begins, of the manager or of any node.
 
+use crate::Failure;
 use crate::options::{Routing, Settings};
 use gtstore::ring::{KeyspaceSettings, Table};
 use gtstore::shell::net::{Net, NetEvent};
@@ -32,23 +33,24 @@ impl Cluster {
     ///
     /// # Errors
     /// The cluster cannot serve it, or not with the quorums asked for.
-    pub fn keyspace(&self, settings: &Settings) -> Result<KeyspaceSettings, String> {
+    pub fn keyspace(&self, settings: &Settings) -> Result<KeyspaceSettings, Failure> {
         let Some((_, keyspace)) = self.table.keyspace(&settings.keyspace) else {
-            return Err(format!(
+            return Err(Failure::Usage(format!(
                 "there is no keyspace '{}'; see `gtstore keyspace list`, or make it with `gtstore keyspace create`",
                 settings.keyspace
-            ));
+            )));
         };
         if !self.table.is_serving() || self.contacts.is_empty() {
-            return Err(format!(
+            return Err(Failure::Other(format!(
                 "the cluster has {} of the {} members it needs; start more storage nodes",
                 self.table.present().count(),
                 self.table.n
-            ));
+            )));
         }
         let n = keyspace.settings.n;
         if settings.r > n || settings.w > n {
-            return Err(format!("-r and -w are at most {n}, the copies of keyspace '{}'", keyspace.name));
+            let text = format!("-r and -w are at most {n}, the copies of keyspace '{}'", keyspace.name);
+            return Err(Failure::Usage(text));
         }
         Ok(keyspace.settings)
     }

@@ -38,15 +38,31 @@ fn main() -> ExitCode {
     match run(&settings) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(text) => {
+        Err(Failure::Usage(text)) => options::usage_error(&text),
+        Err(Failure::Other(text)) => {
             eprintln!("{}: {text}", options::NAME);
             ExitCode::FAILURE
         }
     }
 }
 
+/// Why there is no result.
+#[derive(Debug)]
+pub enum Failure {
+    /// The command line asks for what this cluster does not have.
+    Usage(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Failure::Other(text)
+    }
+}
+
 /// Whether the load went through without an error.
-fn run(settings: &Settings) -> Result<bool, String> {
+fn run(settings: &Settings) -> Result<bool, Failure> {
     let mut net = Net::new().map_err(|error| format!("cannot poll sockets: {error}"))?;
     let cluster = cluster::find(&mut net, &settings.managers)?;
     let keyspace = cluster.keyspace(settings)?;
@@ -61,7 +77,7 @@ fn run(settings: &Settings) -> Result<bool, String> {
     let _ = writeln!(io::stdout(), "{text}");
     match ending {
         Ending::Complete => Ok(stats.errors() == 0),
-        Ending::GaveUp(why) => Err(why),
+        Ending::GaveUp(why) => Err(why.into()),
     }
 }
 

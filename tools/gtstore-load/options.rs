@@ -186,6 +186,11 @@ fn until(matches: &Matches) -> Result<Until, String> {
     }
 }
 
+/// Says what is wrong with the command line; the exit code.
+pub fn usage_error(what: &str) -> ExitCode {
+    program().usage_error(&what)
+}
+
 fn program() -> Program {
     let mut options = Options::new();
     options

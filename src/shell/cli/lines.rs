@@ -3,6 +3,7 @@
 use super::options::FileFormat;
 use super::text::{bytes_of_json, escaped, json_bytes, unescaped};
 use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -23,9 +24,10 @@ pub(crate) fn sniff(line: &[u8]) -> FileFormat {
 pub(crate) fn parse_line(format: FileFormat, line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
     match format {
         FileFormat::JsonLines => match serde_json::from_slice(line) {
-            Ok(Value::Object(object)) => {
-                Ok((bytes_of_json(&object, "key")?, bytes_of_json(&object, "value")?))
-            }
+            Ok(Value::Object(object)) => match doubled_name(line) {
+                Some(name) => Err(format!("{name} is there twice: which one is meant is not known")),
+                None => Ok((bytes_of_json(&object, "key")?, bytes_of_json(&object, "value")?)),
+            },
             Ok(_) => Err("not a JSON object".to_owned()),
             Err(error) => Err(format!("not JSON: {error}")),
         },
@@ -35,6 +37,44 @@ pub(crate) fn parse_line(format: FileFormat, line: &[u8]) -> Result<(Vec<u8>, Ve
             Ok((unescaped(key), unescaped(value)))
         }
     }
+}
+
+/// A name that a JSON object has twice, as it is written there; the reader of JSON takes the last
+/// and says nothing. The line is known to be an object.
+fn doubled_name(line: &[u8]) -> Option<String> {
+    let (mut depth, mut names) = (0usize, BTreeSet::new());
+    let mut rest = line;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                let end = end_of_string(after);
+                let (text, behind) = after.split_at(end);
+                rest = behind.get(1..).unwrap_or_default();
+                let is_name = depth == 1 && rest.trim_ascii_start().starts_with(b":");
+                if is_name && !names.insert(text) {
+                    return Some(format!("\"{}\"", String::from_utf8_lossy(text)));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Where the string that begins here has its closing quote.
+fn end_of_string(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
 }
 
 /// Writes one line.
@@ -92,8 +132,12 @@ mod tests {
             (FileFormat::JsonLines, "[1]"),
             (FileFormat::JsonLines, "{"),
             (FileFormat::JsonLines, "{\"key\":1,\"value\":\"v\"}"),
+            (FileFormat::JsonLines, r#"{"key":"a","value":"v", "key" :"b"}"#),
         ] {
             assert!(parse_line(format, line.as_bytes()).is_err(), "{line}");
         }
+        let same_inside = r#"{"key":"k\"","value":"\"key\":","more":{"key":1,"value":["key",{"key":2}]}}"#;
+        let read = parse_line(FileFormat::JsonLines, same_inside.as_bytes());
+        assert_eq!(read, Ok((b"k\"".to_vec(), b"\"key\":".to_vec())));
     }
 }

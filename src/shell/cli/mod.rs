@@ -10,7 +10,7 @@
 //! | `help` | every `--help` |
 //! | `keys`, `trace` | put, get, del, mget; the protocol at work |
 //! | `import`, `export` | files of keys; `bulk`, `lines`, `progress`, `target` serve them |
-//! | `cluster` | status, ring, owners, dump, keyspace |
+//! | `cluster`, `keyspace` | status, ring, owners, dump; keyspaces |
 //! | `shell` | the interactive shell |
 //! | `dev` | a whole cluster on this machine |
 //! | `output`, `text`, `exit` | tables and JSON; bytes as text; exit codes |
@@ -25,6 +25,7 @@ mod export;
 mod help;
 mod import;
 mod keys;
+mod keyspace;
 mod lines;
 mod options;
 mod output;
@@ -143,8 +144,8 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::Ring => cluster::ring(store, globals, out),
         Command::TraceGet { key } => trace::get(store, globals, out, key),
         Command::TracePut { key, value } => trace::put(store, globals, out, key, value),
-        Command::KeyspaceCreate(new) => cluster::keyspace_create(store, globals, out, new),
-        Command::KeyspaceList => cluster::keyspace_list(store, globals, out),
+        Command::KeyspaceCreate(new) => keyspace::create(store, globals, out, new),
+        Command::KeyspaceList => keyspace::list(store, globals, out),
         Command::Shell | Command::Dev(_) => {
             Err(Failure::usage("this cannot be started from inside the shell: leave it first"))
         }

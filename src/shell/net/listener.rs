@@ -74,16 +74,14 @@ impl Net {
 
     fn take_in(&mut self, socket: TcpStream, peer: SocketAddr) {
         if self.accepted >= self.connections_max + REFUSED_AT_ONCE {
-            self.warnings.warn(&format_args!(
-                "connection from {peer} closed: {} are open, which is the limit",
-                self.accepted
-            ));
+            let why = format!("{} connections are open, which is the limit", self.accepted);
+            self.warnings.warn_closed(peer, &why);
             return;
         }
         let has_room = self.accepted < self.connections_max;
         match self.add(Conn::new(socket, peer, Phase::AwaitsHello { has_room })) {
             Ok(_) => self.accepted += 1,
-            Err(error) => self.warnings.warn(&format_args!("connection from {peer} closed: {error}")),
+            Err(error) => self.warnings.warn_closed(peer, &error),
         }
     }
 }

@@ -93,10 +93,7 @@ impl Net {
     fn refuse(&mut self, conn: ConnId, request: RequestId, hello: &Hello, refused: Refused) {
         let why = format!("{} was refused: {}", hello.role, refused.text);
         self.send(conn, request, &Opening::Refused(refused));
-        // Whoever was refused mostly dials again, and for the same end.
-        if let Some(peer) = self.peer_addr(conn) {
-            self.warnings.warn_closed_again(peer, &why);
-        }
+        self.warn_closed(conn, &why);
         self.close(conn);
     }
 

@@ -324,6 +324,16 @@ fn a_listener_of_another_cluster_or_version_is_not_trusted_by_the_dialer() {
 }
 
 #[test]
+fn who_speaks_another_protocol_is_let_go_at_its_first_words() {
+    let (mut server, addr) = Side::listener();
+    server.net.hello_timeout = PATIENCE * 10;
+    let mut browser = Plain::connect(addr).unwrap();
+    browser.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    assert!(read_to_end(&mut server, &mut browser).is_empty());
+    assert_untouched(&server);
+}
+
+#[test]
 fn who_says_nothing_is_let_go_on_both_sides() {
     let (mut server, addr) = Side::listener();
     server.net.hello_timeout = Duration::from_millis(30);
