@@ -159,3 +159,18 @@ fn switching_owners_without_streaming_is_caught() {
 fn telling_a_table_before_it_is_durable_is_caught() {
     caught(Mutant::TellBeforeDurable);
 }
+
+#[test]
+fn counting_a_fallback_in_a_strict_quorum_is_caught() {
+    caught(Mutant::CountFallbackInStrict);
+}
+
+#[test]
+fn keeping_a_hint_in_memory_alone_is_caught() {
+    caught(Mutant::HintBeforeDurable);
+}
+
+#[test]
+fn forgetting_a_hint_that_has_not_arrived_is_caught() {
+    caught(Mutant::HintForgottenWhenSent);
+}

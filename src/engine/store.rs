@@ -628,6 +628,15 @@ impl Engine {
         self.log.is_durable(ticket, durability)
     }
 
+    /// Whether what is held accounts durably for a write: its own sibling is synced, or it has been
+    /// replaced, of which the records say more than is looked at here.
+    #[must_use]
+    pub fn is_on_disk(&self, held: &Outline, dot: Dot) -> bool {
+        let location = find(held, dot).map(|sibling| sibling.content.location);
+        location
+            .is_none_or(|location| location.is_some_and(|location| location.end() <= self.log.watermark()))
+    }
+
     /// Whether a key found no room in the index: the process must end, for what it said it holds
     /// is in the log alone.
     #[must_use]

@@ -15,7 +15,7 @@ use super::Node;
 use crate::engine::{At, Fetched, Kind, Loaded, Merged, Outline};
 use crate::limits::HINT_OVERHEAD_BYTES;
 use crate::ring::Durability;
-use crate::types::{Key, KeyspaceId, NodeId};
+use crate::types::{Dot, Key, KeyspaceId, NodeId};
 use crate::version::{Object, VersionVector};
 use crate::wire::peer::Place;
 use bytes::{BufMut, BytesMut};
@@ -242,6 +242,31 @@ impl Node {
     fn hint_durability(&self, keyspace: KeyspaceId) -> Durability {
         let settings = self.table().and_then(|table| table.keyspaces.get(&keyspace));
         settings.map_or(Durability::Os, |keyspace| keyspace.settings.durability.unsynced())
+    }
+
+    /// Whether this node accounts for a write, in its own copy or in what it keeps for others.
+    /// `on_disk`: its log must, as far as is known.
+    fn accounts_for(&self, place: At, key: &Key, dot: Dot, on_disk: bool) -> bool {
+        let copies = shelf_of(HintKind::Copy, place);
+        let kept = self.ledger.creditors().map(|node| (copies, name_of(node, key)));
+        std::iter::once((place, key.clone())).chain(kept).any(|(at, name)| {
+            let held = self.engine.outline(at, &name);
+            held.is_some_and(|held| {
+                held.context().covers(dot) && (!on_disk || self.engine.is_on_disk(&held, dot))
+            })
+        })
+    }
+
+    /// Whether this node's disk accounts for a write: for the simulator's auditor.
+    #[must_use]
+    pub fn has_on_disk(&self, place: At, key: &Key, dot: Dot) -> bool {
+        self.accounts_for(place, key, dot, true)
+    }
+
+    /// Whether this node accounts for a write: for the simulator's auditor.
+    #[must_use]
+    pub fn has(&self, place: At, key: &Key, dot: Dot) -> bool {
+        self.accounts_for(place, key, dot, false)
     }
 
     /// What is kept of a key for owners that are away, as one object.

@@ -131,6 +131,7 @@ impl Run {
         if self.broken.is_empty() {
             self.weather();
             self.heal();
+            self.count_copies();
             self.demand();
             self.drain();
         }
@@ -291,6 +292,19 @@ impl Run {
         let until = self.world.now_us + us;
         while self.world.now_us < until {
             self.step(false);
+        }
+    }
+
+    /// At rest, and before anything is read: of every acknowledged write there are still as many
+    /// copies as it took, or of what has replaced it.
+    fn count_copies(&mut self) {
+        for op in &self.history.ops {
+            let Told::Stored(dot) = op.told else { continue };
+            let copies = self.world.copies_of(dot, Node::has);
+            if copies.is_some_and(|copies| copies < usize::from(op.needed)) {
+                let text = format!("{:?} ({dot}) has {copies:?} copies at rest, of {}", op.asked, op.needed);
+                self.broken.push(text);
+            }
         }
     }
 

@@ -71,6 +71,8 @@ pub(super) struct Op {
     pub(super) op: Option<OpId>,
     /// Slots that counted because a fallback stood in.
     pub(super) fallbacks: u8,
+    /// Slots that it took.
+    pub(super) needed: u8,
     /// A read of all owners after everything has healed.
     pub(super) is_last: bool,
 }
@@ -136,6 +138,7 @@ impl Driver {
             told: Told::Nothing,
             op: None,
             fallbacks: 0,
+            needed: 0,
             is_last: false,
         });
         Input::Call { call: CallId(id as u64), request, ttl_ms: 0 }
@@ -154,6 +157,7 @@ impl Driver {
             told: Told::Nothing,
             op: None,
             fallbacks: 0,
+            needed: 0,
             is_last: true,
         });
     }
@@ -175,7 +179,7 @@ impl Driver {
         let at = (op.space, op.key);
         match outcome {
             Ok(Answer::Stored { context, by, .. }) => {
-                op.fallbacks = by.fallbacks;
+                (op.fallbacks, op.needed) = (by.fallbacks, by.needed);
                 op.told = match new_dot(&op.given, &context.vector) {
                     Some(dot) => Told::Stored(dot),
                     None => Told::Unknown,

@@ -4,6 +4,7 @@
 //! connections do where a node relies on it (what was asked on a broken one is not answered) and
 //! worse where it must not rely on it (messages may be lost, doubled and reordered).
 
+mod audit;
 mod network;
 mod reads;
 mod seen;
@@ -19,9 +20,10 @@ use crate::machine::Machine;
 use crate::manager;
 use crate::node;
 use crate::types::RequestId;
-use crate::wire::client::ClientRequest;
+use crate::wire::client::{ClientReply, ClientRequest};
 use crate::wire::hello::{Hello, Welcome};
 use crate::wire::manager::ManagerToNode;
+use crate::wire::peer::PeerReply;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -96,6 +98,7 @@ pub(super) struct World {
     pub(super) climate: Climate,
     pub(super) procs: Vec<Process>,
     pub(super) seen: Seen,
+    pub(super) written: audit::Written,
     /// Pairs (from, to) between which nothing passes.
     pub(super) blocked: BTreeSet<(ProcId, ProcId)>,
     /// Answers that clients were given and the run has not looked at.
@@ -119,6 +122,7 @@ impl World {
             climate,
             procs: Vec::new(),
             seen: Seen::default(),
+            written: audit::Written::new(),
             blocked: BTreeSet::new(),
             done: Vec::new(),
             fatal: Vec::new(),
@@ -332,13 +336,22 @@ impl World {
     fn carry_out_node(&mut self, proc: ProcId, output: node::io::Output) {
         use node::io::Output;
         match output {
-            Output::Reply { conn, request, message } => self.send(conn.0, true, request, &message),
+            Output::Reply { conn, request, message } => {
+                if let ClientReply::Data(reply) = &message {
+                    self.audit(proc, reply);
+                }
+                self.send(conn.0, true, request, &message);
+            }
             Output::PeerReply { conn, request, message } => {
                 self.notice_reply(&message);
+                if let PeerReply::Forwarded(reply) = &message {
+                    self.audit(proc, reply);
+                }
                 self.send(conn.0, true, request, &message);
             }
             Output::Peer { to, lane, request, message } => {
                 self.notice_request(&message);
+                self.note_write(&message);
                 let link = LinkKey::Peer(to, lane.into());
                 if let Some(conn) = self.conn_of(proc, link) {
                     self.send(conn, false, request, &message);
