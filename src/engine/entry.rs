@@ -72,7 +72,8 @@ pub fn encode(key: &[u8], outline: &Outline, actors: &mut Actors, out: &mut Vec<
         _ => None,
     };
     if let Some(sibling) = sole {
-        return encode_sole(key, sibling, actors, out);
+        encode_sole(key, sibling, actors, out);
+        return;
     }
     out.push(0);
     write_number(key.len() as u64, out);
@@ -98,12 +99,15 @@ pub fn encode(key: &[u8], outline: &Outline, actors: &mut Actors, out: &mut Vec<
 }
 
 /// Appends the packed form of a key whose context is its one sibling's dot and nothing else.
-pub fn encode_sole(key: &[u8], sibling: &Sibling<Stored>, actors: &mut Actors, out: &mut Vec<u8>) {
+/// Returns where its slot is, for [`set_slot`].
+pub fn encode_sole(key: &[u8], sibling: &Sibling<Stored>, actors: &mut Actors, out: &mut Vec<u8>) -> usize {
     out.push(flags_of(sibling) | SOLE);
     write_number(key.len() as u64, out);
     out.extend_from_slice(key);
     write_dot(sibling.dot, actors, out);
+    let slot_at = out.len();
     write_sibling(sibling, out, |_| {});
+    slot_at
 }
 
 /// Changes in place where a sibling's value is in the cache. `slot_at` is as [`Entry::slots`] or

@@ -5,10 +5,9 @@
 //! [`Engine::on_disk`] and [`Engine::on_read`].
 
 use super::appender::{Appended, Appender};
-use super::arena::Handle;
 use super::compaction::Compaction;
 use super::entry::Sole;
-use super::index::{Held, Index};
+use super::index::{Held, Index, Spot};
 use super::outline::{Kind, Location, Outline, Stored};
 use super::reads::{Purpose, Reads};
 use super::record::{MergeRecord, Record, ShelfRecord, value_of, write_merge};
@@ -150,15 +149,16 @@ impl Engine {
     /// Memory changes at once; the write may be acknowledged when the disk has reported the
     /// ticket. New values are copied out of the buffers they came in.
     pub fn merge(&mut self, place: At, key: &Key, object: &Object, durability: Durability) -> Merged {
-        let before = match self.index.held(place, key) {
+        let (spot, held) = self.index.held(place, key);
+        let before = match held {
             Held::Nothing if is_sole(object) => {
-                return self.put_sole(place, key, None, object, durability);
+                return self.put_sole((place, key), spot, None, object, durability);
             }
-            Held::Sole(handle, sole) if is_sole(object) && replaces(object, &sole) => {
-                return self.put_sole(place, key, Some((handle, &sole)), object, durability);
+            Held::Sole(sole) if is_sole(object) && replaces(object, &sole) => {
+                return self.put_sole((place, key), spot, Some(&sole), object, durability);
             }
             Held::Nothing => None,
-            Held::Sole(..) => self.index.outline(place, key),
+            Held::Sole(_) => self.index.outline(place, key),
             Held::Outline(outline) => Some(outline),
         };
         let arriving = object.map(|sibling| Stored {
@@ -222,9 +222,9 @@ impl Engine {
     /// such: most of them do, and this is the same with less to look at.
     fn put_sole(
         &mut self,
-        place: At,
-        key: &Key,
-        before: Option<(Handle, &Sole)>,
+        (place, key): (At, &Key),
+        spot: Spot,
+        before: Option<&Sole>,
         object: &Object,
         durability: Durability,
     ) -> Merged {
@@ -242,7 +242,7 @@ impl Engine {
         }
         let kind = Kind::of(&sibling.content);
         self.forget_statement(place, key);
-        if let Some((_, sole)) = before
+        if let Some(sole) = before
             && let Some(old) = sole.sibling.content.location
         {
             self.segments.drop_live(old, last_hour(sole.sibling.expiry, sole.sibling.content.kind));
@@ -256,7 +256,7 @@ impl Engine {
             Content::Value(value) => Some(value),
             Content::Tombstone => None,
         };
-        self.index.install_sole(place, key, before, &after, value);
+        self.index.install_sole(spot, key, before, &after, value);
         Merged { ticket: self.log.last_record(), changed: true }
     }
 
@@ -333,9 +333,9 @@ impl Engine {
     /// The highest stamp held of a key; zero when nothing is.
     #[must_use]
     pub fn highest_stamp(&self, place: At, key: &[u8]) -> Stamp {
-        match self.index.held(place, key) {
+        match self.index.held(place, key).1 {
             Held::Nothing => Stamp::default(),
-            Held::Sole(_, sole) => sole.sibling.stamp,
+            Held::Sole(sole) => sole.sibling.stamp,
             Held::Outline(outline) => outline.highest_stamp(),
         }
     }
@@ -343,9 +343,9 @@ impl Engine {
     /// What is held of a key: its context, and the siblings that are wanted, whole. `loaded` has
     /// the values that an earlier try found on the disk.
     pub fn read(&mut self, place: At, key: &Key, wanted: impl Fn(Dot) -> bool, loaded: &Loaded) -> Fetched {
-        let outline = match self.index.held(place, key) {
+        let outline = match self.index.held(place, key).1 {
             Held::Nothing => return Fetched::Absent,
-            Held::Sole(_, sole) => match self.read_sole(&sole, &wanted) {
+            Held::Sole(sole) => match self.read_sole(&sole, &wanted) {
                 Some(object) => return Fetched::Whole(object),
                 None => self.index.outline(place, key).unwrap_or_default(),
             },
