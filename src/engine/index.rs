@@ -90,8 +90,8 @@ impl Index {
         let spot = self.seek(place, key);
         let Some(entry) = self.entry(spot) else { return (spot, Held::Nothing) };
         let held = match entry.sole(&self.actors) {
-            Some(sole) if sole.is_context => Held::Sole(sole),
-            Some(_) | None => Held::Outline(entry.outline(&self.actors)),
+            Some(sole) => Held::Sole(sole),
+            None => Held::Outline(entry.outline(&self.actors)),
         };
         (spot, held)
     }
