@@ -18,7 +18,7 @@ use crate::limits::{CACHE_CHUNKS_PER_TURN, SPACE_PERCENT_MAX, SWEEP_KEYS_PER_TUR
 use crate::mutant::Planted;
 use crate::ring::Durability;
 use crate::types::{Dot, Instant, Key, KeyspaceId, Now, SectorId, Stamp, WallMs};
-use crate::version::{Content, Object, Sibling, VersionVector};
+use crate::version::{Content, Few, Object, Sibling, VersionVector};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -385,16 +385,16 @@ impl Engine {
     /// The usual object, if its value is in memory or not wanted.
     fn read_sole(&mut self, sole: &Sole, wanted: impl Fn(Dot) -> bool) -> Option<Object> {
         let Sibling { dot, stamp, expiry, content } = sole.sibling;
-        let context = VersionVector::from_sorted(vec![(dot.actor, dot.seq)]);
+        let context = VersionVector::from_sorted(Few::One((dot.actor, dot.seq)));
         if !wanted(dot) {
-            return Some(Object::from_sorted(context, Vec::new()));
+            return Some(Object::from_sorted(context, Few::default()));
         }
         let content = match content {
             Stored { damaged: true, .. } => return None,
             Stored { kind: Kind::Tombstone, .. } => Content::Tombstone,
             Stored { kind: Kind::Value(_), slot, .. } => Content::Value(self.index.value(slot?)?),
         };
-        Some(Object::from_sorted(context, vec![Sibling { dot, stamp, expiry, content }]))
+        Some(Object::from_sorted(context, Few::One(Sibling { dot, stamp, expiry, content })))
     }
 
     pub(super) fn fetch(&mut self, place: At, key: &Key, dot: Dot, location: Location) -> Wanted {
@@ -714,7 +714,7 @@ fn heal(after: &mut Outline, arriving: &Outline) -> bool {
         Some(whole) if sibling.content.damaged => whole.clone(),
         Some(_) | None => sibling.clone(),
     });
-    *after = Outline::from_parts(after.context().clone(), siblings.collect());
+    *after = Outline::from_parts(after.context().clone(), siblings.collect::<Few<_>>());
     true
 }
 

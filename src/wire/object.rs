@@ -3,7 +3,7 @@
 use super::codec::{DecodeError, Reader, Writer};
 use crate::limits::{ACTORS_MAX, SIBLINGS_DECODED_MAX, VALUE_BYTES_MAX};
 use crate::types::{Actor, Dot, Incarnation, NodeId, Stamp, WallMs};
-use crate::version::{Content, Context, Object, Sibling, VersionVector};
+use crate::version::{Content, Context, Few, Object, Sibling, VersionVector};
 use bytes::{Buf, BufMut};
 
 const ENTRY_BYTES: usize = 16;
@@ -44,7 +44,7 @@ pub(crate) fn encode_vector(vector: &VersionVector, out: &mut Writer) {
 
 pub(crate) fn decode_vector(reader: &mut Reader) -> Result<VersionVector, DecodeError> {
     let count = reader.count("version vector", ACTORS_MAX, ENTRY_BYTES)?;
-    let mut entries = Vec::with_capacity(count);
+    let mut entries = Few::default();
     for _ in 0..count {
         let dot = decode_dot(reader)?;
         // Sequences begin at 1: a digest sets context and siblings apart by a dot of 0.
@@ -53,11 +53,11 @@ pub(crate) fn decode_vector(reader: &mut Reader) -> Result<VersionVector, Decode
         }
         entries.push((dot.actor, dot.seq));
     }
-    // Strictly rising, as written: one form for one vector, and no quadratic insertion.
+    // Strictly rising, as written: one form for one vector.
     if !entries.is_sorted_by(|a: &(Actor, u64), b| a.0 < b.0) {
         return Err(DecodeError::Invalid("version vector order"));
     }
-    Ok(VersionVector::from_entries(entries))
+    Ok(VersionVector::from_sorted(entries))
 }
 
 /// Appends a context.
@@ -156,7 +156,7 @@ pub fn encode_object(object: &Object, out: &mut Writer) {
 pub fn decode_object(reader: &mut Reader) -> Result<Object, DecodeError> {
     let context = decode_vector(reader)?;
     let count = reader.count("siblings", SIBLINGS_DECODED_MAX, SIBLING_BYTES_MIN)?;
-    let mut siblings = Vec::with_capacity(count);
+    let mut siblings = Few::default();
     for _ in 0..count {
         siblings.push(decode_sibling(reader)?);
     }
