@@ -73,7 +73,8 @@ impl Index {
         self.shelves.get(&place.0)?.get(usize::from(place.1.0))
     }
 
-    fn seek(&self, place: At, key: &[u8]) -> Spot {
+    /// Where a key is, or belongs.
+    pub(super) fn seek(&self, place: At, key: &[u8]) -> Spot {
         let (tag, arena) = (tag_of(key), &self.arena);
         let Some(shelf) = self.shelf(place) else { return Spot { place, tag, at: Err(0), handle: None } };
         let at = shelf.seek(tag, |handle| Entry::new(arena.get(handle)).key().cmp(key));
@@ -188,15 +189,8 @@ impl Index {
 
     /// Keeps a value of a key in memory. `position`: where its record is in the log, or none if
     /// memory is the only place where it is.
-    pub(super) fn keep_value(
-        &mut self,
-        place: At,
-        key: &[u8],
-        dot: Dot,
-        value: &Bytes,
-        position: Option<u64>,
-    ) {
-        let Some(handle) = self.seek(place, key).handle else { return };
+    pub(super) fn keep_value(&mut self, spot: Spot, dot: Dot, value: &Bytes, position: Option<u64>) {
+        let Some(handle) = spot.handle else { return };
         let entry = Entry::new(self.arena.get(handle));
         let found = match entry.sole(&self.actors) {
             Some(sole) => (sole.sibling.dot == dot).then_some(sole.slot_at),
