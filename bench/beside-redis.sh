@@ -64,7 +64,7 @@ awk -v n="$keys" 'BEGIN {
     v = sprintf("%100s", ""); gsub(/ /, "v", v)
     for (i = 0; i < n; i++) printf "key-%012d\t%s\n", i, v
 }' | ./target/release/gtstore --manager "$manager" import - --format tsv 2>/dev/null >"$dir/import"
-grep -q "imported $keys keys, 0 failed" "$dir/import" || { cat "$dir/import" >&2; exit 1; }
+grep -q "imported $keys values, 0 failed" "$dir/import" || { cat "$dir/import" >&2; exit 1; }
 full=$(rss "$node")
 echo "gtstore: $((full / keys)) bytes a key resident, $(((full - empty) / keys)) above the empty node"
 kill "$dev"

@@ -7,10 +7,15 @@ use crate::wire::codec::Writer;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
+/// A batch is made room for at once, as much as the one before took, but no more than this.
+const BATCH_BYTES_EXPECTED_MAX: usize = 64 << 10;
+
 /// Records of this turn, and what was handed to the disk and not yet reported back.
 #[derive(Debug)]
 pub(super) struct Appender {
     batch: Writer,
+    /// Bytes that the next batch is expected to have.
+    batch_bytes: usize,
     /// Whether something in the batch waits to be synced.
     batch_sync: bool,
     /// Log position of the batch's first byte, and of the next record.
@@ -45,6 +50,7 @@ impl Appender {
     pub(super) fn new(position: u64, segment: u64, segment_bytes: u64) -> Self {
         Self {
             batch: Writer::default(),
+            batch_bytes: 0,
             batch_sync: false,
             batch_position: position,
             next_position: position,
@@ -73,6 +79,7 @@ impl Appender {
     ) -> Appended {
         let mut began = None;
         if self.batch.is_empty() {
+            self.batch = Writer::with_capacity(self.batch_bytes);
             let length = self.next_position - self.segment;
             if length == 0 || length >= self.segment_bytes {
                 self.segment = self.next_position;
@@ -110,6 +117,7 @@ impl Appender {
             return None;
         }
         let bytes = std::mem::take(&mut self.batch).into_bytes();
+        self.batch_bytes = (bytes.len() + bytes.len() / 8).min(BATCH_BYTES_EXPECTED_MAX);
         let position = std::mem::replace(&mut self.batch_position, self.next_position);
         let sync = std::mem::take(&mut self.batch_sync);
         Some(DiskRequest::Append { ticket: self.ticket(), segment: self.segment, position, bytes, sync })

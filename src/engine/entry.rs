@@ -72,7 +72,8 @@ pub fn encode(key: &[u8], outline: &Outline, actors: &mut Actors, out: &mut Vec<
         _ => None,
     };
     if let Some(sibling) = sole {
-        return encode_sole(key, sibling, actors, out);
+        encode_sole(key, sibling, actors, out);
+        return;
     }
     out.push(0);
     write_number(key.len() as u64, out);
@@ -98,12 +99,15 @@ pub fn encode(key: &[u8], outline: &Outline, actors: &mut Actors, out: &mut Vec<
 }
 
 /// Appends the packed form of a key whose context is its one sibling's dot and nothing else.
-pub fn encode_sole(key: &[u8], sibling: &Sibling<Stored>, actors: &mut Actors, out: &mut Vec<u8>) {
+/// Returns where its slot is, for [`set_slot`].
+pub fn encode_sole(key: &[u8], sibling: &Sibling<Stored>, actors: &mut Actors, out: &mut Vec<u8>) -> usize {
     out.push(flags_of(sibling) | SOLE);
     write_number(key.len() as u64, out);
     out.extend_from_slice(key);
     write_dot(sibling.dot, actors, out);
+    let slot_at = out.len();
     write_sibling(sibling, out, |_| {});
+    slot_at
 }
 
 /// Changes in place where a sibling's value is in the cache. `slot_at` is as [`Entry::slots`] or
@@ -122,13 +126,11 @@ pub struct Entry<'a> {
     rest: usize,
 }
 
-/// The only sibling of a key.
+/// The only sibling of a key, when its dot is the whole context: nearly always.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sole {
     /// The sibling.
     pub sibling: Sibling<Stored>,
-    /// Whether the key's context is the sibling's dot and nothing else.
-    pub is_context: bool,
     /// Where its slot is in the entry, for [`set_slot`].
     pub slot_at: usize,
 }
@@ -167,21 +169,14 @@ impl<'a> Entry<'a> {
         VersionVector::from_sorted(known.collect())
     }
 
-    /// The only sibling; `None` when there are several or none.
+    /// The only sibling; `None` when there are several or none, or the context says more than it.
     #[must_use]
     pub fn sole(&self, actors: &Actors) -> Option<Sole> {
-        let siblings = self.siblings();
-        let is_context = siblings.sole.is_some();
-        if siblings.left != 1 {
-            return None;
-        }
-        let found = siblings.last()?;
-        let current = |place: usize| {
-            let (actor, seq) = self.dots().nth(place)?;
-            Some(Dot { actor: actors.actor(actor)?, seq })
-        };
-        let slot_at = found.slot_at;
-        Some(Sole { sibling: found.resolve(actors, current)?, is_context, slot_at })
+        let head = self.head().filter(|head| head & SOLE != 0)?;
+        let mut reader = Reader { bytes: self.bytes, at: self.rest };
+        let dot = Dot { actor: actors.actor(reader.number()?)?, seq: reader.number()? };
+        let found = Found::read(&mut reader, head, |_| Some(dot))?;
+        Some(Sole { slot_at: found.slot_at, sibling: found.sibling(dot) })
     }
 
     /// Of each sibling, where its slot is in the entry, for [`set_slot`], and what it says.
@@ -189,8 +184,12 @@ impl<'a> Entry<'a> {
         self.siblings().map(|found| (found.slot_at, found.stored.slot))
     }
 
+    fn head(&self) -> Option<u8> {
+        self.bytes.first().copied()
+    }
+
     fn is_sole(&self) -> bool {
-        self.bytes.first().is_some_and(|head| head & SOLE != 0)
+        self.head().is_some_and(|head| head & SOLE != 0)
     }
 
     /// The context's actors, by number, and their sequences.
@@ -205,7 +204,7 @@ impl<'a> Entry<'a> {
         let last = dots.by_ref().last();
         let mut reader = dots.reader;
         if self.is_sole() {
-            let sole = self.bytes.first().copied().zip(last);
+            let sole = self.head().zip(last);
             return Siblings { reader, left: usize::from(sole.is_some()), sole };
         }
         Siblings { left: reader.count().unwrap_or(0), reader, sole: None }
@@ -235,15 +234,17 @@ struct Siblings<'a> {
     sole: Option<(u8, (u64, u64))>,
 }
 
-/// A sibling whose dot is not looked up yet.
-struct Found {
+/// A sibling as it is stored, with its dot in the form `D`.
+struct Found<D> {
     slot_at: usize,
-    dot: FoundDot,
+    dot: D,
     stamp: Stamp,
     expiry: Option<WallMs>,
     stored: Stored,
 }
 
+/// A dot that is not looked up yet.
+#[derive(Clone, Copy)]
 enum FoundDot {
     /// The actor's number, and the sequence.
     Spelled(u64, u64),
@@ -252,9 +253,9 @@ enum FoundDot {
 }
 
 impl Iterator for Siblings<'_> {
-    type Item = Found;
+    type Item = Found<FoundDot>;
 
-    fn next(&mut self) -> Option<Found> {
+    fn next(&mut self) -> Option<Found<FoundDot>> {
         self.left = self.left.checked_sub(1)?;
         let found = self.read();
         if found.is_none() {
@@ -265,21 +266,32 @@ impl Iterator for Siblings<'_> {
 }
 
 impl Siblings<'_> {
-    fn read(&mut self) -> Option<Found> {
-        let reader = &mut self.reader;
-        let flags = match self.sole {
-            Some((flags, _)) => flags,
-            None => reader.byte()?,
-        };
+    fn read(&mut self) -> Option<Found<FoundDot>> {
+        if let Some((head, (actor, seq))) = self.sole {
+            return Found::read(&mut self.reader, head, |_| Some(FoundDot::Spelled(actor, seq)));
+        }
+        let flags = self.reader.byte()?;
+        Found::read(&mut self.reader, flags, |reader| {
+            if flags & CURRENT != 0 {
+                return Some(FoundDot::Current(reader.count()?));
+            }
+            Some(FoundDot::Spelled(reader.number()?, reader.number()?))
+        })
+    }
+}
+
+impl<D> Found<D> {
+    /// Reads a sibling behind its flags; `dot` reads the dot, if it is with it.
+    fn read<'a>(
+        reader: &mut Reader<'a>,
+        flags: u8,
+        dot: impl FnOnce(&mut Reader<'a>) -> Option<D>,
+    ) -> Option<Self> {
         let has = |flag: u8| flags & flag != 0;
         let slot_at = reader.at;
         let slot = reader.fixed::<SLOT_BYTES>()?;
         let stamp = Stamp(reader.fixed::<8>()?);
-        let dot = match self.sole {
-            Some((_, (actor, seq))) => FoundDot::Spelled(actor, seq),
-            None if has(CURRENT) => FoundDot::Current(reader.count()?),
-            None => FoundDot::Spelled(reader.number()?, reader.number()?),
-        };
+        let dot = dot(reader)?;
         let expiry = if has(EXPIRES) { Some(WallMs(reader.number()?)) } else { None };
         let kind = if has(TOMBSTONE) { Kind::Tombstone } else { Kind::Value(reader.number32()?) };
         let location = if has(LOGGED) {
@@ -289,18 +301,22 @@ impl Siblings<'_> {
         };
         let slot = (slot != NO_SLOT).then_some(CacheSlot(slot));
         let stored = Stored { kind, location, slot, damaged: has(DAMAGED) };
-        Some(Found { slot_at, dot, stamp, expiry, stored })
+        Some(Self { slot_at, dot, stamp, expiry, stored })
+    }
+
+    fn sibling(self, dot: Dot) -> Sibling<Stored> {
+        Sibling { dot, stamp: self.stamp, expiry: self.expiry, content: self.stored }
     }
 }
 
-impl Found {
+impl Found<FoundDot> {
     /// `current` gives the dot at a place of the context.
     fn resolve(self, actors: &Actors, current: impl Fn(usize) -> Option<Dot>) -> Option<Sibling<Stored>> {
         let dot = match self.dot {
             FoundDot::Spelled(actor, seq) => Dot { actor: actors.actor(actor)?, seq },
             FoundDot::Current(place) => current(place)?,
         };
-        Some(Sibling { dot, stamp: self.stamp, expiry: self.expiry, content: self.stored })
+        Some(self.sibling(dot))
     }
 }
 
@@ -333,13 +349,14 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..u64::BITS).step_by(7) {
+        let (mut value, mut shift) = (0, 0);
+        while shift < u64::BITS {
             let byte = self.byte()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Some(value);
             }
+            shift += 7;
         }
         None
     }
@@ -463,11 +480,13 @@ mod tests {
             let wanted: Vec<_> = outline.siblings().iter().map(|sibling| sibling.content.slot).collect();
             prop_assert_eq!(slots, wanted);
             let sole = entry.sole(&actors);
-            prop_assert_eq!(sole.is_some(), outline.siblings().len() == 1);
+            let is_sole = match outline.siblings() {
+                [only] => outline.context().entries() == [(only.dot.actor, only.dot.seq)],
+                _ => false,
+            };
+            prop_assert_eq!(sole.is_some(), is_sole);
             if let Some(sole) = sole {
                 prop_assert_eq!(&sole.sibling, &outline.siblings()[0]);
-                let Dot { actor, seq } = sole.sibling.dot;
-                prop_assert_eq!(sole.is_context, outline.context().entries() == [(actor, seq)]);
                 prop_assert_eq!(Some(sole.slot_at), entry.slots().map(|(at, _)| at).next());
             }
         }

@@ -51,7 +51,8 @@ impl Packed {
         set_slot(self.arena.get_mut(handle), slot_at, slot);
         let (tag, arena) = (tag_of(key), &self.arena);
         let order = |held: Handle| Entry::new(arena.get(held)).key().cmp(key);
-        assert_eq!(self.shelves[shelf_of(key)].insert(tag, handle, order), None);
+        let shelf = &mut self.shelves[shelf_of(key)];
+        shelf.insert_at(shelf.seek(tag, order).unwrap_err(), tag, handle);
         while self.cache.evict(u64::MAX, &mut |owner, old, new| {
             let entry = self.arena.get_mut(owner);
             let slot_at = Entry::new(entry).slots().find(|&(_, slot)| slot == Some(old)).unwrap().0;
@@ -62,7 +63,8 @@ impl Packed {
     fn get(&mut self, key: &[u8]) -> Option<Bytes> {
         let arena = &self.arena;
         let order = |held: Handle| Entry::new(arena.get(held)).key().cmp(key);
-        let handle = self.shelves[shelf_of(key)].find(tag_of(key), order).unwrap();
+        let shelf = &self.shelves[shelf_of(key)];
+        let handle = shelf.handle_at(shelf.seek(tag_of(key), order).unwrap()).unwrap();
         let sole = Entry::new(arena.get(handle)).sole(&self.actors).unwrap();
         self.cache.get(sole.sibling.content.slot?)
     }

@@ -14,13 +14,23 @@ use crate::version::Sibling;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// Where a key is in the index, or belongs: holds until the index is changed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    place: At,
+    tag: u32,
+    /// On its shelf.
+    at: Result<usize, usize>,
+    handle: Option<Handle>,
+}
+
 /// What the index has of a key.
 #[derive(Debug)]
 pub(super) enum Held {
     /// Nothing.
     Nothing,
     /// One sibling, whose dot is the whole context: nearly always.
-    Sole(Handle, Sole),
+    Sole(Sole),
     /// Anything else.
     Outline(Outline),
 }
@@ -63,48 +73,55 @@ impl Index {
         self.shelves.get(&place.0)?.get(usize::from(place.1.0))
     }
 
-    fn handle(&self, place: At, key: &[u8]) -> Option<Handle> {
-        let arena = &self.arena;
-        self.shelf(place)?.find(tag_of(key), |handle| Entry::new(arena.get(handle)).key().cmp(key))
+    /// Where a key is, or belongs.
+    pub(super) fn seek(&self, place: At, key: &[u8]) -> Spot {
+        let (tag, arena) = (tag_of(key), &self.arena);
+        let Some(shelf) = self.shelf(place) else { return Spot { place, tag, at: Err(0), handle: None } };
+        let at = shelf.seek(tag, |handle| Entry::new(arena.get(handle)).key().cmp(key));
+        Spot { place, tag, at, handle: at.ok().and_then(|at| shelf.handle_at(at)) }
     }
 
-    /// What is known of a key, in the usual case without an allocation.
-    pub(super) fn held(&self, place: At, key: &[u8]) -> Held {
-        let Some(handle) = self.handle(place, key) else { return Held::Nothing };
-        let entry = Entry::new(self.arena.get(handle));
-        match entry.sole(&self.actors) {
-            Some(sole) if sole.is_context => Held::Sole(handle, sole),
-            Some(_) | None => Held::Outline(entry.outline(&self.actors)),
-        }
+    fn entry(&self, spot: Spot) -> Option<Entry<'_>> {
+        spot.handle.map(|handle| Entry::new(self.arena.get(handle)))
+    }
+
+    /// What is known of a key, in the usual case without an allocation; and where that is, or is
+    /// to be put.
+    pub(super) fn held(&self, place: At, key: &[u8]) -> (Spot, Held) {
+        let spot = self.seek(place, key);
+        let Some(entry) = self.entry(spot) else { return (spot, Held::Nothing) };
+        let held = match entry.sole(&self.actors) {
+            Some(sole) => Held::Sole(sole),
+            None => Held::Outline(entry.outline(&self.actors)),
+        };
+        (spot, held)
     }
 
     /// Makes this sibling, under its own dot as context, all that is known of a key, in the place
     /// of nothing or of one such other, and keeps its value in memory.
     pub(super) fn install_sole(
         &mut self,
-        place: At,
+        spot: Spot,
         key: &[u8],
-        before: Option<(Handle, &Sole)>,
+        before: Option<&Sole>,
         after: &Sibling<Stored>,
         value: Option<&Bytes>,
     ) {
         let mut packed = std::mem::take(&mut self.packed);
         packed.clear();
-        entry::encode_sole(key, after, &mut self.actors, &mut packed);
-        if let Some(slot) = before.and_then(|(_, sole)| sole.sibling.content.slot) {
+        let slot_at = entry::encode_sole(key, after, &mut self.actors, &mut packed);
+        if let Some(slot) = before.and_then(|sole| sole.sibling.content.slot) {
             self.cache.remove(slot);
         }
-        let handle = self.put(place, key, before.map(|entry| entry.0), &packed);
+        let handle = self.put(spot, &packed);
         if let (Some(handle), Some(value)) = (handle, value) {
             let position = after.content.location.map_or(PINNED, |location| location.position);
             let slot = self.cache.insert(handle, value, position);
-            if let Some((slot_at, _)) = Entry::new(&packed).slots().next() {
-                entry::set_slot(self.arena.get_mut(handle), slot_at, slot);
-            }
+            entry::set_slot(self.arena.get_mut(handle), slot_at, slot);
         }
         self.packed = packed;
         let count = |kind: Kind| u64::from(matches!(kind, Kind::Value(_)));
-        let old = before.map(|(_, sole)| sole.sibling.content.kind);
+        let old = before.map(|sole| sole.sibling.content.kind);
         self.keys = self.keys + count(after.content.kind) - old.map_or(0, count);
         let weigh = |kind: Kind| (key.len() + kind.value_bytes()) as u64;
         self.bytes = self.bytes + weigh(after.content.kind) - old.map_or(0, weigh);
@@ -112,8 +129,7 @@ impl Index {
 
     /// What is known of a key.
     pub(super) fn outline(&self, place: At, key: &[u8]) -> Option<Outline> {
-        let handle = self.handle(place, key)?;
-        Some(Entry::new(self.arena.get(handle)).outline(&self.actors))
+        self.entry(self.seek(place, key)).map(|entry| entry.outline(&self.actors))
     }
 
     /// A value that is in memory.
@@ -127,33 +143,27 @@ impl Index {
         let mut packed = std::mem::take(&mut self.packed);
         packed.clear();
         entry::encode(key, after, &mut self.actors, &mut packed);
-        let old = self.handle(place, key);
-        let new = self.put(place, key, old, &packed);
+        let spot = self.seek(place, key);
+        let new = self.put(spot, &packed);
         self.packed = packed;
-        self.keep_slots(before, after, new.filter(|_| new != old));
+        self.keep_slots(before, after, new.filter(|_| new != spot.handle));
         let ((old_keys, old_bytes), (keys, bytes)) = (weight(key, before), weight(key, Some(after)));
         self.keys = self.keys + keys - old_keys;
         self.bytes = self.bytes + bytes - old_bytes;
     }
 
-    /// Puts a packed entry on its shelf, in the place of the one under `old`. None if it found no
-    /// room.
-    fn put(&mut self, place: At, key: &[u8], old: Option<Handle>, packed: &[u8]) -> Option<Handle> {
-        let new = match old {
+    /// Puts a packed entry where its key is, or belongs. None if it found no room.
+    fn put(&mut self, spot: Spot, packed: &[u8]) -> Option<Handle> {
+        let new = match spot.handle {
             Some(old) => self.arena.replace(old, packed),
             None => self.arena.insert(packed),
         };
         self.is_full |= new.is_none();
         let new = new?;
-        let (arena, shelf) = (&self.arena, shelf_mut(&mut self.shelves, place));
-        match old {
-            Some(old) if old == new => {}
-            Some(old) => {
-                shelf.replace(tag_of(key), old, new);
-            }
-            None => {
-                shelf.insert(tag_of(key), new, |other| Entry::new(arena.get(other)).key().cmp(key));
-            }
+        match spot.at {
+            Ok(_) if spot.handle == Some(new) => {}
+            Ok(at) => shelf_mut(&mut self.shelves, spot.place).replace_at(at, spot.tag, new),
+            Err(at) => shelf_mut(&mut self.shelves, spot.place).insert_at(at, spot.tag, new),
         }
         Some(new)
     }
@@ -179,15 +189,8 @@ impl Index {
 
     /// Keeps a value of a key in memory. `position`: where its record is in the log, or none if
     /// memory is the only place where it is.
-    pub(super) fn keep_value(
-        &mut self,
-        place: At,
-        key: &[u8],
-        dot: Dot,
-        value: &Bytes,
-        position: Option<u64>,
-    ) {
-        let Some(handle) = self.handle(place, key) else { return };
+    pub(super) fn keep_value(&mut self, spot: Spot, dot: Dot, value: &Bytes, position: Option<u64>) {
+        let Some(handle) = spot.handle else { return };
         let entry = Entry::new(self.arena.get(handle));
         let found = match entry.sole(&self.actors) {
             Some(sole) => (sole.sibling.dot == dot).then_some(sole.slot_at),
@@ -269,8 +272,9 @@ impl Index {
 
     /// Nothing is known of a key any more.
     pub(super) fn remove(&mut self, place: At, key: &[u8], outline: &Outline) {
-        let Some(handle) = self.handle(place, key) else { return };
-        shelf_mut(&mut self.shelves, place).remove(tag_of(key), handle);
+        let spot = self.seek(place, key);
+        let Some(handle) = spot.handle else { return };
+        shelf_mut(&mut self.shelves, place).remove(spot.tag, handle);
         self.forget(handle, key, outline);
     }
 

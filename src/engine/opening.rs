@@ -4,14 +4,14 @@
 
 use super::appender::Appender;
 use super::compaction::Compaction;
-use super::index::Index;
-use super::outline::{Kind, Outline, Stored};
+use super::index::{Held, Index};
+use super::outline::{Kind, Location, Outline, Stored};
 use super::reads::Reads;
 use super::record::{OutlineRecord, RecordOutline};
 use super::recovery::{Damage, recover};
 use super::scrub::Scrub;
 use super::segments::Segments;
-use super::store::{Engine, Quarantine, Settings, records_of};
+use super::store::{At, Engine, Quarantine, Settings, records_of};
 use super::{Recovered, RecoveryError, Storage};
 use crate::types::{Dot, Key, Stamp};
 use crate::version::Sibling;
@@ -56,6 +56,12 @@ impl Engine {
                     self.statements.insert((place, Key::copy_from_slice(key)), told.location);
                 } else if !self.statements.is_empty() {
                     self.statements.remove(&(place, key.clone()));
+                }
+                if let (&[(actor, seq)], [], [sibling]) = (context.entries(), &kept[..], &added[..])
+                    && sibling.dot == (Dot { actor, seq })
+                    && self.replay_sole(place, key, sibling, told.location)
+                {
+                    return;
                 }
                 let before = self.index.outline(place, key);
                 let held = |dot: Dot| {
@@ -102,6 +108,22 @@ impl Engine {
             }
             OutlineRecord::Batch { .. } => {}
         }
+    }
+
+    /// The usual record, of one sibling that is all there is, with less to look at. Returns whether
+    /// what was there before was as simple.
+    fn replay_sole(&mut self, place: At, key: &Key, sibling: &Sibling<Kind>, location: Location) -> bool {
+        let (spot, held) = self.index.held(place, key);
+        let before = match &held {
+            Held::Nothing => None,
+            Held::Sole(sole) => Some(sole),
+            Held::Outline(_) => return false,
+        };
+        let content = Stored { kind: sibling.content, location: Some(location), slot: None, damaged: false };
+        let Sibling { dot, stamp, expiry, .. } = *sibling;
+        let after = Sibling { dot, stamp, expiry, content };
+        self.index.install_sole(spot, key, before, &after, None);
+        true
     }
 
     /// Counts what is live in every segment, once all is replayed.

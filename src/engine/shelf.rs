@@ -35,37 +35,49 @@ pub fn tag_of(key: &[u8]) -> u32 {
 }
 
 impl Shelf {
-    /// The sought key's handle. `order` compares the key stored under a handle with the sought one.
-    pub fn find(&self, tag: u32, order: impl FnMut(Handle) -> Ordering) -> Option<Handle> {
-        let at = self.seek(tag, order).ok()?;
-        self.slots.get(at).map(|&slot| handle_of(slot))
+    /// Where the sought key is, or else where it belongs: a spot that holds until the shelf is
+    /// changed. `order` compares the key stored under a handle with the sought one.
+    pub fn seek(&self, tag: u32, mut order: impl FnMut(Handle) -> Ordering) -> Result<usize, usize> {
+        let mut at = self.home(tag);
+        while let Some(&slot) = self.slots.get(at) {
+            // An empty slot counts as the highest tag.
+            match tag_in(slot).cmp(&tag) {
+                Ordering::Less => {}
+                Ordering::Equal if slot != EMPTY => match order(handle_of(slot)) {
+                    Ordering::Less => {}
+                    Ordering::Equal => return Ok(at),
+                    Ordering::Greater => return Err(at),
+                },
+                Ordering::Equal | Ordering::Greater => return Err(at),
+            }
+            at += 1;
+        }
+        Err(at)
     }
 
-    /// Adds a key's handle; returns the one it takes the place of, if the key was there.
-    pub fn insert(
-        &mut self,
-        tag: u32,
-        handle: Handle,
-        order: impl FnMut(Handle) -> Ordering,
-    ) -> Option<Handle> {
-        debug_assert!(handle.0 != u32::MAX, "a handle of all ones names nothing");
-        // Up to 85 % full: beyond that, runs without a gap become long.
-        if (self.len + 1) * 20 > self.homes * 17 {
-            self.rebuild((self.homes + self.homes / 3).max(HOMES_MIN).max(self.len + 2));
+    /// The handle at the spot where a key was found.
+    pub fn handle_at(&self, spot: usize) -> Option<Handle> {
+        self.slots.get(spot).map(|&slot| handle_of(slot))
+    }
+
+    /// Puts another handle where a key was found: its entry moved.
+    pub fn replace_at(&mut self, spot: usize, tag: u32, handle: Handle) {
+        if let Some(slot) = self.slots.get_mut(spot) {
+            *slot = slot_of(tag, handle);
         }
-        match self.seek(tag, order) {
-            Ok(at) => {
-                let slot = self.slots.get_mut(at)?;
-                Some(handle_of(std::mem::replace(slot, slot_of(tag, handle))))
-            }
-            Err(at) => {
-                self.open(at);
-                if let Some(slot) = self.slots.get_mut(at) {
-                    *slot = slot_of(tag, handle);
-                }
-                self.len += 1;
-                None
-            }
+    }
+
+    /// Adds a key's handle where it was not found and belongs.
+    pub fn insert_at(&mut self, spot: usize, tag: u32, handle: Handle) {
+        debug_assert!(handle.0 != u32::MAX, "a handle of all ones names nothing");
+        self.open(spot);
+        if let Some(slot) = self.slots.get_mut(spot) {
+            *slot = slot_of(tag, handle);
+        }
+        self.len += 1;
+        // Up to 85 % full: beyond that, runs without a gap become long.
+        if self.len * 20 > self.homes * 17 {
+            self.rebuild((self.homes + self.homes / 3).max(HOMES_MIN).max(self.len + 1));
         }
     }
 
@@ -87,14 +99,6 @@ impl Shelf {
             *self = Self::default();
         }
         true
-    }
-
-    /// Puts one handle in another's place: the entry of the same key moved. Returns whether `old`
-    /// was there.
-    pub fn replace(&mut self, tag: u32, old: Handle, new: Handle) -> bool {
-        let at = self.place_of(tag, old);
-        let slot = at.and_then(|at| self.slots.get_mut(at));
-        slot.map(|slot| *slot = slot_of(tag, new)).is_some()
     }
 
     /// Tags and handles of all keys, in order.
@@ -132,25 +136,6 @@ impl Shelf {
 
     fn home(&self, tag: u32) -> usize {
         ((u64::from(tag) * self.homes as u64) >> 32) as usize
-    }
-
-    /// Where the sought key is, or else where it belongs.
-    fn seek(&self, tag: u32, mut order: impl FnMut(Handle) -> Ordering) -> Result<usize, usize> {
-        let mut at = self.home(tag);
-        while let Some(&slot) = self.slots.get(at) {
-            // An empty slot counts as the highest tag.
-            match tag_in(slot).cmp(&tag) {
-                Ordering::Less => {}
-                Ordering::Equal if slot != EMPTY => match order(handle_of(slot)) {
-                    Ordering::Less => {}
-                    Ordering::Equal => return Ok(at),
-                    Ordering::Greater => return Err(at),
-                },
-                Ordering::Equal | Ordering::Greater => return Err(at),
-            }
-            at += 1;
-        }
-        Err(at)
     }
 
     fn place_of(&self, tag: u32, handle: Handle) -> Option<usize> {
@@ -228,7 +213,6 @@ mod tests {
     enum Step {
         Insert(u32, u32),
         Remove(usize),
-        Replace(usize),
     }
 
     /// Tags that collide, that crowd the end of the table, and any others.
@@ -240,7 +224,6 @@ mod tests {
         prop_oneof![
             4 => (tag(), 0_u32..20).prop_map(|(tag, key)| Step::Insert(tag, key)),
             2 => any::<usize>().prop_map(Step::Remove),
-            1 => any::<usize>().prop_map(Step::Replace),
         ]
     }
 
@@ -270,19 +253,23 @@ mod tests {
                 match step {
                     Step::Insert(tag, key) => {
                         let handle = Handle(unique | key);
-                        let before = shelf.insert(tag, handle, order(key));
+                        let before = match shelf.seek(tag, order(key)) {
+                            Ok(spot) => {
+                                let before = shelf.handle_at(spot);
+                                shelf.replace_at(spot, tag, handle);
+                                before
+                            }
+                            Err(spot) => {
+                                shelf.insert_at(spot, tag, handle);
+                                None
+                            }
+                        };
                         prop_assert_eq!(before, model.insert((tag, key), handle));
                     }
                     Step::Remove(at) => {
                         let Some(((tag, key), handle)) = pick(at) else { continue };
                         prop_assert!(shelf.remove(tag, handle) && !shelf.remove(tag, handle));
                         model.remove(&(tag, key));
-                    }
-                    Step::Replace(at) => {
-                        let Some(((tag, key), handle)) = pick(at) else { continue };
-                        let moved = Handle(unique | key);
-                        prop_assert!(shelf.replace(tag, handle, moved));
-                        model.insert((tag, key), moved);
                     }
                 }
                 check(&shelf);
@@ -293,7 +280,8 @@ mod tests {
             prop_assert_eq!(&all, &wanted);
             for (tag, key) in model.keys().copied().chain([(0, 99), (7, 7), (u32::MAX, 0)]) {
                 let order = |handle: Handle| (handle.0 & 0xff).cmp(&key);
-                prop_assert_eq!(shelf.find(tag, order), model.get(&(tag, key)).copied());
+                let found = shelf.seek(tag, order).ok().and_then(|spot| shelf.handle_at(spot));
+                prop_assert_eq!(found, model.get(&(tag, key)).copied());
                 let behind = model.range((std::ops::Bound::Excluded((tag, key)), std::ops::Bound::Unbounded));
                 let behind: Vec<_> = behind.map(|(&(tag, _), &handle)| (tag, handle)).collect();
                 prop_assert_eq!(shelf.after(tag, order).collect::<Vec<_>>(), behind);
@@ -306,7 +294,8 @@ mod tests {
         let mut shelf = Shelf::default();
         let tag = |number: u32| number.wrapping_mul(0x9e37_79b9);
         for number in 0..10_000 {
-            shelf.insert(tag(number), Handle(number), |handle| handle.0.cmp(&number));
+            let spot = shelf.seek(tag(number), |handle| handle.0.cmp(&number)).unwrap_err();
+            shelf.insert_at(spot, tag(number), Handle(number));
         }
         assert!(shelf.bytes() < 10_000 * 14);
         for number in 0..9_900 {

@@ -5,10 +5,9 @@
 //! [`Engine::on_disk`] and [`Engine::on_read`].
 
 use super::appender::{Appended, Appender};
-use super::arena::Handle;
 use super::compaction::Compaction;
 use super::entry::Sole;
-use super::index::{Held, Index};
+use super::index::{Held, Index, Spot};
 use super::outline::{Kind, Location, Outline, Stored};
 use super::reads::{Purpose, Reads};
 use super::record::{MergeRecord, Record, ShelfRecord, value_of, write_merge};
@@ -19,7 +18,7 @@ use crate::limits::{CACHE_CHUNKS_PER_TURN, SPACE_PERCENT_MAX, SWEEP_KEYS_PER_TUR
 use crate::mutant::Planted;
 use crate::ring::Durability;
 use crate::types::{Dot, Instant, Key, KeyspaceId, Now, SectorId, Stamp, WallMs};
-use crate::version::{Content, Object, Sibling, VersionVector};
+use crate::version::{Content, Few, Object, Sibling, VersionVector};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,15 +149,16 @@ impl Engine {
     /// Memory changes at once; the write may be acknowledged when the disk has reported the
     /// ticket. New values are copied out of the buffers they came in.
     pub fn merge(&mut self, place: At, key: &Key, object: &Object, durability: Durability) -> Merged {
-        let before = match self.index.held(place, key) {
+        let (spot, held) = self.index.held(place, key);
+        let before = match held {
             Held::Nothing if is_sole(object) => {
-                return self.put_sole(place, key, None, object, durability);
+                return self.put_sole((place, key), spot, None, object, durability);
             }
-            Held::Sole(handle, sole) if is_sole(object) && replaces(object, &sole) => {
-                return self.put_sole(place, key, Some((handle, &sole)), object, durability);
+            Held::Sole(sole) if is_sole(object) && replaces(object, &sole) => {
+                return self.put_sole((place, key), spot, Some(&sole), object, durability);
             }
             Held::Nothing => None,
-            Held::Sole(..) => self.index.outline(place, key),
+            Held::Sole(_) => self.index.outline(place, key),
             Held::Outline(outline) => Some(outline),
         };
         let arriving = object.map(|sibling| Stored {
@@ -208,11 +208,12 @@ impl Engine {
         }
         self.account(before.as_ref(), &after);
         self.index.install(place, key, before.as_ref(), &after);
+        let spot = self.index.seek(place, key);
         for sibling in object.siblings() {
             if let (Content::Value(value), Some(held)) = (&sibling.content, find(&after, sibling.dot))
                 && is_new(held)
             {
-                self.index.keep_value(place, key, sibling.dot, value, position);
+                self.index.keep_value(spot, sibling.dot, value, position);
             }
         }
         Merged { ticket: self.log.last_record(), changed: true }
@@ -222,9 +223,9 @@ impl Engine {
     /// such: most of them do, and this is the same with less to look at.
     fn put_sole(
         &mut self,
-        place: At,
-        key: &Key,
-        before: Option<(Handle, &Sole)>,
+        (place, key): (At, &Key),
+        spot: Spot,
+        before: Option<&Sole>,
         object: &Object,
         durability: Durability,
     ) -> Merged {
@@ -242,7 +243,7 @@ impl Engine {
         }
         let kind = Kind::of(&sibling.content);
         self.forget_statement(place, key);
-        if let Some((_, sole)) = before
+        if let Some(sole) = before
             && let Some(old) = sole.sibling.content.location
         {
             self.segments.drop_live(old, last_hour(sole.sibling.expiry, sole.sibling.content.kind));
@@ -256,7 +257,7 @@ impl Engine {
             Content::Value(value) => Some(value),
             Content::Tombstone => None,
         };
-        self.index.install_sole(place, key, before, &after, value);
+        self.index.install_sole(spot, key, before, &after, value);
         Merged { ticket: self.log.last_record(), changed: true }
     }
 
@@ -333,9 +334,9 @@ impl Engine {
     /// The highest stamp held of a key; zero when nothing is.
     #[must_use]
     pub fn highest_stamp(&self, place: At, key: &[u8]) -> Stamp {
-        match self.index.held(place, key) {
+        match self.index.held(place, key).1 {
             Held::Nothing => Stamp::default(),
-            Held::Sole(_, sole) => sole.sibling.stamp,
+            Held::Sole(sole) => sole.sibling.stamp,
             Held::Outline(outline) => outline.highest_stamp(),
         }
     }
@@ -343,37 +344,19 @@ impl Engine {
     /// What is held of a key: its context, and the siblings that are wanted, whole. `loaded` has
     /// the values that an earlier try found on the disk.
     pub fn read(&mut self, place: At, key: &Key, wanted: impl Fn(Dot) -> bool, loaded: &Loaded) -> Fetched {
-        let outline = match self.index.held(place, key) {
+        let outline = match self.index.held(place, key).1 {
             Held::Nothing => return Fetched::Absent,
-            Held::Sole(_, sole) => match self.read_sole(&sole, &wanted) {
-                Some(object) => return Fetched::Whole(object),
-                None => self.index.outline(place, key).unwrap_or_default(),
-            },
+            Held::Sole(sole) => return self.read_sole(place, key, sole.sibling, wanted, loaded),
             Held::Outline(outline) => outline,
         };
         let mut siblings = Vec::with_capacity(outline.siblings().len());
         let mut on_disk = Vec::new();
         for sibling in outline.siblings().iter().filter(|sibling| wanted(sibling.dot)) {
-            let Stored { kind, location, slot, damaged } = sibling.content;
-            let content = match (kind, slot.and_then(|slot| self.index.value(slot))) {
-                _ if damaged => return Fetched::Unreadable,
-                (Kind::Tombstone, _) => Content::Tombstone,
-                (Kind::Value(_), Some(value)) => Content::Value(value),
-                (Kind::Value(_), None) => match (loaded.get(&sibling.dot), location) {
-                    (Some(value), _) => Content::Value(value.clone()),
-                    (None, Some(location)) => {
-                        on_disk.push((sibling.dot, location));
-                        continue;
-                    }
-                    (None, None) => return Fetched::Unreadable,
-                },
-            };
-            siblings.push(Sibling {
-                dot: sibling.dot,
-                stamp: sibling.stamp,
-                expiry: sibling.expiry,
-                content,
-            });
+            match self.source(sibling, loaded) {
+                Source::Here(content) => siblings.push(with_content(sibling, content)),
+                Source::OnDisk(location) => on_disk.push((sibling.dot, location)),
+                Source::Nowhere => return Fetched::Unreadable,
+            }
         }
         if on_disk.is_empty() {
             return Fetched::Whole(Object::from_parts(outline.context().clone(), siblings));
@@ -382,19 +365,44 @@ impl Engine {
         Fetched::OnDisk(reads.collect())
     }
 
-    /// The usual object, if its value is in memory or not wanted.
-    fn read_sole(&mut self, sole: &Sole, wanted: impl Fn(Dot) -> bool) -> Option<Object> {
-        let Sibling { dot, stamp, expiry, content } = sole.sibling;
-        let context = VersionVector::from_sorted(vec![(dot.actor, dot.seq)]);
+    /// The usual object, with less to look at.
+    fn read_sole(
+        &mut self,
+        place: At,
+        key: &Key,
+        sibling: Sibling<Stored>,
+        wanted: impl Fn(Dot) -> bool,
+        loaded: &Loaded,
+    ) -> Fetched {
+        let dot = sibling.dot;
+        let context = VersionVector::from_sorted(Few::One((dot.actor, dot.seq)));
         if !wanted(dot) {
-            return Some(Object::from_sorted(context, Vec::new()));
+            return Fetched::Whole(Object::from_sorted(context, Few::default()));
         }
-        let content = match content {
-            Stored { damaged: true, .. } => return None,
-            Stored { kind: Kind::Tombstone, .. } => Content::Tombstone,
-            Stored { kind: Kind::Value(_), slot, .. } => Content::Value(self.index.value(slot?)?),
-        };
-        Some(Object::from_sorted(context, vec![Sibling { dot, stamp, expiry, content }]))
+        match self.source(&sibling, loaded) {
+            Source::Here(content) => {
+                Fetched::Whole(Object::from_sorted(context, Few::One(with_content(&sibling, content))))
+            }
+            Source::OnDisk(location) => Fetched::OnDisk(vec![self.fetch(place, key, dot, location)]),
+            Source::Nowhere => Fetched::Unreadable,
+        }
+    }
+
+    /// Where what a sibling says is to be had.
+    fn source(&mut self, sibling: &Sibling<Stored>, loaded: &Loaded) -> Source {
+        let Stored { kind, location, slot, damaged } = sibling.content;
+        if damaged {
+            return Source::Nowhere;
+        }
+        if kind == Kind::Tombstone {
+            return Source::Here(Content::Tombstone);
+        }
+        let cached = slot.and_then(|slot| self.index.value(slot));
+        match (cached.or_else(|| loaded.get(&sibling.dot).cloned()), location) {
+            (Some(value), _) => Source::Here(Content::Value(value)),
+            (None, Some(location)) => Source::OnDisk(location),
+            (None, None) => Source::Nowhere,
+        }
     }
 
     pub(super) fn fetch(&mut self, place: At, key: &Key, dot: Dot, location: Location) -> Wanted {
@@ -437,10 +445,14 @@ impl Engine {
 
     /// A value that was read stays in memory, if it is still what the key holds.
     fn keep_read(&mut self, place: At, key: &Key, dot: Dot, location: Location, value: &Bytes) {
-        let outline = self.index.outline(place, key);
-        let held = outline.as_ref().and_then(|outline| find(outline, dot));
+        let (spot, held) = self.index.held(place, key);
+        let held = match &held {
+            Held::Nothing => None,
+            Held::Sole(sole) => Some(&sole.sibling).filter(|sibling| sibling.dot == dot),
+            Held::Outline(outline) => find(outline, dot),
+        };
         if held.is_some_and(|held| held.content.location == Some(location) && held.content.slot.is_none()) {
-            self.index.keep_value(place, key, dot, value, Some(location.position));
+            self.index.keep_value(spot, dot, value, Some(location.position));
         }
     }
 
@@ -674,6 +686,20 @@ impl Engine {
 
 const MS_PER_HOUR: u64 = 3_600_000;
 
+/// Where what a sibling says is to be had.
+enum Source {
+    /// In memory, or it was loaded.
+    Here(Content),
+    /// In a record of the log.
+    OnDisk(Location),
+    /// It cannot be read.
+    Nowhere,
+}
+
+fn with_content(sibling: &Sibling<Stored>, content: Content) -> Sibling {
+    Sibling { dot: sibling.dot, stamp: sibling.stamp, expiry: sibling.expiry, content }
+}
+
 /// The hour in which a value ceases to be visible, if it ever does.
 fn last_hour(expiry: Option<WallMs>, kind: Kind) -> Option<u64> {
     match kind {
@@ -723,7 +749,7 @@ fn heal(after: &mut Outline, arriving: &Outline) -> bool {
         Some(whole) if sibling.content.damaged => whole.clone(),
         Some(_) | None => sibling.clone(),
     });
-    *after = Outline::from_parts(after.context().clone(), siblings.collect());
+    *after = Outline::from_parts(after.context().clone(), siblings.collect::<Few<_>>());
     true
 }
 

@@ -3,12 +3,13 @@
 //! Source: the Redis Cluster specification, "Keys distribution model" and "Hash tags".
 
 use crate::types::SectorId;
-use crc::{CRC_16_XMODEM, Crc};
+use crc::{CRC_16_XMODEM, Crc, Table};
 
 /// Redis Cluster's hash slots: 14 bits.
 pub const HASH_SLOTS: u16 = 16384;
 
-const CRC16: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
+/// Sixteen bytes a step: every request asks for the sector of its key.
+static CRC16: Crc<u16, Table<16>> = Crc::<u16, Table<16>>::new(&CRC_16_XMODEM);
 
 /// The part of a key that is hashed: what stands between the first `{` and the next `}`, if that
 /// is not empty; else the whole key. Lets users keep keys together.

@@ -292,7 +292,7 @@ impl Run {
         if self.rng.once_in(10) {
             // Only one sibling is left, or the context alone grows: a record without a value.
             let all = object.siblings().to_vec();
-            let last = all.last().cloned().into_iter().collect();
+            let last: Vec<_> = all.last().cloned().into_iter().collect();
             object = Object::from_parts(object.context().clone(), last);
         }
         let merged = self.engine.merge(place, &key_bytes(key), &object, durability(place));

@@ -6,10 +6,12 @@
 //! blindly, so a concurrent write is detected rather than lost. This module knows nothing of
 //! messages, disks or quorums.
 
+mod few;
 mod object;
 #[cfg(test)]
 mod tests;
 mod vector;
 
+pub use few::Few;
 pub use object::{Content, Object, Replaces, Sibling};
 pub use vector::{Context, VersionVector};

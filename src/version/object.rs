@@ -4,6 +4,7 @@
 //! themselves; the engine's index carries where each of them is stored. Merging never looks at
 //! it, which is why a merge never waits for a disk.
 
+use super::Few;
 use super::vector::{Context, VersionVector};
 use crate::types::{Actor, Dot, Stamp, WallMs};
 use bytes::Bytes;
@@ -46,12 +47,12 @@ pub enum Replaces<'a> {
 pub struct Object<C = Content> {
     context: VersionVector,
     /// Sorted by dot.
-    siblings: Vec<Sibling<C>>,
+    siblings: Few<Sibling<C>>,
 }
 
 impl<C> Default for Object<C> {
     fn default() -> Self {
-        Self { context: VersionVector::default(), siblings: Vec::new() }
+        Self { context: VersionVector::default(), siblings: Few::default() }
     }
 }
 
@@ -83,10 +84,11 @@ impl<C: Clone> Object<C> {
     /// From parts as decoded: siblings are sorted, duplicates of a dot dropped, and the context
     /// is made to cover every sibling, so that no input can build an impossible object.
     #[must_use]
-    pub fn from_parts(mut context: VersionVector, mut siblings: Vec<Sibling<C>>) -> Self {
+    pub fn from_parts(mut context: VersionVector, siblings: impl Into<Few<Sibling<C>>>) -> Self {
+        let mut siblings = siblings.into();
         siblings.sort_by_key(|sibling| sibling.dot);
         siblings.dedup_by_key(|sibling| sibling.dot);
-        for sibling in &siblings {
+        for sibling in siblings.iter() {
             context.add(sibling.dot);
         }
         Self { context, siblings }
@@ -94,7 +96,7 @@ impl<C: Clone> Object<C> {
 
     /// From parts that are in order and fit already, as packed by the index.
     #[must_use]
-    pub(crate) fn from_sorted(context: VersionVector, siblings: Vec<Sibling<C>>) -> Self {
+    pub(crate) fn from_sorted(context: VersionVector, siblings: Few<Sibling<C>>) -> Self {
         Self { context, siblings }
     }
 
@@ -119,7 +121,7 @@ impl<C: Clone> Object<C> {
         let kept_before = self.siblings.len();
         self.siblings.retain(|mine| other.has(mine.dot) || !other.context.covers(mine.dot));
         let mut changed = self.siblings.len() != kept_before;
-        for theirs in &other.siblings {
+        for theirs in other.siblings() {
             if !self.context.covers(theirs.dot) {
                 let at = self.siblings.partition_point(|held| held.dot < theirs.dot);
                 self.siblings.insert(at, theirs.clone());
@@ -205,7 +207,7 @@ impl<C: Clone> Object<C> {
         }
         // Sets the two lists apart: no dot has sequence 0.
         hasher.write_dot(Dot::default());
-        for sibling in &self.siblings {
+        for sibling in self.siblings() {
             hasher.write_dot(sibling.dot);
         }
         hasher.finish()
@@ -224,16 +226,14 @@ impl<C: Clone> Object<C> {
 
     /// The same object with other contents, sibling by sibling.
     #[must_use]
-    pub fn map<D>(&self, content: impl FnMut(&Sibling<C>) -> D) -> Object<D> {
-        let contents: Vec<D> = self.siblings.iter().map(content).collect();
-        let pairs = self.siblings.iter().zip(contents);
-        let siblings = pairs.map(|(sibling, content)| Sibling {
+    pub fn map<D>(&self, mut content: impl FnMut(&Sibling<C>) -> D) -> Object<D> {
+        let siblings = self.siblings.iter().map(|sibling| Sibling {
             dot: sibling.dot,
             stamp: sibling.stamp,
             expiry: sibling.expiry,
-            content,
+            content: content(sibling),
         });
-        Object { context: self.context.clone(), siblings: siblings.collect() }
+        Object { siblings: siblings.collect(), context: self.context.clone() }
     }
 }
 
@@ -248,7 +248,7 @@ impl Object {
     ///
     /// A value decoded from a frame is a slice of the receive buffer and would pin all of it.
     pub fn detach_if(&mut self, wanted: impl Fn(Dot) -> bool) {
-        for sibling in &mut self.siblings {
+        for sibling in self.siblings.iter_mut() {
             match &mut sibling.content {
                 Content::Value(value) if wanted(sibling.dot) => *value = Bytes::copy_from_slice(value),
                 Content::Value(_) | Content::Tombstone => {}

@@ -1,5 +1,6 @@
 //! Version vectors, and the context a client is given.
 
+use super::Few;
 use crate::types::{Actor, Dot, Stamp};
 
 /// For each actor, the highest sequence of its writes to one key that is accounted for.
@@ -7,7 +8,7 @@ use crate::types::{Actor, Dot, Stamp};
 /// Kept sorted by actor; nearly always one to three entries.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct VersionVector {
-    entries: Vec<(Actor, u64)>,
+    entries: Few<(Actor, u64)>,
 }
 
 impl VersionVector {
@@ -23,7 +24,7 @@ impl VersionVector {
 
     /// From entries in strictly rising actor order.
     #[must_use]
-    pub(crate) fn from_sorted(entries: Vec<(Actor, u64)>) -> Self {
+    pub(crate) fn from_sorted(entries: Few<(Actor, u64)>) -> Self {
         Self { entries }
     }
 
@@ -35,14 +36,14 @@ impl VersionVector {
         }
     }
 
-    /// Accounts for nothing any more. The allocation stays.
+    /// Accounts for nothing any more.
     pub fn clear(&mut self) {
         self.entries.clear();
     }
 
     /// Takes the maximum with `other`, actor by actor.
     pub fn join(&mut self, other: &Self) {
-        for &(actor, seq) in &other.entries {
+        for &(actor, seq) in other.entries() {
             self.add(Dot { actor, seq });
         }
     }

@@ -46,6 +46,11 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// With room for so many bytes that are copied.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { plain: BytesMut::with_capacity(bytes), ..Self::default() }
+    }
+
     /// Bytes written so far.
     #[must_use]
     pub fn len(&self) -> usize {

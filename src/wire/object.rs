@@ -3,8 +3,8 @@
 use super::codec::{DecodeError, Reader, Writer};
 use crate::limits::{ACTORS_MAX, SIBLINGS_DECODED_MAX, VALUE_BYTES_MAX};
 use crate::types::{Actor, Dot, Incarnation, NodeId, Stamp, WallMs};
-use crate::version::{Content, Context, Object, Sibling, VersionVector};
-use bytes::Buf;
+use crate::version::{Content, Context, Few, Object, Sibling, VersionVector};
+use bytes::{Buf, BufMut};
 
 const ENTRY_BYTES: usize = 16;
 const SIBLING_BYTES_MIN: usize = 16 + 8 + 1;
@@ -17,9 +17,16 @@ const HAS_EXPIRY: u8 = 2;
 
 /// Appends a dot: node, incarnation, sequence.
 pub(crate) fn encode_dot(dot: Dot, out: &mut Writer) {
-    out.u32(dot.actor.node.0);
-    out.u32(dot.actor.incarnation.0);
-    out.u64(dot.seq);
+    out.raw(&dot_bytes(dot));
+}
+
+fn dot_bytes(dot: Dot) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let mut fields = bytes.as_mut_slice();
+    fields.put_u32_le(dot.actor.node.0);
+    fields.put_u32_le(dot.actor.incarnation.0);
+    fields.put_u64_le(dot.seq);
+    bytes
 }
 
 /// Reads a dot.
@@ -37,7 +44,7 @@ pub(crate) fn encode_vector(vector: &VersionVector, out: &mut Writer) {
 
 pub(crate) fn decode_vector(reader: &mut Reader) -> Result<VersionVector, DecodeError> {
     let count = reader.count("version vector", ACTORS_MAX, ENTRY_BYTES)?;
-    let mut entries = Vec::with_capacity(count);
+    let mut entries = Few::default();
     for _ in 0..count {
         let dot = decode_dot(reader)?;
         // Sequences begin at 1: a digest sets context and siblings apart by a dot of 0.
@@ -46,11 +53,11 @@ pub(crate) fn decode_vector(reader: &mut Reader) -> Result<VersionVector, Decode
         }
         entries.push((dot.actor, dot.seq));
     }
-    // Strictly rising, as written: one form for one vector, and no quadratic insertion.
+    // Strictly rising, as written: one form for one vector.
     if !entries.is_sorted_by(|a: &(Actor, u64), b| a.0 < b.0) {
         return Err(DecodeError::Invalid("version vector order"));
     }
-    Ok(VersionVector::from_entries(entries))
+    Ok(VersionVector::from_sorted(entries))
 }
 
 /// Appends a context.
@@ -69,14 +76,18 @@ pub fn decode_context(reader: &mut Reader) -> Result<Context, DecodeError> {
 }
 
 pub(crate) fn encode_sibling(sibling: &Sibling, out: &mut Writer) {
-    encode_dot(sibling.dot, out);
-    out.u64(sibling.stamp.0);
     let value = match &sibling.content {
         Content::Value(value) => Some(value),
         Content::Tombstone => None,
     };
     let expiry = if sibling.expiry.is_some() { HAS_EXPIRY } else { 0 };
-    out.u8(expiry | if value.is_some() { HAS_VALUE } else { 0 });
+    // Together: a sibling is written with every put.
+    let mut head = [0; SIBLING_BYTES_MIN];
+    let mut fields = head.as_mut_slice();
+    fields.put_slice(&dot_bytes(sibling.dot));
+    fields.put_u64_le(sibling.stamp.0);
+    fields.put_u8(expiry | if value.is_some() { HAS_VALUE } else { 0 });
+    out.raw(&head);
     if let Some(at) = sibling.expiry {
         out.u64(at.0);
     }
@@ -145,7 +156,7 @@ pub fn encode_object(object: &Object, out: &mut Writer) {
 pub fn decode_object(reader: &mut Reader) -> Result<Object, DecodeError> {
     let context = decode_vector(reader)?;
     let count = reader.count("siblings", SIBLINGS_DECODED_MAX, SIBLING_BYTES_MIN)?;
-    let mut siblings = Vec::with_capacity(count);
+    let mut siblings = Few::default();
     for _ in 0..count {
         siblings.push(decode_sibling(reader)?);
     }
