@@ -127,6 +127,20 @@ pub const HINT_OVERHEAD_BYTES: u64 = 64;
 pub const HINTS_WALKED_PER_TURN: usize = 1000;
 /// How long after a pass through all hints those that are left are tried again, in milliseconds.
 pub const HINT_RETRY_MS: u64 = 1000;
+/// How often all copies are compared with those of other owners, in milliseconds, beside hints and
+/// read repair. While nothing differs that is 20 bytes a sector.
+pub const COMPARE_EVERY_MS: u64 = 10_000;
+/// Least time between two steps of a comparison, in milliseconds.
+pub const COMPARE_STEP_MS: u64 = 2;
+/// How long a step of a comparison may go unanswered, and how long after that the next one is
+/// begun, in milliseconds.
+pub const COMPARE_RETRY_MS: u64 = 1000;
+/// Sectors (of keyspaces) that one comparison is about.
+pub const COMPARE_PLACES_MAX: usize = 1024;
+/// Keys of which one message lists the hashes: a megabyte.
+pub const LISTED_KEYS_MAX: usize = 65_536;
+/// Requests in hand above which copies are not compared: clients come first.
+pub const ROWS_BEFORE_REPAIR: usize = 256;
 /// Further nodes that one request asks to stand in for owners that are away.
 pub const FALLBACKS_MAX: usize = 8;
 /// Nodes that one gossip message speaks of. Of a larger cluster each message tells another part.

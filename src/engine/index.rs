@@ -9,9 +9,11 @@ use super::entry::{self, Actors, Entry, Sole};
 use super::outline::{CacheSlot, Kind, Outline, Stored};
 use super::shelf::{Shelf, tag_of};
 use super::store::At;
+use super::tree::{LEAVES, first_tag, hash_of, hash_of_sole, leaf_of};
 use crate::types::{Dot, Key, KeyspaceId, SectorId};
 use crate::version::Sibling;
 use bytes::Bytes;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Where a key is in the index, or belongs: holds until the index is changed.
@@ -125,6 +127,13 @@ impl Index {
         self.keys = self.keys + count(after.content.kind) - old.map_or(0, count);
         let weigh = |kind: Kind| (key.len() + kind.value_bytes()) as u64;
         self.bytes = self.bytes + weigh(after.content.kind) - old.map_or(0, weigh);
+        let hash = |sibling: &Sibling<Stored>| hash_of_sole(spot.tag, sibling.dot, sibling.content.damaged);
+        self.swap(spot, before.map_or(0, |sole| hash(&sole.sibling)), hash(after));
+    }
+
+    /// Keeps the hash tree true.
+    fn swap(&mut self, spot: Spot, before: u64, after: u64) {
+        shelf_mut(&mut self.shelves, spot.place).tree.swap(spot.tag, before, after);
     }
 
     /// What is known of a key.
@@ -150,6 +159,8 @@ impl Index {
         let ((old_keys, old_bytes), (keys, bytes)) = (weight(key, before), weight(key, Some(after)));
         self.keys = self.keys + keys - old_keys;
         self.bytes = self.bytes + bytes - old_bytes;
+        let old = before.map_or(0, |before| hash_of(spot.tag, before));
+        self.swap(spot, old, hash_of(spot.tag, after));
     }
 
     /// Puts a packed entry where its key is, or belongs. None if it found no room.
@@ -238,6 +249,29 @@ impl Index {
         })
     }
 
+    /// The sum of all objects' hashes of a keyspace's sector; 0 when there are none.
+    pub(super) fn root(&self, place: At) -> u64 {
+        self.shelf(place).map_or(0, |shelf| shelf.tree.root())
+    }
+
+    /// The same by leaf.
+    pub(super) fn leaves(&self, place: At) -> [u64; LEAVES] {
+        self.shelf(place).map_or([0; LEAVES], |shelf| shelf.tree.leaves())
+    }
+
+    /// The keys of one leaf, each with its object's hash.
+    pub(super) fn leaf(&self, place: At, leaf: u8) -> impl Iterator<Item = (Key, u64)> {
+        let from_first = self.shelf(place).into_iter().flat_map(move |shelf| {
+            // Before every key of that tag.
+            shelf.after(first_tag(leaf), |_| Ordering::Greater)
+        });
+        let of_leaf = from_first.take_while(move |&(tag, _)| leaf_of(tag) == usize::from(leaf));
+        of_leaf.map(|(tag, handle)| {
+            let entry = Entry::new(self.arena.get(handle));
+            (Key::copy_from_slice(entry.key()), hash_of(tag, &entry.outline(&self.actors)))
+        })
+    }
+
     /// Keyspaces and sectors of which something is held, from `from` on, in order.
     pub(super) fn places(&self, from: At) -> impl Iterator<Item = At> {
         self.shelves.range(from.0..).flat_map(move |(&keyspace, shelves)| {
@@ -274,6 +308,7 @@ impl Index {
     pub(super) fn remove(&mut self, place: At, key: &[u8], outline: &Outline) {
         let spot = self.seek(place, key);
         let Some(handle) = spot.handle else { return };
+        self.swap(spot, hash_of(spot.tag, outline), 0);
         shelf_mut(&mut self.shelves, place).remove(spot.tag, handle);
         self.forget(handle, key, outline);
     }

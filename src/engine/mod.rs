@@ -12,7 +12,8 @@
 //! | file | owns |
 //! |---|---|
 //! | `store`, `forget`, `opening` | the engine itself: merge, read, walk, forget; how it comes back from the log |
-//! | `index` | what is known of every key: `arena`, `shelf`, `entry`, `outline`; and the `cache` of values |
+//! | `index` | what is known of every key: `arena`, `shelf`, `entry`, `outline`; the `cache` of values |
+//! | `tree` | a sector's content as a few sums, to be compared with another owner's |
 //! | `appender`, `segments`, `reads` | the batch of this turn; what is live of each segment; reads under way |
 //! | `compaction`, `scrub` | garbage given back; rot found before a reader does |
 //! | `record`, `manifest`, `index_file`, `index_codec` | the files as bytes, drawn in their docs |
@@ -46,6 +47,7 @@ mod storage;
 mod store;
 #[cfg(test)]
 mod testing;
+mod tree;
 
 pub use log::{LogWriter, SyncPlan, is_full};
 pub use manifest::{Manifest, ManifestError};
@@ -57,6 +59,7 @@ pub use record::{
 pub use recovery::{Damage, Recovered, RecoveryError, recover};
 pub use storage::{FileName, Storage, replace};
 pub use store::{At, Engine, Fetched, Figures, Loaded, Merged, Settings as EngineSettings, Wanted};
+pub use tree::LEAVES;
 
 use bytes::Bytes;
 use std::fmt;

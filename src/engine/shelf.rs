@@ -10,6 +10,7 @@
 //! used by the engine alone.
 
 use super::arena::Handle;
+use super::tree::Tree;
 use std::cmp::Ordering;
 use twox_hash::XxHash3_64;
 
@@ -26,6 +27,8 @@ pub struct Shelf {
     slots: Vec<u64>,
     homes: usize,
     len: usize,
+    /// The hash tree of the keys. Whoever puts a key in tells it.
+    pub(super) tree: Tree,
 }
 
 /// The high half of a key's XXH3-64: its place in a shelf.

@@ -13,6 +13,7 @@ use super::reads::{Purpose, Reads};
 use super::record::{MergeRecord, Record, ShelfRecord, value_of, write_merge};
 use super::scrub::Scrub;
 use super::segments::Segments;
+use super::tree::LEAVES;
 use super::{DiskEvent, DiskRequest, FileName, ReadDone, ReadFault, ReadId, ReadRequest, Ticket};
 use crate::limits::{CACHE_CHUNKS_PER_TURN, SPACE_PERCENT_MAX, SWEEP_KEYS_PER_TURN};
 use crate::mutant::Planted;
@@ -495,6 +496,23 @@ impl Engine {
         self.index.walk(place, after)
     }
 
+    /// The root of a keyspace's sector's hash tree: equal when two copies of it are.
+    #[must_use]
+    pub fn tree_root(&self, place: At) -> u64 {
+        self.index.root(place)
+    }
+
+    /// Its leaves.
+    #[must_use]
+    pub fn tree_leaves(&self, place: At) -> [u64; LEAVES] {
+        self.index.leaves(place)
+    }
+
+    /// The keys under one leaf, each with its object's hash.
+    pub fn tree_leaf(&self, place: At, leaf: u8) -> impl Iterator<Item = (Key, u64)> {
+        self.index.leaf(place, leaf)
+    }
+
     /// Keyspaces and sectors of which something is held, from `from` on, in order.
     pub fn places(&self, from: At) -> impl Iterator<Item = At> {
         self.index.places(from)
@@ -638,15 +656,6 @@ impl Engine {
     #[must_use]
     pub fn is_durable(&self, ticket: Ticket, durability: Durability) -> bool {
         self.log.is_durable(ticket, durability)
-    }
-
-    /// Whether what is held accounts durably for a write: its own sibling is synced, or it has been
-    /// replaced, of which the records say more than is looked at here.
-    #[must_use]
-    pub fn is_on_disk(&self, held: &Outline, dot: Dot) -> bool {
-        let location = find(held, dot).map(|sibling| sibling.content.location);
-        location
-            .is_none_or(|location| location.is_some_and(|location| location.end() <= self.log.watermark()))
     }
 
     /// Whether a key found no room in the index: the process must end, for what it said it holds

@@ -482,6 +482,9 @@ impl Node {
             | PeerReply::Alive(_)
             | PeerReply::Heard { .. }
             | PeerReply::Gossip { .. }
+            | PeerReply::Differ { .. }
+            | PeerReply::Listing { .. }
+            | PeerReply::Objects { .. }
             | PeerReply::Table(_) => {}
         }
         self.get_progress(now, id, row, out);
@@ -516,6 +519,9 @@ impl Node {
             | PeerReply::Alive(_)
             | PeerReply::Heard { .. }
             | PeerReply::Gossip { .. }
+            | PeerReply::Differ { .. }
+            | PeerReply::Listing { .. }
+            | PeerReply::Objects { .. }
             | PeerReply::Table(_) => return,
         };
         let dots: Vec<_> =

@@ -446,6 +446,9 @@ impl Node {
             | PeerReply::Alive(_)
             | PeerReply::Heard { .. }
             | PeerReply::Gossip { .. }
+            | PeerReply::Differ { .. }
+            | PeerReply::Listing { .. }
+            | PeerReply::Objects { .. }
             | PeerReply::Table(_) => None,
         };
         self.put_progress(now, id, row, verdict, out);

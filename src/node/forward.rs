@@ -317,6 +317,9 @@ impl Node {
             | PeerReply::Alive(_)
             | PeerReply::Heard { .. }
             | PeerReply::Gossip { .. }
+            | PeerReply::Differ { .. }
+            | PeerReply::Listing { .. }
+            | PeerReply::Objects { .. }
             | PeerReply::Table(_) => self.put_row_back(id, Row::Forward(row)),
         }
     }

@@ -12,7 +12,7 @@
 //! write that is whole without them.
 
 use super::Node;
-use crate::engine::{At, Fetched, Kind, Loaded, Merged, Outline};
+use crate::engine::{At, Engine, Fetched, Kind, Loaded, Merged, Outline};
 use crate::limits::HINT_OVERHEAD_BYTES;
 use crate::ring::Durability;
 use crate::types::{Dot, Key, KeyspaceId, NodeId};
@@ -244,29 +244,14 @@ impl Node {
         settings.map_or(Durability::Os, |keyspace| keyspace.settings.durability.unsynced())
     }
 
-    /// Whether this node accounts for a write, in its own copy or in what it keeps for others.
-    /// `on_disk`: its log must, as far as is known.
-    fn accounts_for(&self, place: At, key: &Key, dot: Dot, on_disk: bool) -> bool {
+    /// Whether an engine with this node's log accounts for a write, in its own copy or in what is
+    /// kept for others: for the simulator's auditor.
+    #[must_use]
+    pub fn is_accounted_for(&self, engine: &Engine, place: At, key: &Key, dot: Dot) -> bool {
         let copies = shelf_of(HintKind::Copy, place);
         let kept = self.ledger.creditors().map(|node| (copies, name_of(node, key)));
-        std::iter::once((place, key.clone())).chain(kept).any(|(at, name)| {
-            let held = self.engine.outline(at, &name);
-            held.is_some_and(|held| {
-                held.context().covers(dot) && (!on_disk || self.engine.is_on_disk(&held, dot))
-            })
-        })
-    }
-
-    /// Whether this node's disk accounts for a write: for the simulator's auditor.
-    #[must_use]
-    pub fn has_on_disk(&self, place: At, key: &Key, dot: Dot) -> bool {
-        self.accounts_for(place, key, dot, true)
-    }
-
-    /// Whether this node accounts for a write: for the simulator's auditor.
-    #[must_use]
-    pub fn has(&self, place: At, key: &Key, dot: Dot) -> bool {
-        self.accounts_for(place, key, dot, false)
+        let mut shelves = std::iter::once((place, key.clone())).chain(kept);
+        shelves.any(|(at, name)| engine.outline(at, &name).is_some_and(|held| held.context().covers(dot)))
     }
 
     /// What is kept of a key for owners that are away, as one object.

@@ -7,6 +7,7 @@
 //! A request is resumed by being done again, with the values in hand: whatever has changed in the
 //! meantime is then seen, and a merge never waits.
 
+use super::anti_entropy::Fetching;
 use super::io::Output;
 use super::pending::RowId;
 use super::replica::Tell;
@@ -43,6 +44,10 @@ pub(super) enum Then {
     Chunk(Paused),
     /// Hints on their way to a node.
     Piece(NodeId),
+    /// Objects that another owner asked for.
+    Objects(Fetching),
+    /// Objects that another owner is to be sent.
+    Repair,
 }
 
 impl Waiting {
@@ -54,10 +59,24 @@ impl Waiting {
         self.deadline
     }
 
+    /// Whether it is for somebody's request, not for work of the node's own.
+    pub(super) fn is_for_request(&self) -> bool {
+        match self.then {
+            Then::Begin { .. } | Then::Forward(_) | Then::Tell(_) | Then::Own(_) => true,
+            Then::Chunk(_) | Then::Piece(_) | Then::Objects(_) | Then::Repair => false,
+        }
+    }
+
     pub(super) fn owes_answer(&self) -> bool {
         match self.then {
             Then::Begin { .. } => true,
-            Then::Forward(_) | Then::Tell(_) | Then::Own(_) | Then::Chunk(_) | Then::Piece(_) => false,
+            Then::Forward(_)
+            | Then::Tell(_)
+            | Then::Own(_)
+            | Then::Chunk(_)
+            | Then::Piece(_)
+            | Then::Objects(_)
+            | Then::Repair => false,
         }
     }
 }
@@ -120,6 +139,13 @@ impl Node {
             Then::Own(id) => self.own_loaded(now, id, &load.loaded, out),
             Then::Chunk(paused) => self.chunk_loaded(now, &paused, &load.loaded, out),
             Then::Piece(owed_to) => self.piece_loaded(now, owed_to, &load.loaded, out),
+            Then::Objects(fetching) => {
+                let (conn, request) = fetching.asker();
+                if let Some(message) = self.tell_objects(now, fetching, &load.loaded) {
+                    out.push(Output::PeerReply { conn, request, message });
+                }
+            }
+            Then::Repair => self.repair_loaded(now, &load.loaded, out),
         }
     }
 
@@ -146,6 +172,11 @@ impl Node {
             Then::Forward(_) => {}
             Then::Chunk(paused) => self.chunk_again(now, paused, out),
             Then::Piece(owed_to) => self.piece_again(now, owed_to),
+            Then::Objects(fetching) => {
+                let (conn, request) = fetching.asker();
+                out.push(Output::PeerReply { conn, request, message: PeerReply::Overloaded });
+            }
+            Then::Repair => self.repair_again(now),
         }
     }
 }

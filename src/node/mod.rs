@@ -10,6 +10,7 @@
 //! requests in flight are rows of one bounded [`pending`] table. Nothing is acknowledged but
 //! through the [`sync_gate`]. It never touches a socket, a file or a clock.
 
+mod anti_entropy;
 mod coordinate_get;
 mod coordinate_put;
 mod forward;
@@ -46,6 +47,7 @@ use crate::wire::client::DataReply;
 use crate::wire::hello;
 use crate::wire::peer::PeerReply;
 use crate::wire::{decode_table, encode_table};
+use anti_entropy::{AntiEntropy, Comparing};
 use bytes::Bytes;
 use coordinate_get::Get;
 use coordinate_put::Put;
@@ -127,6 +129,7 @@ pub struct Node {
     transfers: Transfers,
     ledger: Ledger,
     handoffs: Handoffs,
+    anti_entropy: AntiEntropy,
     /// Clients told apart for display.
     clients: u32,
     /// Whether the table of an earlier life has been followed.
@@ -183,6 +186,8 @@ enum Row {
     Chunk(Chunk),
     /// A piece of hints on its way to those they are owed to.
     Piece(Piece),
+    /// A step in comparing copies with another owner.
+    Comparing(Comparing),
     /// Something that waits for values from the disk.
     Load(Waiting),
 }
@@ -249,6 +254,7 @@ impl Node {
             transfers: Transfers::default(),
             ledger: Ledger::default(),
             handoffs: Handoffs::default(),
+            anti_entropy: AntiEntropy::default(),
             clients: 0,
             started: false,
             stopping: false,
@@ -267,10 +273,15 @@ impl Node {
         }
     }
 
-    /// Requests in flight.
+    /// Requests of others in flight: for the simulator, which demands that they come to an end.
     #[must_use]
-    pub fn pending_rows(&self) -> usize {
-        self.pending.len()
+    pub fn requests_in_hand(&self) -> usize {
+        let is_request = |id: &RowId| match self.pending.get(*id) {
+            Some(Row::Forward(_) | Row::Put(_) | Row::Get(_)) => true,
+            Some(Row::Load(load)) => load.is_for_request(),
+            Some(Row::Chunk(_) | Row::Piece(_) | Row::Comparing(_)) | None => false,
+        };
+        self.pending.ids().iter().filter(|id| is_request(id)).count()
     }
 
     /// Bytes kept for nodes that are away.
@@ -356,7 +367,10 @@ impl Node {
             | PeerReply::Absent { .. }
             | PeerReply::Unreadable
             | PeerReply::Overloaded
-            | PeerReply::Full => {}
+            | PeerReply::Full
+            | PeerReply::Differ { .. }
+            | PeerReply::Listing { .. }
+            | PeerReply::Objects { .. } => {}
         }
         let id = RowId::from(request);
         match self.pending.take(id) {
@@ -365,6 +379,7 @@ impl Node {
             Some(Row::Get(row)) => self.get_reply(now, id, row, from, message, out),
             Some(Row::Chunk(row)) => self.chunk_reply(now, id, row, from, &message, out),
             Some(Row::Piece(row)) => self.piece_reply(now, id, row, from, &message, out),
+            Some(Row::Comparing(row)) => self.compare_reply(now, id, row, from, message),
             Some(row @ Row::Load(_)) => self.put_row_back(id, row),
             // Ended: a late or repeated answer changes nothing.
             None => {}
@@ -386,6 +401,7 @@ impl Node {
                 (Some(Row::Get(row)), io::Lane::Foreground) => self.get_lost(now, id, row, peer, out),
                 (Some(Row::Chunk(row)), io::Lane::Bulk) => self.chunk_lost(id, row, peer),
                 (Some(Row::Piece(row)), io::Lane::Bulk) => self.piece_lost(now, id, row, peer),
+                (Some(Row::Comparing(row)), io::Lane::Bulk) => self.compare_lost(now, id, row, peer),
                 (Some(row), _) => self.put_row_back(id, row),
                 (None, _) => {}
             }
@@ -399,6 +415,7 @@ impl Node {
             Row::Get(row) => row.wake(),
             Row::Chunk(row) => row.wake(),
             Row::Piece(row) => row.wake(),
+            Row::Comparing(row) => row.wake(),
             Row::Load(row) => row.wake(),
         };
         self.pending.put_back(id, row, wake);
@@ -412,12 +429,14 @@ impl Node {
                 Some(Row::Get(row)) => self.get_wake(now, id, row, out),
                 Some(Row::Chunk(row)) => self.chunk_wake(now, id, row, out),
                 Some(Row::Piece(row)) => self.piece_wake(now, id, &row),
+                Some(Row::Comparing(_)) => self.compare_wake(now, id),
                 Some(Row::Load(row)) => self.load_wake(now, id, row, out),
                 None => {}
             }
         }
         self.report_when_due(now, out);
         self.look_around(now, out);
+        self.repair_copies(now, out);
     }
 
     fn on_disk(&mut self, now: Now, event: crate::engine::DiskEvent, out: &mut Vec<Output>) {
@@ -465,7 +484,7 @@ impl Node {
             Some(Row::Put(row)) => row.owes_answer(),
             Some(Row::Get(row)) => row.owes_answer(),
             Some(Row::Load(row)) => row.owes_answer(),
-            Some(Row::Chunk(_) | Row::Piece(_)) | None => false,
+            Some(Row::Chunk(_) | Row::Piece(_) | Row::Comparing(_)) | None => false,
         })
     }
 }
@@ -500,7 +519,7 @@ impl Machine for Node {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let timers = [self.report_at, self.watch.wake()].into_iter();
+        let timers = [self.report_at, self.watch.wake(), self.anti_entropy.wake()].into_iter();
         timers.chain(self.pending.next_wake()).chain(self.engine.deadline()).min()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Also the dispatch of everything else that a peer asks.
 
+use super::anti_entropy::Fetching;
 use super::io::Output;
 use super::load::{Then, Waiting};
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
@@ -70,6 +71,11 @@ impl Node {
                 self.hear_rumors(&rumors, out);
                 Some(PeerReply::Gossip { rumors: self.rumors() })
             }
+            PeerRequest::Compare { places } => Some(self.compare_roots(&places)),
+            PeerRequest::List { place, leaves, listed } => Some(self.compare_lists(place, &leaves, &listed)),
+            PeerRequest::Fetch { place, keys } => {
+                self.tell_objects(now, Fetching::new((conn, request), place, keys), &Loaded::new())
+            }
             PeerRequest::FetchTable => self.view.as_ref().map(|view| PeerReply::Table(view.bytes.clone())),
             PeerRequest::PushTable(bytes) => return self.adopt_bytes(now, bytes, out),
         };
@@ -80,7 +86,7 @@ impl Node {
 
     /// Whether a data message may be acted on: both sides must have the sector's present owners,
     /// and this node must be one of them.
-    fn agree(&self, place: Place, key: Option<&Key>) -> Result<KeyspaceSettings, PeerReply> {
+    pub(super) fn agree(&self, place: Place, key: Option<&Key>) -> Result<KeyspaceSettings, PeerReply> {
         let me = self.me();
         let settings = self.agree_on(place, key)?;
         let is_owner = |table: &Arc<Table>| {

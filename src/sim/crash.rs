@@ -207,6 +207,15 @@ fn engine_settings(planted: Planted) -> EngineSettings {
     }
 }
 
+/// A leaf of a sector's hash tree that is not what its keys come to, if there is one.
+fn untrue_leaf(engine: &Engine, place: Place) -> Option<u8> {
+    let leaves = engine.tree_leaves(place);
+    let sum = |leaf| engine.tree_leaf(place, leaf).fold(0_u64, |sum, (_, hash)| sum.wrapping_add(hash));
+    let root = leaves.iter().fold(0_u64, |sum, &leaf| sum.wrapping_add(leaf));
+    let untrue = (0..=u8::MAX).find(|&leaf| leaves.get(usize::from(leaf)) != Some(&sum(leaf)));
+    untrue.or((root != engine.tree_root(place)).then_some(u8::MAX))
+}
+
 fn key_bytes(key: u64) -> Key {
     Key::from(format!("key-{key}"))
 }
@@ -345,6 +354,9 @@ impl Run {
         let key = self.rng.below(KEYS);
         let expected = self.present(place, key);
         let found = read_whole(&mut self.engine, &mut self.disk.disk, place, key);
+        if let Some(leaf) = untrue_leaf(&self.engine, place) {
+            self.fail(format!("{place:?}: leaf {leaf} of the hash tree is not the sum of its keys"));
+        }
         if found.as_ref() != Ok(&expected) {
             self.fail(format!("{place:?} {key}: held {found:?}, written {expected:?}"));
         }

@@ -221,6 +221,18 @@ impl SimDisk {
     pub fn lose_power(&mut self, rng: &mut Rng) {
         self.note(|| Step::LosePower(rng.clone()));
         let manner = Manner::draw(rng);
+        self.lose(manner, rng);
+    }
+
+    /// As it would be after the worst loss of power there can be: all that is not synced is gone.
+    #[must_use]
+    pub fn synced_alone(&self) -> SimDisk {
+        let mut disk = self.clone();
+        disk.lose(Manner::Nothing, &mut Rng::new(0));
+        disk
+    }
+
+    fn lose(&mut self, manner: Manner, rng: &mut Rng) {
         let mut directory = std::mem::take(&mut self.durable_directory);
         let mut lost = BTreeSet::new();
         for change in self.changes.drain(..) {

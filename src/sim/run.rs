@@ -131,6 +131,7 @@ impl Run {
         if self.broken.is_empty() {
             self.weather();
             self.heal();
+            self.converge();
             self.count_copies();
             self.demand();
             self.drain();
@@ -295,12 +296,21 @@ impl Run {
         }
     }
 
+    /// Owners' copies must become equal of themselves: nobody reads anything.
+    fn converge(&mut self) {
+        let until = self.world.now_us + HEAL_US;
+        while self.world.now_us < until && !self.differing_copies().is_empty() {
+            self.pass(500_000);
+        }
+        self.broken.extend(self.differing_copies());
+    }
+
     /// At rest, and before anything is read: of every acknowledged write there are still as many
     /// copies as it took, or of what has replaced it.
     fn count_copies(&mut self) {
         for op in &self.history.ops {
             let Told::Stored(dot) = op.told else { continue };
-            let copies = self.world.copies_of(dot, Node::has);
+            let copies = self.world.copies_at_rest(dot);
             if copies.is_some_and(|copies| copies < usize::from(op.needed)) {
                 let text = format!("{:?} ({dot}) has {copies:?} copies at rest, of {}", op.asked, op.needed);
                 self.broken.push(text);
@@ -347,15 +357,16 @@ impl Run {
         self.pass(DRAIN_US);
         let left: Vec<String> = self
             .nodes()
-            .filter(|(_, node)| node.pending_rows() > 0)
-            .map(|(id, node)| format!("node{} still has {} pending rows", id.0, node.pending_rows()))
+            .filter(|(_, node)| node.requests_in_hand() > 0)
+            .map(|(id, node)| format!("node{} still has {} pending rows", id.0, node.requests_in_hand()))
             .collect();
         self.broken.extend(left);
-        self.copies_are_equal();
+        self.broken.extend(self.differing_copies());
     }
 
-    fn copies_are_equal(&mut self) {
-        let Running::Manager(manager) = &self.world.procs[MANAGER.0].running else { return };
+    /// Keys of which owners hold different copies.
+    fn differing_copies(&self) -> Vec<String> {
+        let Running::Manager(manager) = &self.world.procs[MANAGER.0].running else { return Vec::new() };
         let table = manager.table().clone();
         let mut broken = Vec::new();
         for space in &self.spaces {
@@ -379,7 +390,7 @@ impl Run {
                 }
             }
         }
-        self.broken.append(&mut broken);
+        broken
     }
 
     // ---- steps -----------------------------------------------------------------------------

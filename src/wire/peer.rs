@@ -4,7 +4,10 @@ use super::Message;
 use super::client::{DataReply, DataRequest};
 use super::codec::{DecodeError, Reader, Writer};
 use super::object::{decode_object, encode_object};
-use crate::limits::{GOSSIP_RUMORS_MAX, KEY_BYTES_MAX, MANAGER_BODY_BYTES_MAX};
+use crate::engine::LEAVES;
+use crate::limits::{
+    COMPARE_PLACES_MAX, GOSSIP_RUMORS_MAX, KEY_BYTES_MAX, LISTED_KEYS_MAX, MANAGER_BODY_BYTES_MAX,
+};
 use crate::types::{ClientId, Dot, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};
 use crate::version::Object;
 use bytes::Bytes;
@@ -115,11 +118,41 @@ pub enum PeerRequest {
         /// The silent node.
         node: NodeId,
     },
+    /// Which of these places differ from your copy?
+    Compare {
+        /// Places, and the root of the asker's hash tree of each.
+        places: Vec<(Place, u64)>,
+    },
+    /// Which keys under these leaves differ from yours?
+    List {
+        /// The place.
+        place: Place,
+        /// Leaves of its hash tree.
+        leaves: Vec<u8>,
+        /// All that the asker holds under them.
+        listed: Vec<Listed>,
+    },
+    /// Send these objects.
+    Fetch {
+        /// Where they belong.
+        place: Place,
+        /// Their keys.
+        keys: Vec<Key>,
+    },
     /// What I know of all nodes; tell me what you know.
     Gossip {
         /// Nodes, and what each last said of itself.
         rumors: Vec<(NodeId, Saying)>,
     },
+}
+
+/// One key in a list of what an owner holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listed {
+    /// XXH3-64 of the key.
+    pub key: u64,
+    /// The object's hash, as the hash tree has it.
+    pub object: u64,
 }
 
 /// How a write stands at an owner that has stored it.
@@ -173,6 +206,27 @@ pub enum PeerReply {
         /// In milliseconds; none if it does not answer here either.
         ms_ago: Option<u32>,
     },
+    /// Which places differ.
+    Differ {
+        /// So many of the places asked for were looked at, from the first on.
+        compared: u16,
+        /// Those that differ, each with the leaves of the hash tree here.
+        places: Vec<(Place, Vec<u64>)>,
+    },
+    /// Which keys differ.
+    Listing {
+        /// Keys that the asker lacks, or has otherwise.
+        offered: Vec<Key>,
+        /// Keys that are lacking here, or are otherwise, by their hashes.
+        wanted: Vec<u64>,
+    },
+    /// Objects asked for.
+    Objects {
+        /// So many of the keys asked for were looked at, from the first on.
+        taken: u16,
+        /// What is held of them.
+        entries: Vec<(Key, Object)>,
+    },
     /// What is known of all nodes.
     Gossip {
         /// Nodes, and what each last said of itself.
@@ -189,6 +243,9 @@ const FETCH_TABLE: u8 = 0x46;
 const PUSH_TABLE: u8 = 0x47;
 const ASK_AFTER: u8 = 0x48;
 const GOSSIP: u8 = 0x49;
+const COMPARE: u8 = 0x4a;
+const LIST: u8 = 0x4b;
+const FETCH: u8 = 0x4c;
 
 const FORWARDED: u8 = 0x61;
 const STORED: u8 = 0x62;
@@ -204,6 +261,9 @@ const UNREADABLE: u8 = 0x6b;
 const FULL: u8 = 0x6c;
 const HEARD: u8 = 0x6d;
 const GOSSIP_BACK: u8 = 0x6e;
+const DIFFER: u8 = 0x6f;
+const LISTING: u8 = 0x70;
+const OBJECTS: u8 = 0x71;
 
 /// Entries of one transfer chunk: its byte cap over the smallest entry.
 const TRANSFER_ENTRIES_MAX: usize = 4096;
@@ -288,6 +348,9 @@ impl Message for PeerRequest {
             PeerRequest::PushTable(_) => PUSH_TABLE,
             PeerRequest::AskAfter { .. } => ASK_AFTER,
             PeerRequest::Gossip { .. } => GOSSIP,
+            PeerRequest::Compare { .. } => COMPARE,
+            PeerRequest::List { .. } => LIST,
+            PeerRequest::Fetch { .. } => FETCH,
         }
     }
 
@@ -318,11 +381,28 @@ impl Message for PeerRequest {
             }
             PeerRequest::Transfer { place, entries } => {
                 encode_place(*place, out);
-                out.count(entries.len());
-                for (key, object) in entries {
-                    out.bytes(key);
-                    encode_object(object, out);
+                encode_entries(entries, out);
+            }
+            PeerRequest::Compare { places } => {
+                out.count(places.len());
+                for (place, root) in places {
+                    encode_place(*place, out);
+                    out.u64(*root);
                 }
+            }
+            PeerRequest::List { place, leaves, listed } => {
+                encode_place(*place, out);
+                out.count(leaves.len());
+                leaves.iter().for_each(|&leaf| out.u8(leaf));
+                out.count(listed.len());
+                for entry in listed {
+                    out.u64(entry.key);
+                    out.u64(entry.object);
+                }
+            }
+            PeerRequest::Fetch { place, keys } => {
+                encode_place(*place, out);
+                encode_keys(keys, out);
             }
             PeerRequest::Probe { epoch } => out.u64(epoch.0),
             PeerRequest::FetchTable => {}
@@ -354,7 +434,19 @@ impl Message for PeerRequest {
                 let digest = if reader.bool("digest flag")? { Some(reader.u64()?) } else { None };
                 PeerRequest::Read { worth, place, key, digest, kept }
             }
-            TRANSFER => decode_transfer(&mut reader)?,
+            TRANSFER => PeerRequest::Transfer {
+                place: decode_place(&mut reader)?,
+                entries: decode_entries(&mut reader)?,
+            },
+            COMPARE => {
+                let count = reader.count("places", COMPARE_PLACES_MAX, 20)?;
+                let place = |_| Ok((decode_place(&mut reader)?, reader.u64()?));
+                PeerRequest::Compare { places: (0..count).map(place).collect::<Result<_, DecodeError>>()? }
+            }
+            LIST => decode_list(&mut reader)?,
+            FETCH => {
+                PeerRequest::Fetch { place: decode_place(&mut reader)?, keys: decode_keys(&mut reader)? }
+            }
             PROBE => PeerRequest::Probe { epoch: Epoch(reader.u64()?) },
             FETCH_TABLE => PeerRequest::FetchTable,
             PUSH_TABLE => PeerRequest::PushTable(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
@@ -384,15 +476,49 @@ fn decode_write(reader: &mut Reader) -> Result<Option<(OpId, Dot)>, DecodeError>
     Ok(Some((op, super::object::decode_dot(reader)?)))
 }
 
-fn decode_transfer(reader: &mut Reader) -> Result<PeerRequest, DecodeError> {
-    let place = decode_place(reader)?;
-    let count = reader.count("transfer entries", TRANSFER_ENTRIES_MAX, ENTRY_BYTES_MIN)?;
-    let mut entries = Vec::with_capacity(count);
-    for _ in 0..count {
-        let key = decode_key(reader)?;
-        entries.push((key, decode_object(reader)?));
+fn encode_entries(entries: &[(Key, Object)], out: &mut Writer) {
+    out.count(entries.len());
+    for (key, object) in entries {
+        out.bytes(key);
+        encode_object(object, out);
     }
-    Ok(PeerRequest::Transfer { place, entries })
+}
+
+fn decode_entries(reader: &mut Reader) -> Result<Vec<(Key, Object)>, DecodeError> {
+    let count = reader.count("entries", TRANSFER_ENTRIES_MAX, ENTRY_BYTES_MIN)?;
+    (0..count).map(|_| Ok((decode_key(reader)?, decode_object(reader)?))).collect()
+}
+
+fn encode_keys(keys: &[Key], out: &mut Writer) {
+    out.count(keys.len());
+    keys.iter().for_each(|key| out.bytes(key));
+}
+
+fn decode_keys(reader: &mut Reader) -> Result<Vec<Key>, DecodeError> {
+    let count = reader.count("keys", TRANSFER_ENTRIES_MAX, 4)?;
+    (0..count).map(|_| decode_key(reader)).collect()
+}
+
+fn decode_hashes(what: &'static str, most: usize, reader: &mut Reader) -> Result<Vec<u64>, DecodeError> {
+    let count = reader.count(what, most, 8)?;
+    (0..count).map(|_| reader.u64()).collect()
+}
+
+fn decode_list(reader: &mut Reader) -> Result<PeerRequest, DecodeError> {
+    let place = decode_place(reader)?;
+    let count = reader.count("leaves", LEAVES, 1)?;
+    let leaves = (0..count).map(|_| reader.u8()).collect::<Result<_, _>>()?;
+    let count = reader.count("listed keys", LISTED_KEYS_MAX, 16)?;
+    let entry = |_| Ok(Listed { key: reader.u64()?, object: reader.u64()? });
+    let listed = (0..count).map(entry).collect::<Result<_, DecodeError>>()?;
+    Ok(PeerRequest::List { place, leaves, listed })
+}
+
+fn decode_differ(reader: &mut Reader) -> Result<PeerReply, DecodeError> {
+    let compared = reader.u16()?;
+    let count = reader.count("differing places", COMPARE_PLACES_MAX, 16)?;
+    let place = |_| Ok((decode_place(reader)?, decode_hashes("leaves", LEAVES, reader)?));
+    Ok(PeerReply::Differ { compared, places: (0..count).map(place).collect::<Result<_, DecodeError>>()? })
 }
 
 impl Message for PeerReply {
@@ -412,6 +538,9 @@ impl Message for PeerReply {
             PeerReply::Full => FULL,
             PeerReply::Heard { .. } => HEARD,
             PeerReply::Gossip { .. } => GOSSIP_BACK,
+            PeerReply::Differ { .. } => DIFFER,
+            PeerReply::Listing { .. } => LISTING,
+            PeerReply::Objects { .. } => OBJECTS,
         }
     }
 
@@ -437,6 +566,24 @@ impl Message for PeerReply {
                 }
             }
             PeerReply::Gossip { rumors } => encode_rumors(rumors, out),
+            PeerReply::Differ { compared, places } => {
+                out.u16(*compared);
+                out.count(places.len());
+                for (place, leaves) in places {
+                    encode_place(*place, out);
+                    out.count(leaves.len());
+                    leaves.iter().for_each(|&leaf| out.u64(leaf));
+                }
+            }
+            PeerReply::Listing { offered, wanted } => {
+                encode_keys(offered, out);
+                out.count(wanted.len());
+                wanted.iter().for_each(|&key| out.u64(key));
+            }
+            PeerReply::Objects { taken, entries } => {
+                out.u16(*taken);
+                encode_entries(entries, out);
+            }
         }
     }
 
@@ -467,6 +614,12 @@ impl Message for PeerReply {
                 ms_ago: if reader.bool("heard flag")? { Some(reader.u32()?) } else { None },
             },
             GOSSIP_BACK => PeerReply::Gossip { rumors: decode_rumors(&mut reader)? },
+            DIFFER => decode_differ(&mut reader)?,
+            LISTING => PeerReply::Listing {
+                offered: decode_keys(&mut reader)?,
+                wanted: decode_hashes("wanted keys", LISTED_KEYS_MAX, &mut reader)?,
+            },
+            OBJECTS => PeerReply::Objects { taken: reader.u16()?, entries: decode_entries(&mut reader)? },
             other => return Err(DecodeError::UnknownKind(other)),
         };
         reader.finish()?;

@@ -21,7 +21,7 @@ use gtstore::wire::codec::{DecodeError, Writer};
 use gtstore::wire::frame::write_frame;
 use gtstore::wire::hello::{Hello, Opening, RefusalCause, Refused, Role, Server, Welcome};
 use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
-use gtstore::wire::peer::{PeerReply, PeerRequest, Place, Saying, Standing, Worth};
+use gtstore::wire::peer::{Listed, PeerReply, PeerRequest, Place, Saying, Standing, Worth};
 use std::collections::BTreeSet;
 
 /// The request id of every sample's frame.
@@ -95,7 +95,20 @@ macro_rules! family {
 family!(Opening { Hello, Welcome, Refused });
 family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, CreateKeyspace });
 family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, Hints, KeyspaceCreated, Error });
-family!(PeerRequest { Forward, Store, Read, Transfer, Probe, FetchTable, PushTable, AskAfter, Gossip });
+family!(PeerRequest {
+    Forward,
+    Store,
+    Read,
+    Transfer,
+    Probe,
+    FetchTable,
+    PushTable,
+    AskAfter,
+    Compare,
+    List,
+    Fetch,
+    Gossip
+});
 family!(PeerReply {
     Forwarded,
     Stored,
@@ -110,6 +123,9 @@ family!(PeerReply {
     Unreadable,
     Full,
     Heard,
+    Differ,
+    Listing,
+    Objects,
     Gossip
 });
 family!(NodeToManager { Join, Report, Streamed, Table });
@@ -416,6 +432,7 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
     };
     let kept = PeerRequest::Read { worth: worth(), place: place(), key: key(), digest: None, kept: true };
     let entries = vec![(key(), object()), (Bytes::from_static(b"k"), Object::default())];
+    let listed = vec![Listed { key: 33, object: 34 }, Listed { key: 35, object: 36 }];
     vec![
         ("get", PeerRequest::Forward { worth: worth(), begin_ms: 400, request: get(true, true) }),
         ("put", PeerRequest::Forward { worth: worth(), begin_ms: 400, request: put_value() }),
@@ -428,6 +445,9 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
         ("", PeerRequest::Transfer { place: place(), entries }),
         ("", PeerRequest::Probe { epoch: Epoch(20) }),
         ("", PeerRequest::AskAfter { node: NodeId(26) }),
+        ("", PeerRequest::Compare { places: vec![(place(), 31), (place(), 32)] }),
+        ("", PeerRequest::List { place: place(), leaves: vec![0, 255], listed }),
+        ("", PeerRequest::Fetch { place: place(), keys: vec![key(), Bytes::from_static(b"k")] }),
         ("", PeerRequest::Gossip { rumors: vec![(NodeId(27), saying(28)), (NodeId(29), saying(30))] }),
         ("", PeerRequest::FetchTable),
         ("", PeerRequest::PushTable(Bytes::from_static(b"a table"))),
@@ -447,6 +467,9 @@ fn peer_replies() -> Vec<(&'static str, PeerReply)> {
         ("", PeerReply::Stale(Epoch(22))),
         ("", PeerReply::Behind(Epoch(23))),
         ("", PeerReply::Alive(saying(24))),
+        ("", PeerReply::Differ { compared: 37, places: vec![(place(), vec![38, 39])] }),
+        ("", PeerReply::Listing { offered: vec![key()], wanted: vec![40, 41] }),
+        ("", PeerReply::Objects { taken: 42, entries: vec![(key(), object())] }),
         ("", PeerReply::Heard { node: NodeId(27), ms_ago: Some(28) }),
         ("not at all", PeerReply::Heard { node: NodeId(27), ms_ago: None }),
         ("", PeerReply::Gossip { rumors: vec![(NodeId(29), saying(30)), (NodeId(31), saying(32))] }),

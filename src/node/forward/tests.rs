@@ -150,7 +150,7 @@ fn a_quorum_that_cannot_be_had_is_refused_after_a_few_tries_and_not_at_the_deadl
         answer = answer.or_else(|| told(&bench.tick_after_ms(ROUND_WAIT_MS)));
     }
     assert_eq!(answer, Some(DataResult::Refused(Reason::NoQuorum)));
-    assert_eq!(bench.node.pending_rows(), 0);
+    assert_eq!(bench.node.requests_in_hand(), 0);
 }
 
 fn get() -> DataRequest {
@@ -207,7 +207,7 @@ fn an_owner_given_up_on_for_being_slow_still_tells_how_many_answered() {
         out.extend(bench.tell(Input::PeerReply { from: OTHER, request, message }));
     }
     assert_eq!(told_with_count(&out), Some((DataResult::Refused(Reason::NoQuorum), (1, 2, 3))));
-    assert_eq!(bench.node.pending_rows(), 0, "nobody is left to listen to");
+    assert_eq!(bench.node.requests_in_hand(), 0, "nobody is left to listen to");
 }
 
 #[test]
@@ -224,5 +224,5 @@ fn owners_that_never_answer_are_not_counted_among_those_that_did() {
     read_in_vain(&mut bench);
     let out = bench.tick_after_ms(2000 - bench.ms);
     assert_eq!(told_with_count(&out), Some((DataResult::Refused(Reason::NoQuorum), (0, 1, 1))));
-    assert_eq!(bench.node.pending_rows(), 0);
+    assert_eq!(bench.node.requests_in_hand(), 0);
 }

@@ -49,7 +49,7 @@ impl Stage {
     /// The one hint that was sent to this peer: the request's name and the object.
     fn handed(&mut self, peer: u32) -> (RequestId, Object) {
         let mut asked = self.asked(peer);
-        asked.retain(|(_, message)| !matches!(message, PeerRequest::PushTable(_)));
+        asked.retain(|(_, message)| matches!(message, PeerRequest::Transfer { .. }));
         match asked.as_slice() {
             [(request, PeerRequest::Transfer { entries, .. })] if entries.len() == 1 => {
                 (*request, entries[0].1.clone())

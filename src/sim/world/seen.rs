@@ -51,6 +51,9 @@ impl World {
             | PeerRequest::Probe { .. }
             | PeerRequest::AskAfter { .. }
             | PeerRequest::Gossip { .. }
+            | PeerRequest::Compare { .. }
+            | PeerRequest::List { .. }
+            | PeerRequest::Fetch { .. }
             | PeerRequest::FetchTable => {}
         }
     }

@@ -1,0 +1,530 @@
+//! Anti-entropy: owners compare their copies in the background, and exchange what differs.
+//!
+//! ```text
+//! Resting --time, nothing urgent--> the places shared with one other owner
+//!   Compare(roots)  --> which of them differ, with their leaves     (a few of them at a time)
+//!   List(leaves)    --> which keys of those leaves it lacks, and which it has that we lack
+//!   Fetch(keys)     --> objects, merged here
+//!   Transfer(ours)  --> merged there                            --> next place, next owner, Resting
+//! ```
+//! Each owner compares with the next one of the sector's slots, so that every pair is met by one of
+//! the two, and what one has comes round to all. Bytes on the wire follow the difference, not the
+//! data. Copies are compared only under one configuration of the sector. One step is out at a
+//! time, on the bulk link, and the next waits while requests of clients do. Whatever goes wrong
+//! ends the round: the next one begins at the same place.
+
+use super::io::{Lane, Output};
+use super::load::{Then, Waiting};
+use super::pending::RowId;
+use super::{Node, Row};
+use crate::engine::{At, Fetched, LEAVES, Loaded, Wanted};
+use crate::limits::{
+    COMPARE_EVERY_MS, COMPARE_PLACES_MAX, COMPARE_RETRY_MS, COMPARE_STEP_MS, LISTED_KEYS_MAX,
+    ROWS_BEFORE_REPAIR, TRANSFER_CHUNK_BYTES,
+};
+use crate::ring::Durability;
+use crate::types::{ConnId, Instant, Key, NodeId, Now, RequestId, SectorId};
+use crate::version::Object;
+use crate::wire::peer::{Listed, PeerReply, PeerRequest, Place};
+use std::collections::{BTreeMap, VecDeque};
+use twox_hash::XxHash3_64;
+
+/// Places whose leaves are told in one answer: 2 KiB each.
+const DIFFERING_MAX: usize = 8;
+/// Keys of which one message lists the hashes, but for those of its last leaf: a millisecond of
+/// either loop.
+const LISTED_AT_ONCE: usize = 4096;
+/// How long a comparison waits while clients do.
+const BUSY_MS: u64 = 50;
+/// Keys offered in one answer.
+const OFFERED_MAX: usize = 4096;
+
+/// The comparing that this node does of itself.
+#[derive(Debug, Default)]
+pub(super) struct AntiEntropy {
+    /// Not before then.
+    look_at: Instant,
+    /// Where the next round begins.
+    cursor: Option<At>,
+    /// Owners still to be compared with in this round, and what is shared with them.
+    rounds: VecDeque<(NodeId, Vec<Place>)>,
+    /// What is being exchanged with one of them.
+    exchange: Option<Exchange>,
+}
+
+/// What is being exchanged with one owner.
+#[derive(Debug)]
+struct Exchange {
+    peer: NodeId,
+    /// Places not compared yet.
+    places: VecDeque<Place>,
+    /// Places found to differ, with the leaves in which they do.
+    differing: VecDeque<(Place, Vec<u8>)>,
+    step: Step,
+}
+
+/// What comes next, or is out.
+#[derive(Debug)]
+enum Step {
+    /// Take the next thing.
+    Next,
+    /// Fetch these, then send those.
+    Fetch { place: Place, offered: VecDeque<Key>, wanted: VecDeque<Key> },
+    /// Send these.
+    Send { place: Place, wanted: VecDeque<Key> },
+}
+
+/// A step that is out: a row of the pending table.
+#[derive(Debug)]
+pub(super) struct Comparing {
+    peer: NodeId,
+    retry_at: Instant,
+    asked: Asked,
+}
+
+/// What was asked.
+#[derive(Debug)]
+enum Asked {
+    /// Whether these differ.
+    Roots,
+    /// What there is under these leaves of a place.
+    Leaves(Place, Vec<u8>),
+    /// Objects.
+    Objects(Place),
+    /// That objects be merged.
+    Merge,
+}
+
+/// A peer's question for objects, while their values are being read.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    conn: ConnId,
+    request: RequestId,
+    place: Place,
+    keys: Vec<Key>,
+}
+
+/// A name for a key in a list: 64 bits of it.
+fn hash_of(key: &[u8]) -> u64 {
+    XxHash3_64::oneshot(key)
+}
+
+impl Comparing {
+    pub(super) fn wake(&self) -> Instant {
+        self.retry_at
+    }
+}
+
+impl AntiEntropy {
+    pub(super) fn wake(&self) -> Instant {
+        self.look_at
+    }
+}
+
+impl Node {
+    /// Begins the next round, or goes on with the one under way, if its time has come and nobody
+    /// waits for this node.
+    pub(super) fn repair_copies(&mut self, now: Now, out: &mut Vec<Output>) {
+        if now.mono < self.anti_entropy.look_at {
+            return;
+        }
+        if self.pending.len() > ROWS_BEFORE_REPAIR || self.stopping {
+            return self.rest(now, BUSY_MS);
+        }
+        if self.anti_entropy.exchange.is_none() {
+            self.next_exchange(now);
+        }
+        if self.anti_entropy.exchange.is_some() {
+            self.take_step(now, out);
+        } else {
+            self.rest_after_exchange(now);
+        }
+    }
+
+    /// The next owner to compare with; at the end of a round, what the next one is of.
+    fn next_exchange(&mut self, now: Now) {
+        if self.anti_entropy.rounds.is_empty() {
+            self.anti_entropy.rounds = self.shared_places();
+        }
+        let next = self.anti_entropy.rounds.pop_front();
+        self.anti_entropy.exchange =
+            next.filter(|(peer, _)| self.can_compare(now, *peer)).map(|(peer, places)| Exchange {
+                peer,
+                places: places.into(),
+                differing: VecDeque::new(),
+                step: Step::Next,
+            });
+    }
+
+    /// After the last owner of the last round it is a while until everything is compared again.
+    fn rest_after_exchange(&mut self, now: Now) {
+        let is_last = self.anti_entropy.rounds.is_empty() && self.anti_entropy.cursor.is_none();
+        self.rest(now, if is_last { COMPARE_EVERY_MS } else { COMPARE_STEP_MS });
+    }
+
+    fn rest(&mut self, now: Now, ms: u64) {
+        self.anti_entropy.look_at = now.mono.after_ms(ms);
+    }
+
+    fn can_compare(&self, now: Now, peer: NodeId) -> bool {
+        self.peers.is_trusted(peer, now.mono) && self.peers.is_up(peer, Lane::Bulk)
+    }
+
+    /// The next places that this node owns, by the owner that each is to be compared with.
+    fn shared_places(&mut self) -> VecDeque<(NodeId, Vec<Place>)> {
+        let Some(table) = self.table().cloned() else { return VecDeque::new() };
+        let (me, from) = (self.me(), self.anti_entropy.cursor.unwrap_or_default());
+        let mut shared: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
+        let keyspaces = table.keyspaces.range(from.0..);
+        let all = keyspaces.flat_map(|(&keyspace, entry)| {
+            let first = if keyspace == from.0 { usize::from(from.1.0) } else { 0 };
+            let n = usize::from(entry.settings.n);
+            table.sectors.iter().enumerate().skip(first).map(move |(at, sector)| (keyspace, n, at, sector))
+        });
+        let mut cursor = None;
+        for (count, (keyspace, n, at, sector)) in all.enumerate() {
+            let Ok(id) = u16::try_from(at).map(SectorId) else { continue };
+            if count >= COMPARE_PLACES_MAX {
+                cursor = Some((keyspace, id));
+                break;
+            }
+            let owners: Vec<NodeId> = sector.nodes(n).collect();
+            let Some(mine) = owners.iter().position(|&node| node == me) else { continue };
+            let further = owners.iter().cycle().skip(mine + 1).take(owners.len());
+            if let Some(&partner) = further.into_iter().find(|&&node| node != me) {
+                let place = Place { keyspace, sector: id, conf_epoch: sector.conf_epoch };
+                shared.entry(partner).or_default().push(place);
+            }
+        }
+        self.anti_entropy.cursor = cursor;
+        shared.into_iter().collect()
+    }
+
+    /// Asks for what comes next, or ends the exchange.
+    fn take_step(&mut self, now: Now, out: &mut Vec<Output>) {
+        let Some(mut exchange) = self.anti_entropy.exchange.take() else { return };
+        match std::mem::replace(&mut exchange.step, Step::Next) {
+            Step::Next => match exchange.differing.pop_front() {
+                Some((place, leaves)) => self.ask_leaves(now, exchange, place, leaves, out),
+                None if exchange.places.is_empty() => self.rest_after_exchange(now),
+                None => self.ask_roots(now, exchange, out),
+            },
+            Step::Fetch { place, offered, wanted } if offered.is_empty() => {
+                exchange.step = Step::Send { place, wanted };
+                self.anti_entropy.exchange = Some(exchange);
+                self.take_step(now, out);
+            }
+            Step::Fetch { place, offered, wanted } => {
+                let keys = offered.iter().cloned().collect();
+                let message = PeerRequest::Fetch { place, keys };
+                exchange.step = Step::Fetch { place, offered, wanted };
+                self.ask_of(now, exchange, Asked::Objects(place), message, out);
+            }
+            Step::Send { wanted, .. } if wanted.is_empty() => {
+                self.anti_entropy.exchange = Some(exchange);
+                self.take_step(now, out);
+            }
+            Step::Send { place, wanted } => {
+                exchange.step = Step::Send { place, wanted };
+                self.anti_entropy.exchange = Some(exchange);
+                self.send_wanted(now, &Loaded::new(), out);
+            }
+        }
+    }
+
+    fn ask_roots(&mut self, now: Now, exchange: Exchange, out: &mut Vec<Output>) {
+        let root = |&place: &Place| (place, self.engine.tree_root((place.keyspace, place.sector)));
+        let places = exchange.places.iter().map(root).collect();
+        self.ask_of(now, exchange, Asked::Roots, PeerRequest::Compare { places }, out);
+    }
+
+    /// Asks of as many leaves as make a list of bearable length.
+    fn ask_leaves(
+        &mut self,
+        now: Now,
+        mut exchange: Exchange,
+        place: Place,
+        leaves: Vec<u8>,
+        out: &mut Vec<Output>,
+    ) {
+        let at = (place.keyspace, place.sector);
+        let (mut listed, mut asked, mut later) = (Vec::new(), Vec::new(), Vec::new());
+        for leaf in leaves {
+            if listed.len() >= LISTED_AT_ONCE {
+                later.push(leaf);
+                continue;
+            }
+            let keys = self.engine.tree_leaf(at, leaf);
+            listed.extend(keys.map(|(key, object)| Listed { key: hash_of(&key), object }));
+            asked.push(leaf);
+        }
+        if !later.is_empty() {
+            exchange.differing.push_front((place, later));
+        }
+        if listed.len() > LISTED_KEYS_MAX {
+            log::warn!(
+                "sector {} has too many keys to be compared ({} under one leaf): a cluster of this size needs \
+                 more sectors",
+                place.sector,
+                listed.len()
+            );
+            self.anti_entropy.exchange = Some(exchange);
+            return self.rest(now, COMPARE_STEP_MS);
+        }
+        let message = PeerRequest::List { place, leaves: asked.clone(), listed };
+        self.ask_of(now, exchange, Asked::Leaves(place, asked), message, out);
+    }
+
+    fn ask_of(
+        &mut self,
+        now: Now,
+        exchange: Exchange,
+        asked: Asked,
+        message: PeerRequest,
+        out: &mut Vec<Output>,
+    ) {
+        let peer = exchange.peer;
+        if !self.can_compare(now, peer) {
+            // The exchange ends here; a later round meets the same places.
+            return self.rest_after_exchange(now);
+        }
+        let id = self.pending.reserve();
+        out.push(Output::Peer { to: peer, lane: Lane::Bulk, request: id.into(), message });
+        self.anti_entropy.exchange = Some(exchange);
+        let retry_at = now.mono.after_ms(COMPARE_RETRY_MS);
+        self.anti_entropy.look_at = retry_at;
+        self.put_row_back(id, Row::Comparing(Comparing { peer, retry_at, asked }));
+    }
+
+    /// Sends what the other owner wants, if it is in memory or has been read.
+    fn send_wanted(&mut self, now: Now, loaded: &Loaded, out: &mut Vec<Output>) {
+        let Some(mut exchange) = self.anti_entropy.exchange.take() else { return };
+        let Step::Send { place, wanted } = &mut exchange.step else {
+            self.anti_entropy.exchange = Some(exchange);
+            return;
+        };
+        let place = *place;
+        let taken = self.take_objects((place.keyspace, place.sector), wanted.iter(), loaded);
+        match taken {
+            Taken::OnDisk(missing) => {
+                let deadline = now.mono.after_ms(COMPARE_RETRY_MS);
+                self.anti_entropy.exchange = Some(exchange);
+                self.anti_entropy.look_at = deadline;
+                self.wait_for(Waiting::new(Then::Repair, loaded.clone(), deadline), missing);
+            }
+            Taken::Whole(count, entries) => {
+                wanted.drain(..count);
+                let message = PeerRequest::Transfer { place, entries };
+                self.ask_of(now, exchange, Asked::Merge, message, out);
+            }
+        }
+    }
+
+    /// Values for the other owner have been read, as far as they could be.
+    pub(super) fn repair_loaded(&mut self, now: Now, loaded: &Loaded, out: &mut Vec<Output>) {
+        self.send_wanted(now, loaded, out);
+    }
+
+    /// They could not be: the exchange ends.
+    pub(super) fn repair_again(&mut self, now: Now) {
+        self.anti_entropy.exchange = None;
+        self.rest(now, COMPARE_RETRY_MS);
+    }
+
+    /// Objects of keys, as many as make a message: how many keys that are, and those held whole.
+    fn take_objects<'a>(&mut self, at: At, keys: impl Iterator<Item = &'a Key>, loaded: &Loaded) -> Taken {
+        let (mut entries, mut missing, mut bytes, mut count) = (Vec::new(), Vec::new(), 0, 0);
+        for key in keys {
+            if bytes >= TRANSFER_CHUNK_BYTES {
+                break;
+            }
+            count += 1;
+            let values = self.engine.outline(at, key).map_or(0, |outline| {
+                outline.siblings().iter().map(|sibling| sibling.content.kind.value_bytes()).sum()
+            });
+            bytes += 64 + key.len() + values;
+            match self.engine.read(at, key, |_| true, loaded) {
+                Fetched::Whole(object) => entries.push((key.clone(), object)),
+                Fetched::OnDisk(wanted) => missing.extend(wanted),
+                // Gone since, or another owner's copy must do.
+                Fetched::Absent | Fetched::Unreadable => {}
+            }
+        }
+        if missing.is_empty() { Taken::Whole(count, entries) } else { Taken::OnDisk(missing) }
+    }
+
+    // ---- answers ---------------------------------------------------------------------------
+
+    pub(super) fn compare_reply(
+        &mut self,
+        now: Now,
+        id: RowId,
+        row: Comparing,
+        from: NodeId,
+        message: PeerReply,
+    ) {
+        if from != row.peer {
+            return self.put_row_back(id, Row::Comparing(row));
+        }
+        self.pending.end(id);
+        let Some(mut exchange) = self.anti_entropy.exchange.take() else { return };
+        match (row.asked, message) {
+            (Asked::Roots, PeerReply::Differ { compared, places }) => {
+                exchange.places.drain(..exchange.places.len().min(usize::from(compared)));
+                let mut differ = |(place, leaves): (Place, Vec<u64>)| {
+                    let ours = self.engine.tree_leaves((place.keyspace, place.sector));
+                    let leaf = |at: usize| (ours.get(at) != leaves.get(at)).then(|| u8::try_from(at).ok())?;
+                    let leaves: Vec<u8> = (0..LEAVES).filter_map(leaf).collect();
+                    if !leaves.is_empty() {
+                        exchange.differing.push_back((place, leaves));
+                    }
+                };
+                places.into_iter().for_each(&mut differ);
+                if compared == 0 {
+                    exchange.places.clear();
+                }
+            }
+            (Asked::Leaves(place, leaves), PeerReply::Listing { offered, wanted }) => {
+                let wanted = self.keys_named((place.keyspace, place.sector), &leaves, &wanted);
+                exchange.step = Step::Fetch { place, offered: offered.into(), wanted };
+            }
+            (Asked::Objects(place), PeerReply::Objects { taken, entries }) => {
+                self.merge_fetched(place, &entries);
+                if let Step::Fetch { offered, .. } = &mut exchange.step {
+                    let count =
+                        if taken == 0 { offered.len() } else { offered.len().min(usize::from(taken)) };
+                    offered.drain(..count);
+                }
+            }
+            (Asked::Merge, PeerReply::Stored { .. }) => {}
+            // Stale, behind, full or busy: the exchange ends, and the next round meets it again.
+            _ => return self.rest(now, COMPARE_RETRY_MS),
+        }
+        self.anti_entropy.exchange = Some(exchange);
+        self.rest(now, COMPARE_STEP_MS);
+    }
+
+    /// The keys under these leaves that a peer wants, by the names it gives them.
+    fn keys_named(&self, at: At, leaves: &[u8], names: &[u64]) -> VecDeque<Key> {
+        let mut names = names.to_vec();
+        names.sort_unstable();
+        let keys = leaves.iter().flat_map(|&leaf| self.engine.tree_leaf(at, leaf)).map(|entry| entry.0);
+        keys.filter(|key| names.binary_search(&hash_of(key)).is_ok()).collect()
+    }
+
+    fn merge_fetched(&mut self, place: Place, entries: &[(Key, Object)]) {
+        let at = (place.keyspace, place.sector);
+        let Some(table) = self.table() else { return };
+        let durability =
+            table.keyspaces.get(&at.0).map_or(Durability::Sync, |entry| entry.settings.durability);
+        let is_current = table.sector(place.sector).conf_epoch == place.conf_epoch;
+        if !is_current || !self.space.takes_anything() {
+            return;
+        }
+        for (key, object) in entries {
+            self.engine.merge(at, key, object, durability);
+        }
+    }
+
+    pub(super) fn compare_lost(&mut self, now: Now, id: RowId, row: Comparing, peer: NodeId) {
+        if row.peer == peer {
+            self.compare_wake(now, id);
+        } else {
+            self.put_row_back(id, Row::Comparing(row));
+        }
+    }
+
+    /// No answer in time: the exchange ends.
+    pub(super) fn compare_wake(&mut self, now: Now, id: RowId) {
+        self.pending.end(id);
+        self.anti_entropy.exchange = None;
+        self.rest(now, COMPARE_RETRY_MS);
+    }
+
+    // ---- the other side --------------------------------------------------------------------
+
+    /// Which of these places differ here, the first few of them with their leaves.
+    pub(super) fn compare_roots(&self, places: &[(Place, u64)]) -> PeerReply {
+        let (mut differing, mut compared) = (Vec::new(), 0_u16);
+        for &(place, root) in places {
+            if differing.len() >= DIFFERING_MAX {
+                break;
+            }
+            compared = compared.saturating_add(1);
+            let at = (place.keyspace, place.sector);
+            if self.agree(place, None).is_ok() && self.engine.tree_root(at) != root {
+                differing.push((place, self.engine.tree_leaves(at).to_vec()));
+            }
+        }
+        PeerReply::Differ { compared, places: differing }
+    }
+
+    /// What of these leaves differs from the list: keys to be fetched from here, and keys wanted.
+    pub(super) fn compare_lists(&self, place: Place, leaves: &[u8], listed: &[Listed]) -> PeerReply {
+        if let Err(refusal) = self.agree(place, None) {
+            return refusal;
+        }
+        let at = (place.keyspace, place.sector);
+        let mut theirs: BTreeMap<u64, u64> = listed.iter().map(|entry| (entry.key, entry.object)).collect();
+        let (mut offered, mut wanted) = (Vec::new(), Vec::new());
+        for (key, object) in leaves.iter().flat_map(|&leaf| self.engine.tree_leaf(at, leaf)) {
+            let name = hash_of(&key);
+            match theirs.remove(&name) {
+                Some(same) if same == object => {}
+                Some(_) => {
+                    wanted.push(name);
+                    offered.push(key);
+                }
+                None => offered.push(key),
+            }
+        }
+        wanted.extend(theirs.into_keys());
+        offered.truncate(OFFERED_MAX);
+        PeerReply::Listing { offered, wanted }
+    }
+
+    /// Objects that a peer asks for, now or when their values have been read.
+    pub(super) fn tell_objects(
+        &mut self,
+        now: Now,
+        fetching: Fetching,
+        loaded: &Loaded,
+    ) -> Option<PeerReply> {
+        if let Err(refusal) = self.agree(fetching.place, None) {
+            return Some(refusal);
+        }
+        let at = (fetching.place.keyspace, fetching.place.sector);
+        match self.take_objects(at, fetching.keys.iter(), loaded) {
+            Taken::Whole(count, entries) => {
+                let taken = u16::try_from(count).unwrap_or(u16::MAX);
+                Some(PeerReply::Objects { taken, entries })
+            }
+            Taken::OnDisk(_) if self.pending.is_full() => Some(PeerReply::Overloaded),
+            Taken::OnDisk(wanted) => {
+                let deadline = now.mono.after_ms(COMPARE_RETRY_MS);
+                let keys = fetching.keys.iter().map(|key| Key::copy_from_slice(key)).collect();
+                let then = Then::Objects(Fetching { keys, ..fetching });
+                self.wait_for(Waiting::new(then, loaded.clone(), deadline), wanted);
+                None
+            }
+        }
+    }
+}
+
+impl Fetching {
+    pub(super) fn new((conn, request): (ConnId, RequestId), place: Place, keys: Vec<Key>) -> Self {
+        Self { conn, request, place, keys }
+    }
+
+    pub(super) fn asker(&self) -> (ConnId, RequestId) {
+        (self.conn, self.request)
+    }
+}
+
+/// Objects asked for.
+enum Taken {
+    /// These values first.
+    OnDisk(Vec<Wanted>),
+    /// So many keys' worth, and what is held of them.
+    Whole(usize, Vec<(Key, Object)>),
+}
