@@ -10,6 +10,7 @@ mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
+mod expiry;
 mod failures;
 mod members;
 mod requests;

@@ -37,6 +37,10 @@ Options, before or after the command
   -o, --output FORMAT table (for people), json or plain (stable, see below)
   -r R, -w W          replicas that must answer a read, or acknowledge a write,
                       instead of the keyspace's numbers; for commands that read, or write
+  --strict            count owners alone toward R and W; usually, for an owner that is away,
+                      a fallback counts that stands in for it
+  --ttl SPAN          for put, trace put and import: the value is missing to readers after
+                      this time: 1500ms, 10s, 5m, 2h or 1d
   --context HEX       for put, del and trace put: this replaces what was read with that
                       context; what came between is kept beside it
   --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given.
@@ -53,8 +57,9 @@ The assignment's forms
 Output that programs may rely on
   -o json   one JSON value per line. Keys and values that are not UTF-8 stand as
             \"key_base64\" and \"value_base64\". get: found, key, values[value, dot,
-            wall_ms], coordinator, answered, needed, replicas, context. put, del:
-            result, key, coordinator, answered, needed, replicas, context.
+            wall_ms], coordinator, answered, fallbacks, needed, replicas, context.
+            put, del: result, key, coordinator, answered, fallbacks, needed, replicas,
+            context. ('fallbacks' of those that answered stood in for owners.)
   -o plain  tab-separated, no headings. get: the value's bytes and a newline, each
             value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
             OK, coordinator, context. status: state, node, address, zone, sectors,
@@ -79,8 +84,12 @@ gtstore put KEY VALUE
 Writes a value. It is acknowledged once W replicas have it durably. In an 'lww' keyspace it
 replaces what is there; in a 'siblings' keyspace it stands beside it, unless --context says
 what it replaces. Exit code 4: nothing was written. 5: it may have been; read the key.
+With --ttl the value is missing to every reader once that time is over; nobody deletes it, and
+a later put starts anew. Nodes whose clocks differ end it so much earlier or later.
 
   gtstore put greeting hello
+  gtstore put session:7 open --ttl 30m
+  gtstore put greeting hello --strict    (W owners must have it; no fallback counts)
   gtstore -k carts put ann 'apples, pears' --context 00f0...   (from get -o json)
 ",
     ),
