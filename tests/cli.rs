@@ -62,7 +62,7 @@ impl Dev {
     fn assert_whole(&self) {
         for at in 0..self.nodes().len() {
             let seen = status_of(self.node_addr(at)).unwrap();
-            let up = seen.nodes.iter().filter(|node| node.up).count();
+            let up = seen.nodes.iter().filter(|node| node.health.is_up()).count();
             assert_eq!((seen.serving, up), (true, self.nodes().len()), "as node {at} sees it: {seen:?}");
         }
     }

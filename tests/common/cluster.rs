@@ -97,7 +97,7 @@ impl Cluster {
     }
 
     fn is_settled(&self, view: &ClusterStatus) -> bool {
-        let up = view.nodes.iter().filter(|node| node.up).count();
+        let up = view.nodes.iter().filter(|node| node.health.is_up()).count();
         let running = self.nodes.iter().filter(|server| server.is_started()).count();
         let normal = view.nodes.iter().all(|node| node.state == MemberState::Normal);
         let serves = view.serving && normal && view.moving == 0;

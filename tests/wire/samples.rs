@@ -8,8 +8,8 @@ use gtstore::ring::{
     Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot, Table,
 };
 use gtstore::types::{
-    Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Incarnation, KeyspaceId, NodeId, OpId, RequestId,
-    SectorId, Stamp, WallMs,
+    Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Health, Incarnation, KeyspaceId, NodeId, OpId,
+    RequestId, SectorId, Stamp, WallMs,
 };
 use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
 use gtstore::wire::Message;
@@ -365,12 +365,12 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
 }
 
 fn status() -> ClusterStatus {
-    let row = |id: u32, state, up| NodeStatus {
+    let row = |id: u32, state, health| NodeStatus {
         node: NodeId(id),
         addr: format!("10.0.0.{id}:7401"),
-        zone: if up { "east".to_owned() } else { String::new() },
+        zone: if health == Health::Up { "east".to_owned() } else { String::new() },
         state,
-        up,
+        health,
         sectors: (100, 34),
         epoch: Epoch(15),
         incarnation: Incarnation(16),
@@ -378,6 +378,7 @@ fn status() -> ClusterStatus {
         bytes: 18,
         pending: 19,
         damaged: 20,
+        hint_bytes: 21,
     };
     ClusterStatus {
         observer: NodeId(1),
@@ -388,10 +389,10 @@ fn status() -> ClusterStatus {
         serving: true,
         moving: 4,
         nodes: vec![
-            row(1, MemberState::Joining, true),
-            row(2, MemberState::Normal, true),
-            row(3, MemberState::Leaving, false),
-            row(4, MemberState::Left, false),
+            row(1, MemberState::Joining, Health::Up),
+            row(2, MemberState::Normal, Health::Suspected),
+            row(3, MemberState::Leaving, Health::CutOff),
+            row(4, MemberState::Left, Health::Down),
         ],
     }
 }
@@ -467,7 +468,7 @@ fn to_manager() -> Vec<(&'static str, NodeToManager)> {
         weight: 100,
         epoch: Epoch(30),
     };
-    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34, damaged: 35 };
+    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34, damaged: 35, hint_bytes: 36 };
     let streamed = vec![(SectorId(35), Epoch(36)), (SectorId(37), Epoch(38))];
     vec![
         ("", NodeToManager::Join(join)),

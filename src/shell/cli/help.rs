@@ -17,7 +17,7 @@ Keys
   trace get|put ...   read or write one key and show what each node did
 
 Cluster
-  status              one row per node: UN, DN, UJ, UL as in nodetool
+  status              one row per node: is it up, what does it hold
   ring                each node's share of sectors and keys
   owners KEY          a key's sector and its owners in order
   dump [--node N]     the table; or what one node holds
@@ -63,8 +63,8 @@ Output that programs may rely on
   -o plain  tab-separated, no headings. get: the value's bytes and a newline, each
             value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
             OK, coordinator, context. status: state, node, address, zone, sectors,
-            first in, keys, bytes, working on, epoch, life, damaged sectors. Columns
-            are only ever added at the end.
+            first in, keys, bytes, working on, epoch, life, damaged sectors, health,
+            bytes of hints kept. Columns are only ever added at the end.
   Results go to standard output, everything else to standard error.
 
 Exit codes
@@ -189,15 +189,17 @@ steps known are shown all the same; with nobody reached there are none.
         "\
 gtstore status
 
-One row per node. The first letter says whether it answers (U up, D down), the second its
-standing (N normal, J joining, L leaving). 'First in' counts the sectors whose preferred
+One row per node. The first letter says how it is to whoever is asked, as does the word (U up;
+S suspected: silent for a moment; C cut off: others hear it; D down: nobody does), the second
+its standing (N normal, J joining, L leaving). The manager asks no others: it knows up and down. 'First in' counts the sectors whose preferred
 coordinator it is. Keys and data are as each node last reported them, up to half a second ago;
 a node keeps, and counts, its old copies of sectors that have moved away. 'Life' counts starts.
 Whoever is asked tells what it sees: name a node with --manager to see the cluster from there.
 What that one does not know of the others is shown as '-' (null in json): a node that is down
 works on nothing, and one that the manager has not heard of since its own start has no keys.
 A node that found its log damaged counts the sectors concerned ('Damaged', a column only when
-there are any): their other owners serve them.
+there are any): their other owners serve them. 'Hints kept' (likewise) is what it has in store
+for nodes that are away; see 'gtstore help hints'.
 ",
     ),
     (

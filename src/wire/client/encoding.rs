@@ -11,7 +11,9 @@ use crate::limits::{
     ADDR_BYTES_MAX, DUMP_ENTRIES_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, MANAGER_BODY_BYTES_MAX,
     MEMBERS_MAX, SIBLINGS_DECODED_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
 };
-use crate::types::{ClientId, ClusterId, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};
+use crate::types::{
+    ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+};
 use crate::version::Content;
 use crate::wire::Message;
 use crate::wire::codec::{DecodeError, Reader, Writer};
@@ -477,6 +479,25 @@ fn decode_hints(reader: &mut Reader) -> Result<HintStatus, DecodeError> {
     })
 }
 
+fn health_byte(health: Health) -> u8 {
+    match health {
+        Health::Up => 1,
+        Health::Suspected => 2,
+        Health::CutOff => 3,
+        Health::Down => 4,
+    }
+}
+
+fn health(byte: u8) -> Result<Health, DecodeError> {
+    match byte {
+        1 => Ok(Health::Up),
+        2 => Ok(Health::Suspected),
+        3 => Ok(Health::CutOff),
+        4 => Ok(Health::Down),
+        _ => Err(DecodeError::Invalid("health")),
+    }
+}
+
 fn encode_status(status: &ClusterStatus, out: &mut Writer) {
     out.u32(status.observer.0);
     out.u128(status.cluster_id.0);
@@ -491,7 +512,7 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.text(&row.addr);
         out.text(&row.zone);
         out.u8(member_state_byte(row.state));
-        out.bool(row.up);
+        out.u8(health_byte(row.health));
         out.u16(row.sectors.0);
         out.u16(row.sectors.1);
         out.u64(row.epoch.0);
@@ -500,6 +521,7 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.u64(row.bytes);
         out.u32(row.pending);
         out.u16(row.damaged);
+        out.u64(row.hint_bytes);
     }
 }
 
@@ -508,7 +530,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
     let cluster_id = ClusterId(reader.u128()?);
     let epoch = Epoch(reader.u64()?);
     let (n, sectors, serving, moving) = (reader.u8()?, reader.u16()?, reader.bool("serving")?, reader.u16()?);
-    let count = reader.count("status rows", MEMBERS_MAX, 50)?;
+    let count = reader.count("status rows", MEMBERS_MAX, 58)?;
     let mut nodes = Vec::with_capacity(count);
     for _ in 0..count {
         nodes.push(NodeStatus {
@@ -516,7 +538,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             addr: reader.text("address", ADDR_BYTES_MAX)?,
             zone: reader.text("zone", ZONE_BYTES_MAX)?,
             state: member_state(reader.u8()?)?,
-            up: reader.bool("up")?,
+            health: health(reader.u8()?)?,
             sectors: (reader.u16()?, reader.u16()?),
             epoch: Epoch(reader.u64()?),
             incarnation: Incarnation(reader.u32()?),
@@ -524,6 +546,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             bytes: reader.u64()?,
             pending: reader.u32()?,
             damaged: reader.u16()?,
+            hint_bytes: reader.u64()?,
         });
     }
     Ok(ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes })
