@@ -19,6 +19,7 @@ Keys
 Cluster
   status              one row per node: is it up, what does it hold
   ring                each node's share of sectors and keys
+  hints               writes kept for nodes that are away, by who keeps them
   owners KEY          a key's sector and its owners in order
   dump [--node N]     the table; or what one node holds
   keyspace create NAME, keyspace list
@@ -210,6 +211,19 @@ gtstore ring
 A bar per node with its share of sectors, and its keys (copies counted). Keys are as each node
 last reported them, up to half a second ago, so that just after an import some are missing; of
 a node that is down they may be older, and '-' stands for those never heard of.
+",
+    ),
+    (
+        "hints",
+        "\
+gtstore hints
+
+A write whose owner is away is kept for it by a fallback, or noted by another owner, and handed
+over when it is back. Every node is asked what it keeps: for whom, how many writes ('hints') of
+how many bytes, and how many were handed over ('delivered') or dropped for want of room since its
+own start. What was dropped reaches its owner when a read finds it missing there. Nodes that do
+not answer are named on standard error ('silent' in json); when none does, the exit code is 4.
+-o plain: holder, owed to, hints, bytes, delivered, dropped.
 ",
     ),
     (

@@ -11,6 +11,7 @@
 //! | `keys`, `trace` | put, get, del, mget; the protocol at work |
 //! | `import`, `export` | files of keys; `bulk`, `lines`, `progress`, `target` serve them |
 //! | `cluster`, `keyspace` | status, ring, owners, dump; keyspaces |
+//! | `hints` | what is kept for nodes that are away; `everyone` asks all nodes at once |
 //! | `shell` | the interactive shell |
 //! | `dev` | a whole cluster on this machine |
 //! | `output`, `text`, `exit` | tables and JSON; bytes as text; exit codes |
@@ -20,9 +21,11 @@
 mod bulk;
 mod cluster;
 mod dev;
+mod everyone;
 mod exit;
 mod export;
 mod help;
+mod hints;
 mod import;
 mod keys;
 mod keyspace;
@@ -142,6 +145,7 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::Dump { node: Some(node) } => cluster::dump_node(store, globals, out, *node),
         Command::Status => cluster::status(store, globals, out),
         Command::Ring => cluster::ring(store, globals, out),
+        Command::Hints => hints::hints(store, globals, out),
         Command::TraceGet { key } => trace::get(store, globals, out, key),
         Command::TracePut { key, value } => trace::put(store, globals, out, key, value),
         Command::KeyspaceCreate(new) => keyspace::create(store, globals, out, new),

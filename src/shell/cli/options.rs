@@ -85,6 +85,7 @@ pub(crate) enum Command {
     },
     Status,
     Ring,
+    Hints,
     TraceGet {
         key: String,
     },
@@ -397,6 +398,7 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         }
         "status" => none(words).map(|()| Command::Status)?,
         "ring" => none(words).map(|()| Command::Ring)?,
+        "hints" => none(words).map(|()| Command::Hints)?,
         "shell" => none(words).map(|()| Command::Shell)?,
         "trace" => trace(words).ok_or_else(|| expects("get KEY, or: gtstore trace put KEY VALUE"))?,
         "keyspace" => keyspace(&words, matches)?,
