@@ -19,6 +19,7 @@ Keys
 Cluster
   status              one row per node: is it up, what does it hold
   ring                each node's share of sectors and keys
+  health [--watch]    whether all is well, and what is not
   hints               writes kept for nodes that are away, by who keeps them
   owners KEY          a key's sector and its owners in order
   dump [--node N]     the table; or what one node holds
@@ -72,7 +73,7 @@ Exit codes
   0 done                    4 too few nodes reached or in time; nothing applied
   1 another error           5 a write whose outcome is unknown: read before repeating
   2 usage                   6 conflict with what is there; not applied
-  3 no such key
+  3 no such key             7 'health' has found something that is not well
 ";
 
 /// Help about one command: its forms, and what to know.
@@ -211,6 +212,23 @@ gtstore ring
 A bar per node with its share of sectors, and its keys (copies counted). Keys are as each node
 last reported them, up to half a second ago, so that just after an import some are missing; of
 a node that is down they may be older, and '-' stands for those never heard of.
+",
+    ),
+    (
+        "health",
+        "\
+gtstore health [--watch]
+
+Asks every node, and the manager, and says 'All is well' (exit code 0), or what is not (7): nodes
+that are suspected, cut off or down, and to whom, for nodes may differ; sectors with fewer copies
+than they should have on nodes that are up, and sectors with none; writes that are owed to nodes
+which missed them; damaged sectors; and what can be done about it. When nobody answers at all: 4.
+--watch looks again each second until Ctrl-C, in place on a terminal, else a line each time. It
+is not for use inside the shell, where Ctrl-C has another meaning.
+
+-o json: well, nodes, moving, findings[kind, node, count, text, advice]; kind is node, manager,
+short, lost, hints, damaged or not_serving; short and lost count sectors. -o plain: kind, node,
+count, text of each finding; nothing where all is well.
 ",
     ),
     (

@@ -86,6 +86,9 @@ pub(crate) enum Command {
     Status,
     Ring,
     Hints,
+    Health,
+    /// `health --watch`.
+    HealthWatch,
     TraceGet {
         key: String,
     },
@@ -143,6 +146,7 @@ pub(crate) enum Parsed {
 /// Options that only some commands take, with those that do.
 const SPECIAL: &[(&str, &[&str])] = &[
     ("node", &["dump"]),
+    ("watch", &["health"]),
     ("format", &["import", "export"]),
     ("r", &["get", "mget", "--get", "trace get", "import", "export", "keyspace create", "shell", "dev"]),
     ("w", &["put", "del", "--put", "trace put", "import", "keyspace create", "shell", "dev"]),
@@ -192,6 +196,7 @@ fn all_options() -> Options {
         .optopt("", "cache-bytes", "", "")
         .optopt("", "profile", "", "")
         .optflag("", "no-shell", "")
+        .optflag("", "watch", "")
         .optflag("h", "help", "")
         .optflag("V", "version", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
@@ -399,6 +404,10 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         "status" => none(words).map(|()| Command::Status)?,
         "ring" => none(words).map(|()| Command::Ring)?,
         "hints" => none(words).map(|()| Command::Hints)?,
+        "health" => {
+            none(words)?;
+            if matches.opt_present("watch") { Command::HealthWatch } else { Command::Health }
+        }
         "shell" => none(words).map(|()| Command::Shell)?,
         "trace" => trace(words).ok_or_else(|| expects("get KEY, or: gtstore trace put KEY VALUE"))?,
         "keyspace" => keyspace(&words, matches)?,
@@ -586,6 +595,8 @@ mod tests {
             "del k --ttl 10s",
             "export f --ttl 10s",
             "status --strict",
+            "status --watch",
+            "health now",
             "owners k --strict",
             "status -r 1",
             "get k --manager nonsense",
