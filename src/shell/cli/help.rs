@@ -193,8 +193,9 @@ gtstore status
 
 One row per node. The first letter says how it is to whoever is asked, as does the word (U up;
 S suspected: silent for a moment; C cut off: others hear it; D down: nobody does), the second
-its standing (N normal, J joining, L leaving). The manager asks no others: it knows up and down. 'First in' counts the sectors whose preferred
-coordinator it is. Keys and data are as each node last reported them, up to half a second ago;
+its standing (N normal, J joining, L leaving). The manager asks no others: it knows up and down.
+'First in' counts the sectors whose preferred coordinator it is. Keys and data are as each node
+last reported them, up to half a second ago;
 a node keeps, and counts, its old copies of sectors that have moved away. 'Life' counts starts.
 Whoever is asked tells what it sees: name a node with --manager to see the cluster from there.
 What that one does not know of the others is shown as '-' (null in json): a node that is down
@@ -219,12 +220,12 @@ a node that is down they may be older, and '-' stands for those never heard of.
         "\
 gtstore health [--watch]
 
-Asks every node, and the manager, and says 'All is well' (exit code 0), or what is not (7): nodes
-that are suspected, cut off or down, and to whom, for nodes may differ; sectors with fewer copies
-than they should have on nodes that are up, and sectors with none; writes that are owed to nodes
-which missed them; damaged sectors; and what can be done about it. When nobody answers at all: 4.
---watch looks again each second until Ctrl-C, in place on a terminal, else a line each time. It
-is not for use inside the shell, where Ctrl-C has another meaning.
+Asks every node, and the manager, and says 'All is well' (exit code 0), or what is not (7):
+nodes that are suspected, cut off or down, and to whom, for nodes may differ; sectors with fewer
+copies than they should have on nodes that are up, and sectors with none; writes that are owed
+to nodes which missed them; damaged sectors; and what can be done about it. When nobody answers
+at all: 4. --watch looks again each second until Ctrl-C, in place on a terminal, else a line
+each time. It is not for use inside the shell, where Ctrl-C has another meaning.
 
 -o json: well, nodes, moving, findings[kind, node, count, text, advice]; kind is node, manager,
 short, lost, hints, damaged or not_serving; short and lost count sectors. -o plain: kind, node,
@@ -300,6 +301,9 @@ in which, beside all other commands,
   kill N      ends node N at once, as kill -9 does       add        starts one more node
   restart N   starts it (again) from its directory       pause N, resume N   SIGSTOP, SIGCONT
   processes   lists them
+  partition 1,2|3,4,5   nodes of different groups do not hear each other, though all run and
+                        clients and the manager reach them; those in no group hear all
+  heal        ends that
 
 N is a node's number, or 'manager'. Leaving the shell (see 'help shell') stops everything it
 started, and so does Ctrl-C while a command runs.
