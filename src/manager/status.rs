@@ -26,6 +26,9 @@ impl Manager {
             }
             ClientRequest::Table { known } => ClientReply::TableIsCurrent(known),
             ClientRequest::Status => ClientReply::Status(self.status(now)),
+            ClientRequest::Faults { .. } => {
+                ClientReply::Error("the manager injects no faults; ask a storage node".to_owned())
+            }
             ClientRequest::Dump { .. } | ClientRequest::Hints => {
                 ClientReply::Error("the manager holds no keys; ask a storage node".to_owned())
             }

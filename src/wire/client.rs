@@ -45,6 +45,12 @@ pub enum ClientRequest {
     },
     /// What do you keep for nodes that are away? Nodes only.
     Hints,
+    /// Drop every message from and to these nodes, and no others, until told otherwise. For
+    /// demonstrations; nodes that were not allowed to refuse it.
+    Faults {
+        /// Replaces the earlier list; empty to drop nothing.
+        drop_from: Vec<NodeId>,
+    },
     /// Make a keyspace. The manager only. Repeating it with equal settings is harmless.
     CreateKeyspace {
         /// Its name.
@@ -290,6 +296,8 @@ pub enum ClientReply {
     },
     /// What is kept for nodes that are away.
     Hints(Vec<HintStatus>),
+    /// Messages are dropped as was asked.
+    FaultsSet,
     /// The keyspace exists, durably.
     KeyspaceCreated(KeyspaceId),
     /// It could not be done; why, and what to do.

@@ -93,8 +93,19 @@ macro_rules! family {
 }
 
 family!(Opening { Hello, Welcome, Refused });
-family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, CreateKeyspace });
-family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, Hints, KeyspaceCreated, Error });
+family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, Faults, CreateKeyspace });
+family!(ClientReply {
+    Data,
+    Contact,
+    Table,
+    TableIsCurrent,
+    Status,
+    Dump,
+    Hints,
+    FaultsSet,
+    KeyspaceCreated,
+    Error
+});
 family!(PeerRequest { Forward, Store, Read, Transfer, Probe, FetchTable, PushTable, AskAfter, Gossip });
 family!(PeerReply {
     Forwarded,
@@ -322,6 +333,7 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
         ("", ClientRequest::Table { known: Epoch(6) }),
         ("", ClientRequest::Status),
         ("", ClientRequest::Hints),
+        ("", ClientRequest::Faults { drop_from: vec![NodeId(1), NodeId(0x0102_0304)] }),
         ("first", ClientRequest::Dump { keyspace: String::new(), after: None }),
         ("next", ClientRequest::Dump { keyspace: "a".to_owned(), after: Some((SectorId(9), key())) }),
         ("lww-sync", create(Conflict::Lww, Durability::Sync)),
@@ -352,6 +364,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("", ClientReply::TableIsCurrent(Epoch(14))),
         ("", ClientReply::Status(status())),
         ("", ClientReply::Hints(vec![hints])),
+        ("", ClientReply::FaultsSet),
         ("last", ClientReply::Dump { entries: vec![entry(Some(5))], next: None }),
         ("more", ClientReply::Dump { entries: vec![], next: Some((SectorId(5), key())) }),
         ("", ClientReply::KeyspaceCreated(KeyspaceId(2))),

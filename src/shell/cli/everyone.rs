@@ -82,6 +82,7 @@ pub(super) fn other_answer(reply: &ClientReply) -> String {
         | ClientReply::Status(_)
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
+        | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_) => crate::shell::blocking::unexpected(reply).to_string(),
     }
 }

@@ -29,6 +29,7 @@ const STATUS: u8 = 0x14;
 const DUMP: u8 = 0x15;
 const CREATE_KEYSPACE: u8 = 0x16;
 const HINTS: u8 = 0x17;
+const FAULTS: u8 = 0x18;
 
 const DATA_REPLY: u8 = 0x21;
 const CONTACT_REPLY: u8 = 0x22;
@@ -39,6 +40,7 @@ const DUMP_REPLY: u8 = 0x26;
 const KEYSPACE_CREATED: u8 = 0x27;
 const ERROR: u8 = 0x28;
 const HINTS_REPLY: u8 = 0x29;
+const FAULTS_SET: u8 = 0x2a;
 
 const DIRECT: u8 = 1;
 const TRACE: u8 = 2;
@@ -56,6 +58,7 @@ impl Message for ClientRequest {
             ClientRequest::Status => STATUS,
             ClientRequest::Dump { .. } => DUMP,
             ClientRequest::Hints => HINTS,
+            ClientRequest::Faults { .. } => FAULTS,
             ClientRequest::CreateKeyspace { .. } => CREATE_KEYSPACE,
         }
     }
@@ -69,6 +72,10 @@ impl Message for ClientRequest {
             }
             ClientRequest::Contact | ClientRequest::Status | ClientRequest::Hints => {}
             ClientRequest::Table { known } => out.u64(known.0),
+            ClientRequest::Faults { drop_from } => {
+                out.count(drop_from.len());
+                drop_from.iter().for_each(|node| out.u32(node.0));
+            }
             ClientRequest::Dump { keyspace, after } => {
                 out.text(keyspace);
                 encode_cursor(after.as_ref(), out);
@@ -91,6 +98,11 @@ impl Message for ClientRequest {
             TABLE_REQUEST => ClientRequest::Table { known: Epoch(reader.u64()?) },
             STATUS => ClientRequest::Status,
             HINTS => ClientRequest::Hints,
+            FAULTS => {
+                let count = reader.count("nodes", MEMBERS_MAX, 4)?;
+                let nodes = (0..count).map(|_| reader.u32().map(NodeId));
+                ClientRequest::Faults { drop_from: nodes.collect::<Result<_, _>>()? }
+            }
             DUMP => ClientRequest::Dump {
                 keyspace: reader.text("keyspace name", KEYSPACE_NAME_BYTES_MAX)?,
                 after: decode_cursor(&mut reader)?,
@@ -369,6 +381,7 @@ impl Message for ClientReply {
             ClientReply::Status(_) => STATUS_REPLY,
             ClientReply::Dump { .. } => DUMP_REPLY,
             ClientReply::Hints(_) => HINTS_REPLY,
+            ClientReply::FaultsSet => FAULTS_SET,
             ClientReply::KeyspaceCreated(_) => KEYSPACE_CREATED,
             ClientReply::Error(_) => ERROR,
         }
@@ -388,6 +401,7 @@ impl Message for ClientReply {
             }
             ClientReply::Table(bytes) => out.value(bytes),
             ClientReply::TableIsCurrent(epoch) => out.u64(epoch.0),
+            ClientReply::FaultsSet => {}
             ClientReply::Status(status) => encode_status(status, out),
             ClientReply::Hints(rows) => {
                 out.count(rows.len());
@@ -424,6 +438,7 @@ impl Message for ClientReply {
             TABLE_REPLY => ClientReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             TABLE_IS_CURRENT => ClientReply::TableIsCurrent(Epoch(reader.u64()?)),
             STATUS_REPLY => ClientReply::Status(decode_status(&mut reader)?),
+            FAULTS_SET => ClientReply::FaultsSet,
             HINTS_REPLY => {
                 let count = reader.count("hints", MEMBERS_MAX, 36)?;
                 let rows = (0..count).map(|_| decode_hints(&mut reader));

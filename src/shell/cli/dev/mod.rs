@@ -6,6 +6,7 @@
 
 mod cluster;
 mod missing;
+mod partition;
 mod process;
 mod watch;
 
@@ -34,7 +35,8 @@ use std::time::{Duration, Instant};
 pub(crate) type SharedCluster = Arc<Mutex<DevCluster>>;
 
 /// The commands of its shell, as in help.
-pub(crate) const COMMANDS: &[&str] = &["kill N", "restart N", "pause N", "resume N", "add", "processes"];
+pub(crate) const COMMANDS: &[&str] =
+    &["kill N", "restart N", "pause N", "resume N", "partition 1,2|3,4,5", "heal", "add", "processes"];
 
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 const SEEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -291,6 +293,11 @@ pub(crate) fn is_command(words: &[String]) -> bool {
 /// Runs a command to the processes.
 pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dyn Write) -> CommandResult {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["partition", groups] => return partition::part(shared, groups, out),
+        ["heal"] => return partition::heal(shared, out),
+        _ => {}
+    }
     let mut cluster = lock(shared);
     match words[..] {
         ["processes"] => print_processes(out, &mut cluster)?,

@@ -96,6 +96,7 @@ fn read_status(reply: ClientReply) -> Result<ClusterStatus, String> {
         | ClientReply::TableIsCurrent(_)
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
+        | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_)
         | ClientReply::Error(_)) => Err(other_answer(&other)),
     }
