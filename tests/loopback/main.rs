@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
 
+mod away;
 mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;
