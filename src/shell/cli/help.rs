@@ -239,9 +239,9 @@ gtstore hints
 
 A write whose owner is away is kept for it by a fallback, or noted by another owner, and handed
 over when it is back. Every node is asked what it keeps: for whom, how many writes ('hints') of
-how many bytes, and how many were handed over ('delivered') or dropped for want of room since its
-own start. What was dropped reaches its owner when a read finds it missing there. Nodes that do
-not answer are named on standard error ('silent' in json); when none does, the exit code is 4.
+how many bytes, and how many were handed over ('delivered') or dropped for want of room since
+its own start. What was dropped reaches its owner when a read finds it missing there. Nodes that
+do not answer are named on standard error ('silent' in json); when none does: exit code 4.
 -o plain: holder, owed to, hints, bytes, delivered, dropped.
 ",
     ),
