@@ -25,7 +25,7 @@ pub(super) fn part(shared: &SharedCluster, groups: &str, out: &mut dyn Write) ->
         }
     }
     tell(nodes, |node| dropped_by(&groups, node))?;
-    Ok(writeln!(out, "the groups do not hear each other; 'heal' ends that, and so does a node's restart")?)
+    Ok(writeln!(out, "the groups do not hear each other; 'heal' ends that")?)
 }
 
 /// `heal`.

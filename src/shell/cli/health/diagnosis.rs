@@ -212,7 +212,8 @@ impl Finding {
             }
             Finding::Owed { node, hints, bytes, holders } => {
                 let bytes = human_bytes(*bytes);
-                format!("node {node} is owed {hints} writes ({bytes} of hints, kept by {})", names(holders))
+                let writes = if *hints == 1 { "write" } else { "writes" };
+                format!("node {node} is owed {hints} {writes} ({bytes} of hints, kept by {})", names(holders))
             }
             Finding::Damaged { node, sectors } => {
                 format!("node {node} has found its log damaged: {} in quarantine", are(*sectors))
