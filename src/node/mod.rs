@@ -19,7 +19,7 @@ mod handoff;
 mod hints;
 pub mod identity;
 pub mod io;
-pub mod liveness;
+mod liveness;
 mod load;
 mod membership;
 mod peers;
