@@ -90,6 +90,20 @@ pub struct Instant(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct WallMs(pub u64);
 
+/// How one process finds another: a verdict of its own, that others need not share.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Health {
+    /// It answers.
+    #[default]
+    Up,
+    /// It has been silent for a while; others are being asked. It is still sent requests.
+    Suspected,
+    /// It does not answer this process, but others hear it.
+    CutOff,
+    /// It answers neither this process nor those who were asked.
+    Down,
+}
+
 /// The two clocks, read once a turn and handed to a machine with every input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
@@ -143,6 +157,28 @@ impl Stamp {
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+}
+
+impl Health {
+    /// Whether it answers.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        match self {
+            Health::Up => true,
+            Health::Suspected | Health::CutOff | Health::Down => false,
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Health::Up => "up",
+            Health::Suspected => "suspected",
+            Health::CutOff => "cut off",
+            Health::Down => "down",
+        })
     }
 }
 

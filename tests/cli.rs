@@ -62,7 +62,7 @@ impl Dev {
     fn assert_whole(&self) {
         for at in 0..self.nodes().len() {
             let seen = status_of(self.node_addr(at)).unwrap();
-            let up = seen.nodes.iter().filter(|node| node.up).count();
+            let up = seen.nodes.iter().filter(|node| node.health.is_up()).count();
             assert_eq!((seen.serving, up), (true, self.nodes().len()), "as node {at} sees it: {seen:?}");
         }
     }
@@ -467,7 +467,8 @@ fn a_killed_dev_leaves_no_process_and_no_temporary_directory() {
 
 #[test]
 fn the_shell_runs_a_script_and_commands_the_processes() {
-    let script = "put a 1\nkill 2\nget a\nrestart 2\nget a\nget nothing\n# done\nexit\n";
+    let script =
+        "put a 1\nkill 2\nget a\nrestart 2\nget a\npartition 1|2,3\nheal\nget nothing\n# done\nexit\n";
     let output = {
         let mut child = Command::new(GTSTORE)
             .args(["dev", "--any-ports"])
@@ -484,6 +485,7 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     assert!(said.contains("export GTSTORE_MANAGER=127.0.0.1:"), "{said}");
     assert_eq!(said.lines().filter(|line| *line == "1").count(), 2, "{said}");
     assert!(said.contains("node 2 is there again"), "{said}");
+    assert!(said.contains("do not hear each other") && said.contains("hear each other again"), "{said}");
 }
 
 /// What becomes of `gtstore dev` in this directory, with these lines typed into its shell.
@@ -670,4 +672,59 @@ fn an_argument_that_is_no_text_is_refused_and_not_replaced() {
     let output = output.unwrap();
     assert_eq!(code(&output), 2);
     assert!(text(&output.stderr).contains("not UTF-8"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_lost_node_is_told_by_health_hints_and_the_answers_it_has_no_part_in() {
+    let dev = Dev::start(4, 3, None);
+    let well = dev.ok(&["health"]);
+    assert!(well.starts_with("All is well: 4 nodes are up, 1024 sectors have 3 copies each"), "{well}");
+    let lost = dev.nodes()[3]["id"].as_u64().unwrap();
+    kill("KILL", dev.pids()[3]);
+    wait_until("the manager sees that a node is down", || {
+        dev.ok(&["status", "-o", "plain"]).contains("DN").then_some(())
+    });
+
+    // Three of four keys have a copy there.
+    let put = |key: &str, more: &[&str]| dev.run(&[&["put", key, "value", "-w", "3"], more].concat());
+    let mut keys = (0..).map(|number| format!("key{number}"));
+    let key = keys.find(|key| text(&put(key, &[]).stdout).contains("1 of them by a fallback")).unwrap();
+    assert_eq!(code(&put(&key, &["--strict"])), 4, "three owners are asked for, and two are left");
+    let stored: serde_json::Value = serde_json::from_slice(&put(&key, &["-o", "json"]).stdout).unwrap();
+    assert_eq!((&stored["result"], &stored["fallbacks"]), (&"stored".into(), &1.into()));
+    assert_eq!(code(&put(&key, &["--ttl", "soon"])), 2);
+    let get = dev.run(&["get", &key, "-r", "3"]);
+    assert_eq!((text(&get.stdout).as_str(), text(&get.stderr).contains("by a fallback")), ("value\n", true));
+
+    let hints = dev.ok(&["hints", "-o", "plain"]);
+    let owed_to = |line: &str| line.split('\t').nth(1).map(str::to_owned);
+    assert!(
+        hints.lines().all(|line| owed_to(line) == Some(lost.to_string())) && !hints.is_empty(),
+        "{hints}"
+    );
+    assert!(text(&dev.run(&["hints"]).stderr).contains(&format!("node {lost} does not say")));
+
+    let down = format!("node {lost} is down, as seen by nodes ");
+    let findings: Vec<serde_json::Value> = wait_until("the verdict of all", || {
+        let output = dev.run(&["health", "-o", "json"]);
+        assert_eq!(code(&output), 7, "{}", text(&output.stderr));
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = said["findings"].as_array().unwrap().clone();
+        findings.iter().any(|one| one["text"].as_str().unwrap().starts_with(&down)).then_some(findings)
+    });
+    let of = |kind: &str| findings.iter().find(|one| one["kind"] == kind).unwrap();
+    assert_eq!((&of("short")["count"], &of("hints")["node"]), (&768.into(), &lost.into()));
+    let table = text(&dev.run(&["health"]).stdout);
+    assert!(table.contains(&down) && table.contains("768 sectors have fewer than 3 copies"), "{table}");
+
+    let mut watch = Command::new(GTSTORE)
+        .args(["health", "--watch", "-m", dev.manager()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines: Vec<String> =
+        BufReader::new(watch.stdout.take().unwrap()).lines().take(2).map(Result::unwrap).collect();
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    assert!(lines.iter().all(|line| line.contains(&down)), "{lines:?}");
 }

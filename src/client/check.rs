@@ -5,7 +5,7 @@
 
 use super::error::{Error, ErrorKind, Intent};
 use super::io::{Call, Item};
-use crate::limits::{KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::limits::{KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, MEMBERS_MAX, VALUE_BYTES_MAX};
 use crate::wire::client::{ClientRequest, Provenance, Reason};
 
 /// Refuses a call that no server could take.
@@ -39,12 +39,17 @@ fn over_limit(item: &Item, value_bytes: usize) -> Option<Reason> {
 
 fn check_question(request: &ClientRequest) -> Result<(), Error> {
     let name = match request {
+        ClientRequest::Faults { drop_from } if drop_from.len() > MEMBERS_MAX => {
+            let text = format!("a cluster has at most {MEMBERS_MAX} nodes to drop messages from");
+            return Err(Error::new(ErrorKind::Refused, text));
+        }
         ClientRequest::CreateKeyspace { name, .. } | ClientRequest::Dump { keyspace: name, .. } => name,
         ClientRequest::Data { .. }
         | ClientRequest::Contact
         | ClientRequest::Table { .. }
         | ClientRequest::Status
-        | ClientRequest::Hints => return Ok(()),
+        | ClientRequest::Hints
+        | ClientRequest::Faults { .. } => return Ok(()),
     };
     if name.len() > KEYSPACE_NAME_BYTES_MAX {
         let text = format!("a keyspace name has at most {KEYSPACE_NAME_BYTES_MAX} bytes");

@@ -3,7 +3,7 @@
 use super::Manager;
 use super::io::Output;
 use crate::limits::KEYSPACE_NAME_BYTES_MAX;
-use crate::types::{ConnId, NodeId, Now, RequestId};
+use crate::types::{ConnId, Health, NodeId, Now, RequestId};
 use crate::wire::client::{
     ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, NodeStatus, Reason,
 };
@@ -26,6 +26,9 @@ impl Manager {
             }
             ClientRequest::Table { known } => ClientReply::TableIsCurrent(known),
             ClientRequest::Status => ClientReply::Status(self.status(now)),
+            ClientRequest::Faults { .. } => {
+                ClientReply::Error("the manager injects no faults; ask a storage node".to_owned())
+            }
             ClientRequest::Dump { .. } | ClientRequest::Hints => {
                 ClientReply::Error("the manager holds no keys; ask a storage node".to_owned())
             }
@@ -68,7 +71,7 @@ impl Manager {
                 addr: member.addr.clone(),
                 zone: member.zone.clone(),
                 state: member.state,
-                up: self.members.is_up(id, now.mono),
+                health: if self.members.is_up(id, now.mono) { Health::Up } else { Health::Down },
                 sectors: (small(held), small(first)),
                 epoch: report.epoch,
                 incarnation: seen.map(|seen| seen.incarnation).unwrap_or_default(),
@@ -76,6 +79,7 @@ impl Manager {
                 bytes: report.bytes,
                 pending: report.pending,
                 damaged: report.damaged,
+                hint_bytes: report.hint_bytes,
             }
         };
         ClusterStatus {

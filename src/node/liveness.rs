@@ -16,21 +16,7 @@
 //! Time in which this node itself stood still proves nothing of others: `Liveness::forgive`.
 
 use crate::limits::{PEER_ASK_AGAIN_MS, PEER_ASK_MS, PEER_SILENT_MS};
-use crate::types::Instant;
-
-/// How a peer is, to this node.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub enum Health {
-    /// It answers.
-    #[default]
-    Up,
-    /// It has been silent for a while; others are being asked. It is still sent requests.
-    Suspected,
-    /// It does not answer this node, but others hear it.
-    CutOff,
-    /// It answers neither this node nor those who were asked.
-    Down,
-}
+use crate::types::{Health, Instant};
 
 /// What this node knows of a peer's answers.
 #[derive(Clone, Copy, Debug)]

@@ -13,13 +13,14 @@
 mod anti_entropy;
 mod coordinate_get;
 mod coordinate_put;
+mod faults;
 mod forward;
 pub mod freshness;
 mod handoff;
 mod hints;
 pub mod identity;
 pub mod io;
-pub mod liveness;
+mod liveness;
 mod load;
 mod membership;
 mod peers;
@@ -51,6 +52,7 @@ use anti_entropy::{AntiEntropy, Comparing};
 use bytes::Bytes;
 use coordinate_get::Get;
 use coordinate_put::Put;
+use faults::Faults;
 use forward::Forward;
 use freshness::Freshness;
 use handoff::{Handoffs, Piece};
@@ -85,6 +87,8 @@ pub struct Options {
     pub scrub_bytes_per_second: u64,
     /// Bytes kept for each node that is away.
     pub hint_bytes_max: u64,
+    /// Clients may have messages from and to peers dropped: for demonstrations.
+    pub allow_fault_injection: bool,
     /// Free bytes of the disk below which puts are refused.
     pub disk_reserve_bytes: u64,
     /// A random number for a directory that has no identity yet.
@@ -130,6 +134,7 @@ pub struct Node {
     ledger: Ledger,
     handoffs: Handoffs,
     anti_entropy: AntiEntropy,
+    faults: Faults,
     /// Clients told apart for display.
     clients: u32,
     /// Whether the table of an earlier life has been followed.
@@ -255,6 +260,7 @@ impl Node {
             ledger: Ledger::default(),
             handoffs: Handoffs::default(),
             anti_entropy: AntiEntropy::default(),
+            faults: Faults::new(options.allow_fault_injection),
             clients: 0,
             started: false,
             stopping: false,
@@ -497,6 +503,10 @@ impl Machine for Node {
         if !std::mem::replace(&mut self.started, true) {
             self.start(now, out);
         }
+        if !self.faults.admit(&input) {
+            return;
+        }
+        let first = out.len();
         match input {
             Input::Client { conn, request, message } => self.on_client(now, conn, request, message, out),
             Input::Peer { conn, from, request, message } => {
@@ -516,6 +526,7 @@ impl Machine for Node {
             Input::Tick => self.on_tick(now, out),
             Input::Stop => self.stopping = true,
         }
+        self.faults.withhold(first, out);
     }
 
     fn deadline(&self) -> Option<Instant> {

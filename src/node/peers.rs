@@ -5,10 +5,10 @@
 //! and what is gossiped, is [`watch`](super::watch)'s.
 
 use super::io::{Lane, Output};
-use super::liveness::{Health, Liveness, Next};
+use super::liveness::{Liveness, Next};
 use crate::limits::{PEER_SUSPECT_MS, PROBE_MS};
 use crate::ring::Table;
-use crate::types::{Instant, NodeId};
+use crate::types::{Health, Instant, NodeId};
 use crate::wire::peer::Saying;
 use std::collections::BTreeMap;
 
@@ -149,10 +149,13 @@ impl Peers {
         })
     }
 
-    /// How a node is, to this one.
+    /// How a node is, to this one. One to which there is no link is suspected at least, even before
+    /// it has been silent for long.
     #[must_use]
     pub fn health(&self, node: NodeId) -> Health {
-        self.peers.get(&node).map_or(Health::Down, |peer| peer.liveness.health())
+        let Some(peer) = self.peers.get(&node) else { return Health::Down };
+        let at_best = if peer.foreground_up { Health::Up } else { Health::Suspected };
+        peer.liveness.health().max(at_best)
     }
 
     /// How long ago a node answered, in milliseconds; none if it is no peer or does not answer.

@@ -7,7 +7,7 @@ use super::{Node, ReplyTo};
 use crate::engine::{Kind, Outline};
 use crate::limits::{DUMP_BYTES_MAX, DUMP_ENTRIES_MAX};
 use crate::ring::Slot;
-use crate::types::{ConnId, Epoch, Key, NodeId, Now, RequestId, SectorId};
+use crate::types::{ConnId, Epoch, Health, Key, NodeId, Now, RequestId, SectorId};
 use crate::wire::client::{
     ClientReply, ClientRequest, ClusterStatus, ContactInfo, DumpEntry, HintStatus, NodeStatus,
 };
@@ -28,9 +28,10 @@ impl Node {
             }
             ClientRequest::Contact => self.contact(now),
             ClientRequest::Table { known } => self.tell_table(known),
-            ClientRequest::Status => ClientReply::Status(self.status(now)),
+            ClientRequest::Status => ClientReply::Status(self.status()),
             ClientRequest::Dump { keyspace, after } => self.dump(&keyspace, after),
             ClientRequest::Hints => ClientReply::Hints(self.hint_status()),
+            ClientRequest::Faults { drop_from } => self.inject_faults(&drop_from),
             ClientRequest::CreateKeyspace { .. } => {
                 ClientReply::Error("keyspaces are made by the manager; this is a storage node".to_owned())
             }
@@ -61,7 +62,7 @@ impl Node {
         }
     }
 
-    fn status(&self, now: Now) -> ClusterStatus {
+    fn status(&self) -> ClusterStatus {
         let Some(table) = self.table() else { return ClusterStatus::default() };
         let small = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
         let loads = table.loads();
@@ -74,7 +75,7 @@ impl Node {
                 addr: member.addr.clone(),
                 zone: member.zone.clone(),
                 state: member.state,
-                up: own || self.peers.is_trusted(id, now.mono),
+                health: if own { Health::Up } else { self.peers.health(id) },
                 sectors: (small(held), small(first)),
                 epoch: said.epoch,
                 incarnation: said.incarnation,
@@ -82,6 +83,7 @@ impl Node {
                 bytes: said.bytes,
                 pending: said.pending,
                 damaged: said.damaged,
+                hint_bytes: said.hint_bytes,
             }
         };
         let is_moving = |slot: &Slot| matches!(slot, Slot::Moving { .. });

@@ -1,5 +1,6 @@
 //! One node among peers that are played by hand: interleavings too narrow to be met by chance.
 
+mod faults;
 mod hints;
 
 use super::io::{Input, Lane, Output};
@@ -148,6 +149,7 @@ pub(super) fn options(addr: &str) -> Options {
         segment_bytes: 64 << 10,
         scrub_bytes_per_second: 0,
         hint_bytes_max: 4096,
+        allow_fault_injection: true,
         disk_reserve_bytes: 1000,
         fresh_uuid: DiskUuid(1),
         boot_id: 1,

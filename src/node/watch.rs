@@ -11,10 +11,10 @@
 //! Maintenance", 1987; questions to others after Das et al., "SWIM", 2002.)
 
 use super::io::{Lane, Output};
-use super::liveness::{Health, Next};
+use super::liveness::Next;
 use super::{NO_ROW, Node};
 use crate::limits::{GOSSIP_MS, GOSSIP_RUMORS_MAX, PEERS_ASKED, STALL_MS, WATCH_MS};
-use crate::types::{Epoch, Instant, NodeId, Now};
+use crate::types::{Epoch, Health, Instant, NodeId, Now};
 use crate::wire::peer::{PeerRequest, Saying};
 use std::hash::Hasher;
 use twox_hash::XxHash3_64;

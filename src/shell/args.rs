@@ -156,6 +156,21 @@ pub fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("'{text}' is not a size: use a number of bytes, or 64KiB, 16MiB, 1GiB"))
 }
 
+/// A span of time with its unit, in milliseconds: `1500ms`, `10s`, `5m`, `2h`, `1d`.
+///
+/// # Errors
+/// It is not one, or none at all.
+pub fn span_ms(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 5] =
+        [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let unit_ms = UNITS.iter().find(|entry| entry.0 == unit).map(|entry| entry.1);
+    let count = digits.parse::<u64>().ok().filter(|&count| count > 0);
+    count
+        .and_then(|count| count.checked_mul(unit_ms?))
+        .ok_or_else(|| format!("'{text}' is not a span of time: use 1500ms, 10s, 5m, 2h or 1d"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +204,32 @@ mod tests {
         }
         assert_eq!(listen_addr("127.0.0.1:0").unwrap().port(), 0);
         assert!(listen_addr("127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn spans_of_time_have_units_and_are_not_nothing() {
+        for (text, ms) in
+            [("1500ms", 1500), ("10s", 10_000), ("5m", 300_000), ("2h", 7_200_000), ("1d", 86_400_000)]
+        {
+            assert_eq!(span_ms(text), Ok(ms));
+        }
+        for wrong in [
+            "",
+            "10",
+            "s",
+            "0s",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "1 s",
+            "1S",
+            "1w",
+            "1m30s",
+            "999999999999999999d",
+            "1é",
+        ] {
+            assert!(span_ms(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub struct StoreOptions {
     pub r: u8,
     /// Acknowledgements a write needs; 0 for the keyspace's.
     pub w: u8,
+    /// Owners alone count toward R and W, no fallbacks that stand in for those that are away.
+    pub strict: bool,
+    /// How long what is put is to be visible, in milliseconds; none for good.
+    pub ttl_ms: Option<u64>,
 }
 
 /// A connection to a cluster.
@@ -293,9 +297,12 @@ impl Store {
         }
     }
 
-    /// A key in the store's keyspace, for [`call`](Self::call); `quorum` is R or W, 0 for the keyspace's.
+    /// A key in the store's keyspace and on its terms, for [`call`](Self::call), where they can be
+    /// changed; `quorum` is R or W, 0 for the keyspace's.
     pub fn item(&self, key: impl AsRef<[u8]>, quorum: u8) -> Item {
-        Item { quorum, ..Item::new(&self.options.keyspace, Key::copy_from_slice(key.as_ref())) }
+        let StoreOptions { strict, ttl_ms, .. } = self.options;
+        let key = Key::copy_from_slice(key.as_ref());
+        Item { quorum, strict, ttl_ms, ..Item::new(&self.options.keyspace, key) }
     }
 
     /// Makes what `work` calls worth this many milliseconds each, instead of the options' time.
@@ -531,6 +538,7 @@ pub(crate) fn unexpected(reply: &ClientReply) -> Error {
         ClientReply::Status(_) => "a status",
         ClientReply::Dump { .. } => "a dump",
         ClientReply::Hints(_) => "hints",
+        ClientReply::FaultsSet => "that faults are set",
         ClientReply::KeyspaceCreated(_) => "a keyspace",
         ClientReply::Error(_) => "an error",
     };

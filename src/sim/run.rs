@@ -207,6 +207,7 @@ impl Run {
                 segment_bytes: 16 << 10,
                 scrub_bytes_per_second: 100_000,
                 hint_bytes_max: 4 << 10,
+                allow_fault_injection: false,
                 disk_reserve_bytes: 0,
                 fresh_uuid: DiskUuid(fresh),
                 boot_id: process.boot_id,

@@ -10,7 +10,9 @@ pub(crate) use encoding::DATA_REQUEST;
 
 use super::peer::Worth;
 use crate::ring::{KeyspaceSettings, MemberState};
-use crate::types::{ClusterId, Dot, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};
+use crate::types::{
+    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+};
 use crate::version::{Content, Context};
 use bytes::Bytes;
 use std::fmt;
@@ -43,6 +45,12 @@ pub enum ClientRequest {
     },
     /// What do you keep for nodes that are away? Nodes only.
     Hints,
+    /// Drop every message from and to these nodes, and no others, until told otherwise. For
+    /// demonstrations; nodes that were not allowed to refuse it.
+    Faults {
+        /// Replaces the earlier list; empty to drop nothing.
+        drop_from: Vec<NodeId>,
+    },
     /// Make a keyspace. The manager only. Repeating it with equal settings is harmless.
     CreateKeyspace {
         /// Its name.
@@ -288,6 +296,8 @@ pub enum ClientReply {
     },
     /// What is kept for nodes that are away.
     Hints(Vec<HintStatus>),
+    /// Messages are dropped as was asked.
+    FaultsSet,
     /// The keyspace exists, durably.
     KeyspaceCreated(KeyspaceId),
     /// It could not be done; why, and what to do.
@@ -337,8 +347,8 @@ pub struct NodeStatus {
     pub zone: String,
     /// Its standing in the table.
     pub state: MemberState,
-    /// Whether it answers the observer.
-    pub up: bool,
+    /// How it is to the observer. To the manager it is up or down: it asks no others.
+    pub health: Health,
     /// Sectors it holds, and those it is first in.
     pub sectors: (u16, u16),
     /// Epoch of its table.
@@ -353,6 +363,8 @@ pub struct NodeStatus {
     pub pending: u32,
     /// Sectors of which its copy is damaged: other owners serve them.
     pub damaged: u16,
+    /// Bytes that it keeps for nodes that are away.
+    pub hint_bytes: u64,
 }
 
 /// What a node keeps for another that is away, or was since this one's start.

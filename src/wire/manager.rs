@@ -55,6 +55,8 @@ pub struct Report {
     pub pending: u32,
     /// Sectors of which its copy is damaged, and not served.
     pub damaged: u16,
+    /// Bytes that it keeps for nodes that are away.
+    pub hint_bytes: u64,
 }
 
 /// What the manager tells a node.
@@ -116,6 +118,7 @@ impl Message for NodeToManager {
                 out.u64(report.bytes);
                 out.u32(report.pending);
                 out.u16(report.damaged);
+                out.u64(report.hint_bytes);
             }
             NodeToManager::Streamed(sectors) => {
                 out.count(sectors.len());
@@ -146,6 +149,7 @@ impl Message for NodeToManager {
                 bytes: reader.u64()?,
                 pending: reader.u32()?,
                 damaged: reader.u16()?,
+                hint_bytes: reader.u64()?,
             }),
             STREAMED => {
                 let count = reader.count("streamed sectors", SECTORS_MAX, 10)?;

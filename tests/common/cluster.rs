@@ -30,8 +30,17 @@ impl Cluster {
         Self::of(nodes, rep, SECTORS, &[])
     }
 
+    /// One with further arguments for its nodes.
+    pub fn with_node_args(nodes: usize, rep: usize, node_args: &[&str]) -> Self {
+        Self::made(nodes, rep, SECTORS, &[], node_args)
+    }
+
     /// One with this many sectors, and further arguments for its manager.
     pub fn of(nodes: usize, rep: usize, sectors: usize, manager_args: &[&str]) -> Self {
+        Self::made(nodes, rep, sectors, manager_args, &[])
+    }
+
+    fn made(nodes: usize, rep: usize, sectors: usize, manager_args: &[&str], node_args: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (rep_arg, sectors_arg) = (rep.to_string(), sectors.to_string());
         let args = [&["--rep", &rep_arg, "--sectors", &sectors_arg], manager_args].concat();
@@ -39,7 +48,7 @@ impl Cluster {
         manager.start(None);
         let mut cluster = Self { manager, nodes: Vec::new(), rep, dir };
         for _ in 0..nodes {
-            cluster.add_node(&[]);
+            cluster.add_node(node_args);
         }
         cluster.settle();
         cluster
@@ -97,7 +106,7 @@ impl Cluster {
     }
 
     fn is_settled(&self, view: &ClusterStatus) -> bool {
-        let up = view.nodes.iter().filter(|node| node.up).count();
+        let up = view.nodes.iter().filter(|node| node.health.is_up()).count();
         let running = self.nodes.iter().filter(|server| server.is_started()).count();
         let normal = view.nodes.iter().all(|node| node.state == MemberState::Normal);
         let serves = view.serving && normal && view.moving == 0;

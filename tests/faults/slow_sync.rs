@@ -42,7 +42,10 @@ fn get(ledger: &mut Ledger, manager: &str, is_done: impl Fn() -> bool) -> Vec<Du
         took.push(start.elapsed());
         if took.len() % 200 == 0 {
             let status = status_of(manager).unwrap();
-            assert!(status.nodes.iter().all(|node| node.up), "the node's heartbeat has stopped: {status:?}");
+            assert!(
+                status.nodes.iter().all(|node| node.health.is_up()),
+                "the node's heartbeat has stopped: {status:?}"
+            );
         }
     }
     took.sort_unstable();

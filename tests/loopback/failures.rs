@@ -95,5 +95,5 @@ fn one_of_three_killed_under_load_costs_no_answer_and_no_more_than_two_seconds()
         }
     });
     let status = status_of(&cluster.nodes[1].addr()).unwrap();
-    assert_eq!(status.nodes.iter().filter(|node| node.up).count(), 2);
+    assert_eq!(status.nodes.iter().filter(|node| node.health.is_up()).count(), 2);
 }

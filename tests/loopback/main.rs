@@ -6,10 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
 
+mod away;
 mod bad_input;
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
+mod expiry;
 mod failures;
 mod members;
 mod requests;

@@ -5,9 +5,9 @@ mod samples;
 
 use bytes::Bytes;
 use gtstore::limits::PEER_BODY_BYTES_MAX;
-use gtstore::ring::{Profile, Slot, Table};
-use gtstore::types::{NodeId, RequestId};
-use gtstore::wire::client::{ClientReply, ClientRequest};
+use gtstore::ring::{MemberState, Profile, Slot, Table};
+use gtstore::types::{Epoch, Health, Incarnation, NodeId, RequestId};
+use gtstore::wire::client::{ClientReply, ClientRequest, ClusterStatus, NodeStatus};
 use gtstore::wire::codec::{DecodeError, Reader, SHARED_BYTES_MIN, Writer};
 use gtstore::wire::frame::{Decoder, Frame, FrameError, HEADER_BYTES, write_frame};
 use gtstore::wire::hello::{Opening, RefusalCause, Refused};
@@ -98,7 +98,7 @@ fn kinds_are_distinct_over_all_families() {
         let known = kinds.entry(sample.kind).or_insert_with(|| sample.variant.clone());
         assert_eq!(*known, sample.variant, "two kinds of message have the ordinal {:#04x}", sample.kind);
     }
-    assert_eq!(kinds.len(), 56, "a kind was added or taken away: golden bytes first, then this count");
+    assert_eq!(kinds.len(), 58, "a kind was added or taken away: golden bytes first, then this count");
 }
 
 #[test]
@@ -460,4 +460,34 @@ proptest! {
             decode_as_everything(sample.kind, &bytes.into());
         });
     }
+}
+
+#[test]
+fn a_health_that_nobody_knows_is_refused() {
+    let encoded = |health| {
+        let node = NodeStatus {
+            node: NodeId(1),
+            addr: String::new(),
+            zone: String::new(),
+            state: MemberState::Normal,
+            health,
+            sectors: (0, 0),
+            epoch: Epoch(0),
+            incarnation: Incarnation(0),
+            keys: 0,
+            bytes: 0,
+            pending: 0,
+            damaged: 0,
+            hint_bytes: 0,
+        };
+        let mut out = Writer::default();
+        let reply = ClientReply::Status(ClusterStatus { nodes: vec![node], ..ClusterStatus::default() });
+        reply.encode(&mut out);
+        (reply.kind(), out.into_bytes())
+    };
+    let ((kind, up), (_, down)) = (encoded(Health::Up), encoded(Health::Down));
+    let at = (0..up.len()).find(|&at| up[at] != down[at]).unwrap();
+    let mut unknown = up.to_vec();
+    unknown[at] = 9;
+    assert_eq!(ClientReply::decode(kind, unknown.into()), Err(DecodeError::Invalid("health")));
 }

@@ -8,8 +8,8 @@ use gtstore::ring::{
     Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot, Table,
 };
 use gtstore::types::{
-    Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Incarnation, KeyspaceId, NodeId, OpId, RequestId,
-    SectorId, Stamp, WallMs,
+    Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Health, Incarnation, KeyspaceId, NodeId, OpId,
+    RequestId, SectorId, Stamp, WallMs,
 };
 use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
 use gtstore::wire::Message;
@@ -93,8 +93,19 @@ macro_rules! family {
 }
 
 family!(Opening { Hello, Welcome, Refused });
-family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, CreateKeyspace });
-family!(ClientReply { Data, Contact, Table, TableIsCurrent, Status, Dump, Hints, KeyspaceCreated, Error });
+family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, Faults, CreateKeyspace });
+family!(ClientReply {
+    Data,
+    Contact,
+    Table,
+    TableIsCurrent,
+    Status,
+    Dump,
+    Hints,
+    FaultsSet,
+    KeyspaceCreated,
+    Error
+});
 family!(PeerRequest {
     Forward,
     Store,
@@ -338,6 +349,7 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
         ("", ClientRequest::Table { known: Epoch(6) }),
         ("", ClientRequest::Status),
         ("", ClientRequest::Hints),
+        ("", ClientRequest::Faults { drop_from: vec![NodeId(1), NodeId(0x0102_0304)] }),
         ("first", ClientRequest::Dump { keyspace: String::new(), after: None }),
         ("next", ClientRequest::Dump { keyspace: "a".to_owned(), after: Some((SectorId(9), key())) }),
         ("lww-sync", create(Conflict::Lww, Durability::Sync)),
@@ -368,6 +380,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("", ClientReply::TableIsCurrent(Epoch(14))),
         ("", ClientReply::Status(status())),
         ("", ClientReply::Hints(vec![hints])),
+        ("", ClientReply::FaultsSet),
         ("last", ClientReply::Dump { entries: vec![entry(Some(5))], next: None }),
         ("more", ClientReply::Dump { entries: vec![], next: Some((SectorId(5), key())) }),
         ("", ClientReply::KeyspaceCreated(KeyspaceId(2))),
@@ -381,12 +394,12 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
 }
 
 fn status() -> ClusterStatus {
-    let row = |id: u32, state, up| NodeStatus {
+    let row = |id: u32, state, health| NodeStatus {
         node: NodeId(id),
         addr: format!("10.0.0.{id}:7401"),
-        zone: if up { "east".to_owned() } else { String::new() },
+        zone: if health == Health::Up { "east".to_owned() } else { String::new() },
         state,
-        up,
+        health,
         sectors: (100, 34),
         epoch: Epoch(15),
         incarnation: Incarnation(16),
@@ -394,6 +407,7 @@ fn status() -> ClusterStatus {
         bytes: 18,
         pending: 19,
         damaged: 20,
+        hint_bytes: 21,
     };
     ClusterStatus {
         observer: NodeId(1),
@@ -404,10 +418,10 @@ fn status() -> ClusterStatus {
         serving: true,
         moving: 4,
         nodes: vec![
-            row(1, MemberState::Joining, true),
-            row(2, MemberState::Normal, true),
-            row(3, MemberState::Leaving, false),
-            row(4, MemberState::Left, false),
+            row(1, MemberState::Joining, Health::Up),
+            row(2, MemberState::Normal, Health::Suspected),
+            row(3, MemberState::Leaving, Health::CutOff),
+            row(4, MemberState::Left, Health::Down),
         ],
     }
 }
@@ -490,7 +504,7 @@ fn to_manager() -> Vec<(&'static str, NodeToManager)> {
         weight: 100,
         epoch: Epoch(30),
     };
-    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34, damaged: 35 };
+    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34, damaged: 35, hint_bytes: 36 };
     let streamed = vec![(SectorId(35), Epoch(36)), (SectorId(37), Epoch(38))];
     vec![
         ("", NodeToManager::Join(join)),

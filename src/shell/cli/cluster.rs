@@ -8,7 +8,7 @@ use super::text::{escaped, human_bytes, json_bytes, quoted};
 use crate::client::{Store, Target};
 use crate::ring::{MemberState, Slot, Table, hash_slot};
 use crate::shell::blocking::unexpected;
-use crate::types::{Epoch, NodeId, SectorId};
+use crate::types::{Epoch, Health, NodeId, SectorId};
 use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus, DumpEntry, NodeStatus};
 use crate::wire::decode_table;
 use serde_json::{Map, Value};
@@ -37,16 +37,21 @@ pub(crate) fn ask_table(store: &mut Store) -> Result<Table, Failure> {
     }
 }
 
-/// The two letters of `nodetool status`: Up or Down; Joining, Normal, Leaving, and `X` for left.
+/// Two letters, as in `nodetool status`: Up, Suspected, Cut off or Down; Joining, Normal, Leaving, and `X` for left.
 pub(crate) fn state_letters(node: &NodeStatus) -> String {
-    let up = if node.up { 'U' } else { 'D' };
+    let health = match node.health {
+        Health::Up => 'U',
+        Health::Suspected => 'S',
+        Health::CutOff => 'C',
+        Health::Down => 'D',
+    };
     let state = match node.state {
         MemberState::Joining => 'J',
         MemberState::Normal => 'N',
         MemberState::Leaving => 'L',
         MemberState::Left => 'X',
     };
-    [up, state].iter().collect()
+    [health, state].iter().collect()
 }
 
 /// `status`.
@@ -58,6 +63,7 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
             write!(out, "{}", status_head(&status))?;
             let mut headings = vec![
                 "State",
+                "Health",
                 "Node",
                 "Address",
                 "Zone",
@@ -72,17 +78,21 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
             // Where all is well there is no column to read past.
             let has_damage = status.nodes.iter().any(|node| node.damaged > 0);
             headings.extend(has_damage.then_some("Damaged"));
+            let has_hints = status.nodes.iter().any(|node| node.hint_bytes > 0);
+            headings.extend(has_hints.then_some("Hints kept"));
             let row = |node: &NodeStatus| {
                 let known = Known::of(node, status.observer);
                 let mut row = status_row(node, &known, cell(known.bytes.map(human_bytes)));
+                row.insert(1, node.health.to_string());
                 row.extend(has_damage.then(|| match known.damaged {
                     Some(count @ 1..) => sectors(count),
                     Some(0) | None => UNKNOWN.to_owned(),
                 }));
+                row.extend(has_hints.then(|| cell(known.hint_bytes.map(human_bytes))));
                 row
             };
             let rows = status.nodes.iter().map(row).collect();
-            print_rows(out, Format::Table, &headings, &[1, 4, 5, 6, 7, 8, 9, 10], rows)?;
+            print_rows(out, Format::Table, &headings, &[2, 5, 6, 7, 8, 9, 10, 11], rows)?;
             for advice in status_advice(&status).into_iter().chain(damage_advice(&status)) {
                 writeln!(out, "\n{advice}")?;
             }
@@ -91,7 +101,7 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
             let row = |node: &NodeStatus| {
                 let known = Known::of(node, status.observer);
                 let mut row = status_row(node, &known, cell(known.bytes));
-                row.push(cell(known.damaged));
+                row.extend([cell(known.damaged), node.health.to_string(), cell(known.hint_bytes)]);
                 row
             };
             let rows = status.nodes.iter().map(row).collect();
@@ -113,15 +123,13 @@ fn status_head(status: &ClusterStatus) -> String {
     };
     format!(
         "Cluster {}, {serving}: {} copies, {} sectors, table epoch {}, as {by} sees it\n\
-         State: U up, D down; N normal, J joining, L leaving\n\n",
+         State: U up, S suspected, C cut off, D down; N normal, J joining, L leaving\n\n",
         status.cluster_id, status.n, status.sectors, status.epoch
     )
 }
 
 /// What a person may do about a status that is not well.
 fn status_advice(status: &ClusterStatus) -> Option<String> {
-    let down: Vec<String> =
-        status.nodes.iter().filter(|node| !node.up).map(|node| node.node.to_string()).collect();
     if !status.serving {
         let need = usize::from(status.n).saturating_sub(status.nodes.len());
         return Some(match need {
@@ -133,12 +141,22 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
             ),
         });
     }
-    (!down.is_empty()).then(|| {
+    let named = |health: Health| {
+        let nodes = status.nodes.iter().filter(|node| node.health == health);
+        let ids: Vec<String> = nodes.map(|node| node.node.to_string()).collect();
+        (!ids.is_empty()).then(|| ids.join(", "))
+    };
+    let down = named(Health::Down).map(|ids| {
+        format!("Down: node {ids}. Restart from the data directory; see the log there for why it ended.")
+    });
+    let cut_off = named(Health::CutOff).map(|ids| {
         format!(
-            "Down: node {}. Restart from the data directory; see the log there for why it ended.",
-            down.join(", ")
+            "Cut off: node {ids}. Others hear it: see what is wrong between it and node {}.",
+            status.observer
         )
-    })
+    });
+    let lines: Vec<String> = down.into_iter().chain(cut_off).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// What a person may do about damaged logs.
@@ -174,6 +192,7 @@ struct Known {
     epoch: Option<u64>,
     life: Option<u32>,
     damaged: Option<u16>,
+    hint_bytes: Option<u64>,
 }
 
 impl Known {
@@ -185,10 +204,11 @@ impl Known {
         Self {
             keys: heard.then_some(node.keys),
             bytes: heard.then_some(node.bytes),
-            pending: (heard && node.up && sees_inside).then_some(node.pending),
+            pending: (heard && node.health.is_up() && sees_inside).then_some(node.pending),
             epoch: heard.then_some(node.epoch.0),
             life: (node.incarnation.0 != 0).then_some(node.incarnation.0),
             damaged: heard.then_some(node.damaged),
+            hint_bytes: heard.then_some(node.hint_bytes),
         }
     }
 }
@@ -232,6 +252,8 @@ fn json_status(status: &ClusterStatus) -> Map<String, Value> {
             ("epoch", known.epoch.into()),
             ("incarnation", known.life.into()),
             ("damaged", known.damaged.into()),
+            ("health", node.health.to_string().into()),
+            ("hint_bytes", known.hint_bytes.into()),
         ]));
         row.into()
     };
@@ -571,7 +593,7 @@ mod tests {
             addr: "n2:1".to_owned(),
             zone: String::new(),
             state: MemberState::Normal,
-            up,
+            health: if up { Health::Up } else { Health::Down },
             sectors: (4, 1),
             epoch: Epoch(epoch),
             incarnation: Incarnation(u32::from(epoch > 0)),
@@ -579,6 +601,7 @@ mod tests {
             bytes: 7 * epoch,
             pending: 3,
             damaged: 0,
+            hint_bytes: 0,
         }
     }
 

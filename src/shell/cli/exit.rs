@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Unknown,
     /// 6: not applied, because of what is there already.
     Conflict,
+    /// 7: `health` has found something that is not well.
+    NotWell,
     /// What `exit CODE` in the shell says.
     Asked(u8),
 }
@@ -36,6 +38,7 @@ impl Exit {
             Exit::Unavailable => 4,
             Exit::Unknown => 5,
             Exit::Conflict => 6,
+            Exit::NotWell => 7,
             Exit::Asked(code) => code,
         }
     }

@@ -122,7 +122,7 @@ pub(crate) fn export(
     let status = ask_status(store)?;
     let copies: u64 = status.nodes.iter().map(|node| node.keys).sum();
     let expected = copies / u64::from(status.n.max(1));
-    let up = status.nodes.into_iter().filter(|node| node.up);
+    let up = status.nodes.into_iter().filter(|node| node.health.is_up());
     let mut sources: Vec<Source> = up.map(|node| Source::new(node.node, node.addr)).collect();
     let mut target = Target::open(out, file)?;
     let mut progress =

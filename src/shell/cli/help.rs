@@ -17,8 +17,10 @@ Keys
   trace get|put ...   read or write one key and show what each node did
 
 Cluster
-  status              one row per node: UN, DN, UJ, UL as in nodetool
+  status              one row per node: is it up, what does it hold
   ring                each node's share of sectors and keys
+  health [--watch]    whether all is well, and what is not
+  hints               writes kept for nodes that are away, by who keeps them
   owners KEY          a key's sector and its owners in order
   dump [--node N]     the table; or what one node holds
   keyspace create NAME, keyspace list
@@ -37,6 +39,10 @@ Options, before or after the command
   -o, --output FORMAT table (for people), json or plain (stable, see below)
   -r R, -w W          replicas that must answer a read, or acknowledge a write,
                       instead of the keyspace's numbers; for commands that read, or write
+  --strict            count owners alone toward R and W; usually, for an owner that is away,
+                      a fallback counts that stands in for it
+  --ttl SPAN          for put, trace put and import: the value is missing to readers after
+                      this time: 1500ms, 10s, 5m, 2h or 1d
   --context HEX       for put, del and trace put: this replaces what was read with that
                       context; what came between is kept beside it
   --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given.
@@ -53,20 +59,21 @@ The assignment's forms
 Output that programs may rely on
   -o json   one JSON value per line. Keys and values that are not UTF-8 stand as
             \"key_base64\" and \"value_base64\". get: found, key, values[value, dot,
-            wall_ms], coordinator, answered, needed, replicas, context. put, del:
-            result, key, coordinator, answered, needed, replicas, context.
+            wall_ms], coordinator, answered, fallbacks, needed, replicas, context.
+            put, del: result, key, coordinator, answered, fallbacks, needed, replicas,
+            context. ('fallbacks' of those that answered stood in for owners.)
   -o plain  tab-separated, no headings. get: the value's bytes and a newline, each
             value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
             OK, coordinator, context. status: state, node, address, zone, sectors,
-            first in, keys, bytes, working on, epoch, life, damaged sectors. Columns
-            are only ever added at the end.
+            first in, keys, bytes, working on, epoch, life, damaged sectors, health,
+            bytes of hints kept. Columns are only ever added at the end.
   Results go to standard output, everything else to standard error.
 
 Exit codes
   0 done                    4 too few nodes reached or in time; nothing applied
   1 another error           5 a write whose outcome is unknown: read before repeating
   2 usage                   6 conflict with what is there; not applied
-  3 no such key
+  3 no such key             7 'health' has found something that is not well
 ";
 
 /// Help about one command: its forms, and what to know.
@@ -79,8 +86,12 @@ gtstore put KEY VALUE
 Writes a value. It is acknowledged once W replicas have it durably. In an 'lww' keyspace it
 replaces what is there; in a 'siblings' keyspace it stands beside it, unless --context says
 what it replaces. Exit code 4: nothing was written. 5: it may have been; read the key.
+With --ttl the value is missing to every reader once that time is over; nobody deletes it, and
+a later put starts anew. Nodes whose clocks differ end it so much earlier or later.
 
   gtstore put greeting hello
+  gtstore put session:7 open --ttl 30m
+  gtstore put greeting hello --strict    (W owners must have it; no fallback counts)
   gtstore -k carts put ann 'apples, pears' --context 00f0...   (from get -o json)
 ",
     ),
@@ -180,15 +191,18 @@ steps known are shown all the same; with nobody reached there are none.
         "\
 gtstore status
 
-One row per node. The first letter says whether it answers (U up, D down), the second its
-standing (N normal, J joining, L leaving). 'First in' counts the sectors whose preferred
-coordinator it is. Keys and data are as each node last reported them, up to half a second ago;
+One row per node. The first letter says how it is to whoever is asked, as does the word (U up;
+S suspected: silent for a moment; C cut off: others hear it; D down: nobody does), the second
+its standing (N normal, J joining, L leaving). The manager asks no others: it knows up and down.
+'First in' counts the sectors whose preferred coordinator it is. Keys and data are as each node
+last reported them, up to half a second ago;
 a node keeps, and counts, its old copies of sectors that have moved away. 'Life' counts starts.
 Whoever is asked tells what it sees: name a node with --manager to see the cluster from there.
 What that one does not know of the others is shown as '-' (null in json): a node that is down
 works on nothing, and one that the manager has not heard of since its own start has no keys.
 A node that found its log damaged counts the sectors concerned ('Damaged', a column only when
-there are any): their other owners serve them.
+there are any): their other owners serve them. 'Hints kept' (likewise) is what it has in store
+for nodes that are away; see 'gtstore help hints'.
 ",
     ),
     (
@@ -199,6 +213,36 @@ gtstore ring
 A bar per node with its share of sectors, and its keys (copies counted). Keys are as each node
 last reported them, up to half a second ago, so that just after an import some are missing; of
 a node that is down they may be older, and '-' stands for those never heard of.
+",
+    ),
+    (
+        "health",
+        "\
+gtstore health [--watch]
+
+Asks every node, and the manager, and says 'All is well' (exit code 0), or what is not (7):
+nodes that are suspected, cut off or down, and to whom, for nodes may differ; sectors with fewer
+copies than they should have on nodes that are up, and sectors with none; writes that are owed
+to nodes which missed them; damaged sectors; and what can be done about it. When nobody answers
+at all: 4. --watch looks again each second until Ctrl-C, in place on a terminal, else a line
+each time. It is not for use inside the shell, where Ctrl-C has another meaning.
+
+-o json: well, nodes, moving, findings[kind, node, count, text, advice]; kind is node, manager,
+short, lost, hints, damaged or not_serving; short and lost count sectors. -o plain: kind, node,
+count, text of each finding; nothing where all is well.
+",
+    ),
+    (
+        "hints",
+        "\
+gtstore hints
+
+A write whose owner is away is kept for it by a fallback, or noted by another owner, and handed
+over when it is back. Every node is asked what it keeps: for whom, how many writes ('hints') of
+how many bytes, and how many were handed over ('delivered') or dropped for want of room since
+its own start. What was dropped reaches its owner when a read finds it missing there. Nodes that
+do not answer are named on standard error ('silent' in json); when none does: exit code 4.
+-o plain: holder, owed to, hints, bytes, delivered, dropped.
 ",
     ),
     (
@@ -257,6 +301,9 @@ in which, beside all other commands,
   kill N      ends node N at once, as kill -9 does       add        starts one more node
   restart N   starts it (again) from its directory       pause N, resume N   SIGSTOP, SIGCONT
   processes   lists them
+  partition 1,2|3,4,5   nodes of different groups do not hear each other, though all run and
+                        clients and the manager reach them; those in no group hear all
+  heal        ends that
 
 N is a node's number, or 'manager'. Leaving the shell (see 'help shell') stops everything it
 started, and so does Ctrl-C while a command runs.

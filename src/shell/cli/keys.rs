@@ -7,7 +7,7 @@ use super::text::{context_hex, escaped, json_bytes, quoted};
 use crate::client::{Call, Entry, Provenance, Store, Written};
 use crate::shell::blocking;
 use serde_json::{Map, Value};
-use std::io::Write;
+use std::io::{self, Write};
 
 /// `put KEY VALUE`.
 pub(crate) fn put(
@@ -67,10 +67,15 @@ fn print_written(
     Ok(())
 }
 
-/// `by node 3, 2 of 3 replicas answered, 2 needed`.
+/// `by node 3, 2 of 3 replicas answered, 2 needed`; and how many of them were fallbacks.
 pub(crate) fn stood_behind(by: &Provenance) -> String {
+    let fallbacks = match by.fallbacks {
+        0 => String::new(),
+        1 => "; 1 of them by a fallback, for an owner that is away".to_owned(),
+        count => format!("; {count} of them by fallbacks, for owners that are away"),
+    };
     format!(
-        "by node {}, {} of {} replicas answered, {} needed",
+        "by node {}, {} of {} replicas answered, {} needed{fallbacks}",
         by.coordinator, by.answered, by.slots, by.needed
     )
 }
@@ -90,6 +95,10 @@ pub(crate) fn get(store: &mut Store, globals: &Globals, out: &mut dyn Write, key
             if entry.values.len() > 1 {
                 say_concurrent(&entry)?;
             }
+            if entry.by.fallbacks > 0 {
+                // Beside the value, which may go to a file.
+                writeln!(io::stderr(), "({})", stood_behind(&entry.by))?;
+            }
         }
         Format::Json => print_json(out, json_entry(key, &entry))?,
     }
@@ -100,9 +109,9 @@ fn do_get(store: &mut Store, key: &str) -> Result<Entry, Failure> {
     store.get(key).map_err(|error| Failure::of(&format!("get {}", quoted(key.as_bytes())), &error))
 }
 
-fn say_concurrent(entry: &Entry) -> std::io::Result<()> {
+fn say_concurrent(entry: &Entry) -> io::Result<()> {
     writeln!(
-        std::io::stderr(),
+        io::stderr(),
         "{} concurrent values. To settle them, write one with the context:\n  --context {}",
         entry.values.len(),
         context_hex(&entry.context)
@@ -150,7 +159,7 @@ pub(crate) fn get_many(
             }
             Err(error) => {
                 let failure = Failure::of(&format!("get {}", quoted(key.as_bytes())), &error);
-                writeln!(std::io::stderr(), "gtstore: {failure}")?;
+                writeln!(io::stderr(), "gtstore: {failure}")?;
                 worst.get_or_insert(Failure::new(failure.exit, ""));
             }
         }
@@ -164,7 +173,7 @@ pub(crate) fn get_many(
     }
 }
 
-fn print_entry(out: &mut dyn Write, format: Format, key: &str, entry: &Entry) -> std::io::Result<()> {
+fn print_entry(out: &mut dyn Write, format: Format, key: &str, entry: &Entry) -> io::Result<()> {
     match format {
         Format::Json => print_json(out, json_entry(key, entry)),
         Format::Table if entry.values.is_empty() => writeln!(out, "{}  (not found)", escaped(key.as_bytes())),

@@ -11,6 +11,8 @@
 //! | `keys`, `trace` | put, get, del, mget; the protocol at work |
 //! | `import`, `export` | files of keys; `bulk`, `lines`, `progress`, `target` serve them |
 //! | `cluster`, `keyspace` | status, ring, owners, dump; keyspaces |
+//! | `health`, `hints` | whether all is well; what is kept for nodes that are away |
+//! | `everyone` | one question to all nodes at once |
 //! | `shell` | the interactive shell |
 //! | `dev` | a whole cluster on this machine |
 //! | `output`, `text`, `exit` | tables and JSON; bytes as text; exit codes |
@@ -20,9 +22,12 @@
 mod bulk;
 mod cluster;
 mod dev;
+mod everyone;
 mod exit;
 mod export;
+mod health;
 mod help;
+mod hints;
 mod import;
 mod keys;
 mod keyspace;
@@ -103,6 +108,7 @@ fn run(args: &[String], inherited: &Globals, out: &mut dyn Write) -> CommandResu
                 meet(&mut store)?;
                 shell::run(store, &globals, out, None)
             }
+            Command::HealthWatch => health::watch(&mut Store::open(globals.store.clone())?, &globals, out),
             command => {
                 let mut store = Store::open(globals.store.clone())?;
                 meet(&mut store)?;
@@ -142,11 +148,13 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::Dump { node: Some(node) } => cluster::dump_node(store, globals, out, *node),
         Command::Status => cluster::status(store, globals, out),
         Command::Ring => cluster::ring(store, globals, out),
+        Command::Hints => hints::hints(store, globals, out),
+        Command::Health => health::health(store, globals, out),
         Command::TraceGet { key } => trace::get(store, globals, out, key),
         Command::TracePut { key, value } => trace::put(store, globals, out, key, value),
         Command::KeyspaceCreate(new) => keyspace::create(store, globals, out, new),
         Command::KeyspaceList => keyspace::list(store, globals, out),
-        Command::Shell | Command::Dev(_) => {
+        Command::Shell | Command::Dev(_) | Command::HealthWatch => {
             Err(Failure::usage("this cannot be started from inside the shell: leave it first"))
         }
     }

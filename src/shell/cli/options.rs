@@ -85,6 +85,10 @@ pub(crate) enum Command {
     },
     Status,
     Ring,
+    Hints,
+    Health,
+    /// `health --watch`.
+    HealthWatch,
     TraceGet {
         key: String,
     },
@@ -142,9 +146,28 @@ pub(crate) enum Parsed {
 /// Options that only some commands take, with those that do.
 const SPECIAL: &[(&str, &[&str])] = &[
     ("node", &["dump"]),
+    ("watch", &["health"]),
     ("format", &["import", "export"]),
     ("r", &["get", "mget", "--get", "trace get", "import", "export", "keyspace create", "shell", "dev"]),
     ("w", &["put", "del", "--put", "trace put", "import", "keyspace create", "shell", "dev"]),
+    (
+        "strict",
+        &[
+            "put",
+            "get",
+            "del",
+            "mget",
+            "--put",
+            "--get",
+            "trace put",
+            "trace get",
+            "import",
+            "export",
+            "shell",
+            "dev",
+        ],
+    ),
+    ("ttl", &["put", "--put", "trace put", "import"]),
     ("n", &["keyspace create"]),
     ("conflict", &["keyspace create"]),
     ("durability", &["keyspace create"]),
@@ -163,6 +186,7 @@ fn all_options() -> Options {
     let mut options = Options::new();
     options.optopt("m", "manager", "", "").optopt("k", "keyspace", "", "").optopt("o", "output", "", "");
     options.optopt("", "timeout-ms", "", "").optopt("", "routing", "", "");
+    options.optflag("", "strict", "").optopt("", "ttl", "", "");
     options.optopt("r", "", "", "").optopt("w", "", "", "").optopt("n", "", "", "");
     options.optopt("", "context", "", "").optopt("", "node", "", "").optopt("", "format", "", "");
     options.optopt("", "conflict", "", "").optopt("", "durability", "", "");
@@ -172,6 +196,7 @@ fn all_options() -> Options {
         .optopt("", "cache-bytes", "", "")
         .optopt("", "profile", "", "")
         .optflag("", "no-shell", "")
+        .optflag("", "watch", "")
         .optflag("h", "help", "")
         .optflag("V", "version", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
@@ -316,6 +341,11 @@ fn globals(matches: &Matches, inherited: &Globals) -> Result<Globals, Failure> {
     if let Some(routing) = value::<Routing>(matches, "routing", "forwarder, direct or fastest")? {
         globals.store.routing = routing;
     }
+    globals.store.strict |= matches.opt_present("strict");
+    if let Some(text) = matches.opt_str("ttl") {
+        let ttl_ms = args::span_ms(&text).map_err(|why| Failure::usage(format!("--ttl: {why}")))?;
+        globals.store.ttl_ms = Some(ttl_ms);
+    }
     if let Some(text) = matches.opt_str("context") {
         let context = context_from_hex(&text).ok_or_else(|| {
             Failure::usage("--context takes the hex that `get -o json` gives as \"context\"")
@@ -373,6 +403,11 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         }
         "status" => none(words).map(|()| Command::Status)?,
         "ring" => none(words).map(|()| Command::Ring)?,
+        "hints" => none(words).map(|()| Command::Hints)?,
+        "health" => {
+            none(words)?;
+            if matches.opt_present("watch") { Command::HealthWatch } else { Command::Health }
+        }
         "shell" => none(words).map(|()| Command::Shell)?,
         "trace" => trace(words).ok_or_else(|| expects("get KEY, or: gtstore trace put KEY VALUE"))?,
         "keyspace" => keyspace(&words, matches)?,
@@ -553,6 +588,16 @@ mod tests {
             "trace get k -w 2",
             "trace get k --context 00",
             "keyspace list --n 2",
+            "put k v --ttl 0s",
+            "put k v --ttl 10",
+            "put k v --ttl soon",
+            "get k --ttl 10s",
+            "del k --ttl 10s",
+            "export f --ttl 10s",
+            "status --strict",
+            "status --watch",
+            "health now",
+            "owners k --strict",
             "status -r 1",
             "get k --manager nonsense",
             "get k --routing magic",
@@ -561,6 +606,19 @@ mod tests {
             let failure = parsed(line).unwrap_err();
             assert_eq!(failure.exit, super::super::exit::Exit::Usage, "{line}");
             assert!(!failure.text.is_empty(), "{line}");
+        }
+    }
+
+    #[test]
+    fn how_long_and_who_counts_are_terms_of_the_request() {
+        let terms = |line| {
+            let store = run(line).0.store;
+            (store.ttl_ms, store.strict)
+        };
+        assert_eq!(terms("put k v --ttl 1500ms --strict"), (Some(1500), true));
+        assert_eq!(terms("import f --ttl 2h"), (Some(7_200_000), false));
+        for line in ["get k --strict", "del k --strict", "trace get k --strict", "trace put k v --strict"] {
+            assert_eq!(terms(line), (None, true), "{line}");
         }
     }
 

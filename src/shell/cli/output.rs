@@ -69,6 +69,7 @@ pub(crate) fn bare(format: Format, value: &[u8]) -> Cow<'_, [u8]> {
 pub(crate) fn json_provenance(object: &mut Map<String, Value>, by: &Provenance, context: &Context) {
     object.insert("coordinator".to_owned(), by.coordinator.0.into());
     object.insert("answered".to_owned(), by.answered.into());
+    object.insert("fallbacks".to_owned(), by.fallbacks.into());
     object.insert("needed".to_owned(), by.needed.into());
     object.insert("replicas".to_owned(), by.slots.into());
     object.insert("context".to_owned(), context_hex(context).into());

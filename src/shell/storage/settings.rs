@@ -35,6 +35,7 @@ pub(super) struct Settings {
     pub(super) segment_bytes: u64,
     pub(super) scrub_bytes_per_second: u64,
     pub(super) hint_bytes_max: u64,
+    pub(super) allow_fault_injection: bool,
     /// None: as the file system is.
     pub(super) disk_reserve_bytes: Option<u64>,
 }
@@ -71,6 +72,7 @@ impl Settings {
             scrub_bytes_per_second: size_of(matches, "scrub-bytes-per-second")?
                 .unwrap_or(SCRUB_BYTES_PER_SECOND),
             hint_bytes_max: size_of(matches, "hint-bytes")?.unwrap_or(HINT_BYTES_MAX),
+            allow_fault_injection: matches.opt_present("allow-fault-injection"),
             disk_reserve_bytes: size_of(matches, "disk-reserve-bytes")?,
         };
         settings.validate()
@@ -148,6 +150,12 @@ fn program() -> Program {
             "verify a data directory that no node runs on, change nothing, and exit: \
              0 if it is sound, 1 if anything is damaged",
             "DIR",
+        )
+        .optflag(
+            "",
+            "allow-fault-injection",
+            "let clients cut this node off from others ('partition' of gtstore dev): for demonstrations, \
+             never where data matters",
         )
         .optopt("", "dump", "print its log records as JSON Lines, and exit likewise", "DIR");
     Program {

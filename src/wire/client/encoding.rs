@@ -11,7 +11,9 @@ use crate::limits::{
     ADDR_BYTES_MAX, DUMP_ENTRIES_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, MANAGER_BODY_BYTES_MAX,
     MEMBERS_MAX, SIBLINGS_DECODED_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
 };
-use crate::types::{ClientId, ClusterId, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};
+use crate::types::{
+    ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+};
 use crate::version::Content;
 use crate::wire::Message;
 use crate::wire::codec::{DecodeError, Reader, Writer};
@@ -27,6 +29,7 @@ const STATUS: u8 = 0x14;
 const DUMP: u8 = 0x15;
 const CREATE_KEYSPACE: u8 = 0x16;
 const HINTS: u8 = 0x17;
+const FAULTS: u8 = 0x18;
 
 const DATA_REPLY: u8 = 0x21;
 const CONTACT_REPLY: u8 = 0x22;
@@ -37,6 +40,7 @@ const DUMP_REPLY: u8 = 0x26;
 const KEYSPACE_CREATED: u8 = 0x27;
 const ERROR: u8 = 0x28;
 const HINTS_REPLY: u8 = 0x29;
+const FAULTS_SET: u8 = 0x2a;
 
 const DIRECT: u8 = 1;
 const TRACE: u8 = 2;
@@ -54,6 +58,7 @@ impl Message for ClientRequest {
             ClientRequest::Status => STATUS,
             ClientRequest::Dump { .. } => DUMP,
             ClientRequest::Hints => HINTS,
+            ClientRequest::Faults { .. } => FAULTS,
             ClientRequest::CreateKeyspace { .. } => CREATE_KEYSPACE,
         }
     }
@@ -67,6 +72,10 @@ impl Message for ClientRequest {
             }
             ClientRequest::Contact | ClientRequest::Status | ClientRequest::Hints => {}
             ClientRequest::Table { known } => out.u64(known.0),
+            ClientRequest::Faults { drop_from } => {
+                out.count(drop_from.len());
+                drop_from.iter().for_each(|node| out.u32(node.0));
+            }
             ClientRequest::Dump { keyspace, after } => {
                 out.text(keyspace);
                 encode_cursor(after.as_ref(), out);
@@ -89,6 +98,11 @@ impl Message for ClientRequest {
             TABLE_REQUEST => ClientRequest::Table { known: Epoch(reader.u64()?) },
             STATUS => ClientRequest::Status,
             HINTS => ClientRequest::Hints,
+            FAULTS => {
+                let count = reader.count("nodes", MEMBERS_MAX, 4)?;
+                let nodes = (0..count).map(|_| reader.u32().map(NodeId));
+                ClientRequest::Faults { drop_from: nodes.collect::<Result<_, _>>()? }
+            }
             DUMP => ClientRequest::Dump {
                 keyspace: reader.text("keyspace name", KEYSPACE_NAME_BYTES_MAX)?,
                 after: decode_cursor(&mut reader)?,
@@ -367,6 +381,7 @@ impl Message for ClientReply {
             ClientReply::Status(_) => STATUS_REPLY,
             ClientReply::Dump { .. } => DUMP_REPLY,
             ClientReply::Hints(_) => HINTS_REPLY,
+            ClientReply::FaultsSet => FAULTS_SET,
             ClientReply::KeyspaceCreated(_) => KEYSPACE_CREATED,
             ClientReply::Error(_) => ERROR,
         }
@@ -386,6 +401,7 @@ impl Message for ClientReply {
             }
             ClientReply::Table(bytes) => out.value(bytes),
             ClientReply::TableIsCurrent(epoch) => out.u64(epoch.0),
+            ClientReply::FaultsSet => {}
             ClientReply::Status(status) => encode_status(status, out),
             ClientReply::Hints(rows) => {
                 out.count(rows.len());
@@ -422,6 +438,7 @@ impl Message for ClientReply {
             TABLE_REPLY => ClientReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             TABLE_IS_CURRENT => ClientReply::TableIsCurrent(Epoch(reader.u64()?)),
             STATUS_REPLY => ClientReply::Status(decode_status(&mut reader)?),
+            FAULTS_SET => ClientReply::FaultsSet,
             HINTS_REPLY => {
                 let count = reader.count("hints", MEMBERS_MAX, 36)?;
                 let rows = (0..count).map(|_| decode_hints(&mut reader));
@@ -477,6 +494,25 @@ fn decode_hints(reader: &mut Reader) -> Result<HintStatus, DecodeError> {
     })
 }
 
+fn health_byte(health: Health) -> u8 {
+    match health {
+        Health::Up => 1,
+        Health::Suspected => 2,
+        Health::CutOff => 3,
+        Health::Down => 4,
+    }
+}
+
+fn health(byte: u8) -> Result<Health, DecodeError> {
+    match byte {
+        1 => Ok(Health::Up),
+        2 => Ok(Health::Suspected),
+        3 => Ok(Health::CutOff),
+        4 => Ok(Health::Down),
+        _ => Err(DecodeError::Invalid("health")),
+    }
+}
+
 fn encode_status(status: &ClusterStatus, out: &mut Writer) {
     out.u32(status.observer.0);
     out.u128(status.cluster_id.0);
@@ -491,7 +527,7 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.text(&row.addr);
         out.text(&row.zone);
         out.u8(member_state_byte(row.state));
-        out.bool(row.up);
+        out.u8(health_byte(row.health));
         out.u16(row.sectors.0);
         out.u16(row.sectors.1);
         out.u64(row.epoch.0);
@@ -500,6 +536,7 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.u64(row.bytes);
         out.u32(row.pending);
         out.u16(row.damaged);
+        out.u64(row.hint_bytes);
     }
 }
 
@@ -508,7 +545,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
     let cluster_id = ClusterId(reader.u128()?);
     let epoch = Epoch(reader.u64()?);
     let (n, sectors, serving, moving) = (reader.u8()?, reader.u16()?, reader.bool("serving")?, reader.u16()?);
-    let count = reader.count("status rows", MEMBERS_MAX, 50)?;
+    let count = reader.count("status rows", MEMBERS_MAX, 58)?;
     let mut nodes = Vec::with_capacity(count);
     for _ in 0..count {
         nodes.push(NodeStatus {
@@ -516,7 +553,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             addr: reader.text("address", ADDR_BYTES_MAX)?,
             zone: reader.text("zone", ZONE_BYTES_MAX)?,
             state: member_state(reader.u8()?)?,
-            up: reader.bool("up")?,
+            health: health(reader.u8()?)?,
             sectors: (reader.u16()?, reader.u16()?),
             epoch: Epoch(reader.u64()?),
             incarnation: Incarnation(reader.u32()?),
@@ -524,6 +561,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             bytes: reader.u64()?,
             pending: reader.u32()?,
             damaged: reader.u16()?,
+            hint_bytes: reader.u64()?,
         });
     }
     Ok(ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes })

@@ -87,7 +87,7 @@ impl DevCluster {
         let manager = Server { process, id: 0, addr: String::new() };
         let stopping = Arc::new(AtomicBool::new(false));
         let cache = options.cache_bytes.iter().flat_map(|size| ["--cache-bytes".to_owned(), size.clone()]);
-        let node_args = cache.collect();
+        let node_args = cache.chain(["--allow-fault-injection".to_owned()]).collect();
         Ok(Self {
             dir,
             temporary,

@@ -10,7 +10,7 @@ use std::io::Write;
 
 /// Members of the cluster that no process here is.
 pub(super) fn members(status: &ClusterStatus) -> impl Iterator<Item = &NodeStatus> {
-    status.nodes.iter().filter(|node| !node.up)
+    status.nodes.iter().filter(|node| !node.health.is_up())
 }
 
 /// Tells everything that is not as it should be.
@@ -54,7 +54,7 @@ fn lost(status: &ClusterStatus, all_started: bool) -> Option<String> {
 mod tests {
     use super::*;
     use crate::ring::MemberState;
-    use crate::types::{Epoch, Incarnation, NodeId};
+    use crate::types::{Epoch, Health, Incarnation, NodeId};
 
     fn node(id: u32, up: bool) -> NodeStatus {
         NodeStatus {
@@ -62,7 +62,7 @@ mod tests {
             addr: String::new(),
             zone: String::new(),
             state: MemberState::Normal,
-            up,
+            health: if up { Health::Up } else { Health::Down },
             sectors: (4, 1),
             epoch: Epoch(1),
             incarnation: Incarnation(1),
@@ -70,6 +70,7 @@ mod tests {
             bytes: 0,
             pending: 0,
             damaged: 0,
+            hint_bytes: 0,
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod missing;
+mod partition;
 mod process;
 mod watch;
 
@@ -34,7 +35,8 @@ use std::time::{Duration, Instant};
 pub(crate) type SharedCluster = Arc<Mutex<DevCluster>>;
 
 /// The commands of its shell, as in help.
-pub(crate) const COMMANDS: &[&str] = &["kill N", "restart N", "pause N", "resume N", "add", "processes"];
+pub(crate) const COMMANDS: &[&str] =
+    &["kill N", "restart N", "pause N", "resume N", "partition 1,2|3,4,5", "heal", "add", "processes"];
 
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 const SEEN_PATIENCE: Duration = Duration::from_secs(5);
@@ -161,7 +163,7 @@ fn wait_ready(store: &mut Store, cluster: &SharedCluster, nodes: usize) -> Resul
         if Instant::now() > deadline {
             let why = match seen {
                 Ok(status) => {
-                    let up = status.nodes.iter().filter(|node| node.up).count();
+                    let up = status.nodes.iter().filter(|node| node.health.is_up()).count();
                     format!(
                         "{up} of {nodes} nodes are up, serving: {}, {} sectors moving",
                         status.serving, status.moving
@@ -192,7 +194,7 @@ fn wait_seen(shared: &SharedCluster) -> CommandResult {
     let deadline = Instant::now() + SEEN_PATIENCE;
     while Instant::now() < deadline {
         match ask_status(&mut store) {
-            Ok(status) if status.nodes.iter().filter(|node| node.up).count() < running => {}
+            Ok(status) if status.nodes.iter().filter(|node| node.health.is_up()).count() < running => {}
             Ok(_) | Err(_) => return Ok(()),
         }
         std::thread::sleep(READY_POLL);
@@ -201,16 +203,16 @@ fn wait_seen(shared: &SharedCluster) -> CommandResult {
 }
 
 fn is_ready(status: &ClusterStatus, nodes: usize) -> bool {
-    let is_whole = status.nodes.iter().all(|node| node.up && node.state == MemberState::Normal);
-    let is_short = status.nodes.iter().any(|node| !node.up);
-    let up = status.nodes.iter().filter(|node| node.up).count();
+    let is_whole = status.nodes.iter().all(|node| node.health.is_up() && node.state == MemberState::Normal);
+    let is_short = status.nodes.iter().any(|node| !node.health.is_up());
+    let up = status.nodes.iter().filter(|node| node.health.is_up()).count();
     status.serving && up >= nodes && (is_short || (is_whole && status.moving == 0))
 }
 
 /// Whether every node that is up says that it reaches all the others that are: the manager, which
 /// is connected to all of them, cannot know. Before that a first write may find too few owners.
 fn see_each_other(store: &mut Store, status: &ClusterStatus, nodes: usize) -> bool {
-    status.nodes.iter().filter(|node| node.up).all(|node| {
+    status.nodes.iter().filter(|node| node.health.is_up()).all(|node| {
         match store.ask(Target::Addr(node.addr.clone()), ClientRequest::Status) {
             Ok(ClientReply::Status(own)) => is_ready(&own, nodes) && own.epoch == status.epoch,
             Ok(_) | Err(_) => false,
@@ -291,6 +293,11 @@ pub(crate) fn is_command(words: &[String]) -> bool {
 /// Runs a command to the processes.
 pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dyn Write) -> CommandResult {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["partition", groups] => return partition::part(shared, groups, out),
+        ["heal"] => return partition::heal(shared, out),
+        _ => {}
+    }
     let mut cluster = lock(shared);
     match words[..] {
         ["processes"] => print_processes(out, &mut cluster)?,

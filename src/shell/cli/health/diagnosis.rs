@@ -1,0 +1,368 @@
+//! What is not well with a cluster, out of what everybody says. Pure: no questions, no output.
+
+use crate::ring::{Sector, Table};
+use crate::shell::cli::text::human_bytes;
+use crate::types::{Health, NodeId};
+use crate::wire::client::{ClusterStatus, HintStatus};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who the manager is among observers.
+const MANAGER: NodeId = NodeId(0);
+
+/// What everybody says. Whoever did not answer is not in it.
+#[derive(Debug, Default)]
+pub(super) struct Testimony {
+    /// The members, as whoever was asked first sees them.
+    pub(super) status: ClusterStatus,
+    /// None as long as there is none.
+    pub(super) table: Option<Table>,
+    /// What each node sees.
+    pub(super) seen: BTreeMap<NodeId, ClusterStatus>,
+    /// What each node keeps for others.
+    pub(super) kept: BTreeMap<NodeId, Vec<HintStatus>>,
+    /// What the manager sees; none if it was not named to us.
+    pub(super) manager: Option<Result<ClusterStatus, String>>,
+}
+
+/// One thing that is not well.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Finding {
+    /// Too few nodes have joined for anything to be served, or sectors are being given out.
+    NotServing { members: usize, n: u8 },
+    /// The manager does not answer.
+    NoManager { why: String },
+    /// A node is not up to everybody.
+    Node(Sight),
+    /// Sectors with some copies, but not all, on nodes that are up.
+    Short { sectors: usize, n: u8, fewest: usize },
+    /// Sectors without a copy on a node that is up, and who has them.
+    Lost { sectors: usize, owners: BTreeSet<NodeId> },
+    /// Writes are kept for a node that has missed them.
+    Owed { node: NodeId, hints: u64, bytes: u64, holders: BTreeSet<NodeId> },
+    /// A node found its log damaged.
+    Damaged { node: NodeId, sectors: u16 },
+}
+
+/// How a node is to the others.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Sight {
+    pub(super) node: NodeId,
+    /// Whether it answered our own question.
+    pub(super) answers: bool,
+    /// Who sees it how; the manager is 0.
+    pub(super) seen: BTreeMap<Health, BTreeSet<NodeId>>,
+}
+
+/// Everything that is not well, the worst first within a kind.
+pub(super) fn diagnose(told: &Testimony) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !told.status.serving {
+        findings.push(Finding::NotServing { members: told.status.nodes.len(), n: told.status.n });
+    }
+    if let Some(Err(why)) = &told.manager {
+        findings.push(Finding::NoManager { why: why.clone() });
+    }
+    let sights: Vec<Sight> = told.status.nodes.iter().map(|node| sight(told, node.node)).collect();
+    let up: BTreeSet<NodeId> = sights.iter().filter(|sight| sight.is_up()).map(|sight| sight.node).collect();
+    findings.extend(sights.into_iter().filter(|sight| !sight.is_well()).map(Finding::Node));
+    findings.extend(told.table.iter().flat_map(|table| copies(table.n, &table.sectors, &up)));
+    findings.extend(owed(told));
+    findings.extend(damaged(told));
+    findings
+}
+
+fn sight(told: &Testimony, node: NodeId) -> Sight {
+    let manager = told.manager.iter().flatten().map(|status| (MANAGER, status));
+    let observers = told.seen.iter().map(|(&observer, status)| (observer, status)).chain(manager);
+    let mut seen: BTreeMap<Health, BTreeSet<NodeId>> = BTreeMap::new();
+    for (observer, status) in observers.filter(|entry| entry.0 != node) {
+        if let Some(row) = status.nodes.iter().find(|row| row.node == node) {
+            seen.entry(row.health).or_default().insert(observer);
+        }
+    }
+    Sight { node, answers: told.seen.contains_key(&node), seen }
+}
+
+/// How many sectors have fewer copies on nodes that are up than they should.
+fn copies(n: u8, sectors: &[Sector], up: &BTreeSet<NodeId>) -> Vec<Finding> {
+    let (mut short, mut fewest, mut lost, mut owners) = (0, usize::MAX, 0, BTreeSet::new());
+    for sector in sectors.iter().filter(|sector| !sector.slots.is_empty()) {
+        let live = sector.holders(sector.slots.len()).filter(|node| up.contains(node)).count();
+        if live == 0 {
+            lost += 1;
+            owners.extend(sector.holders(sector.slots.len()));
+        } else if live < sector.slots.len() {
+            short += 1;
+            fewest = fewest.min(live);
+        }
+    }
+    let lost = (lost > 0).then_some(Finding::Lost { sectors: lost, owners });
+    let short = (short > 0).then_some(Finding::Short { sectors: short, n, fewest });
+    lost.into_iter().chain(short).collect()
+}
+
+fn owed(told: &Testimony) -> impl Iterator<Item = Finding> {
+    let mut owed: BTreeMap<NodeId, (u64, u64, BTreeSet<NodeId>)> = BTreeMap::new();
+    for (&holder, kept) in &told.kept {
+        for hint in kept.iter().filter(|hint| hint.hints > 0) {
+            let (hints, bytes, holders) = owed.entry(hint.owed_to).or_default();
+            *hints += hint.hints;
+            *bytes += hint.bytes;
+            holders.insert(holder);
+        }
+    }
+    owed.into_iter().map(|(node, (hints, bytes, holders))| Finding::Owed { node, hints, bytes, holders })
+}
+
+/// Each node knows best of itself; of one that does not answer, what was last heard.
+fn damaged(told: &Testimony) -> impl Iterator<Item = Finding> {
+    told.status.nodes.iter().filter_map(|row| {
+        let own =
+            told.seen.get(&row.node).and_then(|status| status.nodes.iter().find(|own| own.node == row.node));
+        let sectors = own.unwrap_or(row).damaged;
+        (sectors > 0).then_some(Finding::Damaged { node: row.node, sectors })
+    })
+}
+
+impl Sight {
+    /// Whether its copies can be had, by us or by others.
+    fn is_up(&self) -> bool {
+        self.answers || self.seen.contains_key(&Health::Up)
+    }
+
+    /// Whether everybody finds it up.
+    fn is_well(&self) -> bool {
+        self.answers && self.seen.keys().all(|health| health.is_up())
+    }
+
+    fn text(&self) -> String {
+        let node = self.node;
+        let mut seen = self.seen.iter().rev();
+        match (seen.next(), seen.next()) {
+            (None, _) => format!("node {node} does not answer"),
+            (Some((health, by)), None) if !self.answers && !health.is_up() => {
+                format!("node {node} is {health}, as seen by {}", names(by))
+            }
+            (Some(_), _) => {
+                let by = self.seen.iter().rev().map(|(health, by)| format!("{health} to {}", names(by)));
+                let silent = (!self.answers).then(|| "it does not answer here".to_owned());
+                let all: Vec<String> = by.chain(silent).collect();
+                format!("node {node} is {}", all.join("; "))
+            }
+        }
+    }
+}
+
+impl Finding {
+    /// A word for programs.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Finding::NotServing { .. } => "not_serving",
+            Finding::NoManager { .. } => "manager",
+            Finding::Node(_) => "node",
+            Finding::Short { .. } => "short",
+            Finding::Lost { .. } => "lost",
+            Finding::Owed { .. } => "hints",
+            Finding::Damaged { .. } => "damaged",
+        }
+    }
+
+    /// The node it is about, if it is about one.
+    pub(super) fn node(&self) -> Option<NodeId> {
+        match self {
+            Finding::Node(Sight { node, .. })
+            | Finding::Owed { node, .. }
+            | Finding::Damaged { node, .. } => Some(*node),
+            Finding::NotServing { .. }
+            | Finding::NoManager { .. }
+            | Finding::Short { .. }
+            | Finding::Lost { .. } => None,
+        }
+    }
+
+    /// Sectors or hints, where it counts some.
+    pub(super) fn count(&self) -> Option<u64> {
+        match self {
+            Finding::Short { sectors, .. } | Finding::Lost { sectors, .. } => Some(*sectors as u64),
+            Finding::Owed { hints, .. } => Some(*hints),
+            Finding::Damaged { sectors, .. } => Some(u64::from(*sectors)),
+            Finding::NotServing { .. } | Finding::NoManager { .. } | Finding::Node(_) => None,
+        }
+    }
+
+    /// What is not well.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Finding::NotServing { members, n } if *members < usize::from(*n) => {
+                format!("nothing is served: {members} of the {n} nodes needed have joined")
+            }
+            Finding::NotServing { .. } => {
+                "nothing is served yet: sectors are being given to nodes".to_owned()
+            }
+            Finding::NoManager { why } => format!("the manager does not answer ({why})"),
+            Finding::Node(sight) => sight.text(),
+            Finding::Short { sectors, n, fewest } => {
+                format!(
+                    "{} fewer than {n} copies on nodes that are up (the fewest: {fewest})",
+                    have(*sectors)
+                )
+            }
+            Finding::Lost { sectors, owners } => {
+                format!("{} no copy on a node that is up; their owners: {}", have(*sectors), names(owners))
+            }
+            Finding::Owed { node, hints, bytes, holders } => {
+                let bytes = human_bytes(*bytes);
+                let writes = if *hints == 1 { "write" } else { "writes" };
+                format!("node {node} is owed {hints} {writes} ({bytes} of hints, kept by {})", names(holders))
+            }
+            Finding::Damaged { node, sectors } => {
+                format!("node {node} has found its log damaged: {} in quarantine", are(*sectors))
+            }
+        }
+    }
+
+    /// What the operator can do about it.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Finding::NotServing { members, n } if *members < usize::from(*n) => {
+                "Start more nodes with gtstore-storage."
+            }
+            Finding::NotServing { .. } => "Look again in a moment.",
+            Finding::NoManager { .. } => {
+                "Start the manager again. Reads and writes go on without it; no node can join, and no \
+                 keyspace be made."
+            }
+            Finding::Node(sight) if sight.is_up() => {
+                "A node that some reach and others do not: look again in a moment, then at the network \
+                 between them."
+            }
+            Finding::Node(_) => {
+                "A node that is down: restart it from its data directory; the log there says why it ended."
+            }
+            Finding::Short { .. } => "Sectors have all their copies again when their owners are back.",
+            Finding::Lost { .. } => {
+                "What has no copy on a node that is up cannot be read until one of its owners is back."
+            }
+            Finding::Owed { .. } => "Hints are handed over without your doing, once their node is back.",
+            Finding::Damaged { .. } => {
+                "Other owners serve what is damaged: keep them up. Stop the node and see what it is with \
+                 'gtstore-storage --check DIR'."
+            }
+        }
+    }
+}
+
+fn have(sectors: usize) -> String {
+    if sectors == 1 { "1 sector has".to_owned() } else { format!("{sectors} sectors have") }
+}
+
+fn are(sectors: u16) -> String {
+    if sectors == 1 { "1 sector is".to_owned() } else { format!("{sectors} sectors are") }
+}
+
+/// `node 1`, or `nodes 1, 2`, or `nodes 1, 2 and the manager`.
+fn names(observers: &BTreeSet<NodeId>) -> String {
+    let nodes: Vec<String> =
+        observers.iter().filter(|&&node| node != MANAGER).map(ToString::to_string).collect();
+    let plural = if nodes.len() == 1 { "" } else { "s" };
+    match (nodes.is_empty(), observers.contains(&MANAGER)) {
+        (true, _) => "the manager".to_owned(),
+        (false, true) => format!("node{plural} {} and the manager", nodes.join(", ")),
+        (false, false) => format!("node{plural} {}", nodes.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{MemberState, Slot};
+    use crate::types::{Epoch, Incarnation};
+    use crate::wire::client::NodeStatus;
+
+    /// How the observer sees nodes 1, 2 and so on.
+    fn status(healths: &[Health]) -> ClusterStatus {
+        let row = |(id, &health): (u32, &Health)| NodeStatus {
+            node: NodeId(id),
+            addr: String::new(),
+            zone: String::new(),
+            state: MemberState::Normal,
+            health,
+            sectors: (4, 1),
+            epoch: Epoch(1),
+            incarnation: Incarnation(1),
+            keys: 0,
+            bytes: 0,
+            pending: 0,
+            damaged: 0,
+            hint_bytes: 0,
+        };
+        let nodes = (1..).zip(healths).map(row).collect();
+        ClusterStatus { serving: true, n: 2, nodes, ..ClusterStatus::default() }
+    }
+
+    fn told(seen: &[(u32, &[Health])]) -> Testimony {
+        let seen: BTreeMap<_, _> = seen.iter().map(|&(id, healths)| (NodeId(id), status(healths))).collect();
+        Testimony { status: seen.values().next().cloned().unwrap_or_default(), seen, ..Testimony::default() }
+    }
+
+    fn texts(told: &Testimony) -> Vec<String> {
+        diagnose(told).iter().map(Finding::text).collect()
+    }
+
+    const UP: Health = Health::Up;
+    const DOWN: Health = Health::Down;
+
+    #[test]
+    fn where_everybody_is_up_to_everybody_there_is_nothing_to_say() {
+        assert_eq!(diagnose(&told(&[(1, &[UP, UP]), (2, &[UP, UP])])), []);
+    }
+
+    #[test]
+    fn a_node_that_all_find_down_is_down_and_who_differs_is_named() {
+        let all = told(&[(1, &[UP, UP, DOWN]), (2, &[UP, UP, DOWN])]);
+        assert_eq!(texts(&all), ["node 3 is down, as seen by nodes 1, 2"]);
+        let cut = told(&[(1, &[UP, UP, Health::CutOff]), (2, &[UP, UP, UP]), (3, &[DOWN, UP, UP])]);
+        assert_eq!(
+            texts(&cut),
+            ["node 1 is down to node 3; up to node 2", "node 3 is cut off to node 1; up to node 2"]
+        );
+    }
+
+    #[test]
+    fn the_manager_is_an_observer_like_others() {
+        let mut told = told(&[(1, &[UP, DOWN])]);
+        told.manager = Some(Ok(status(&[UP, DOWN])));
+        assert_eq!(texts(&told), ["node 2 is down, as seen by node 1 and the manager"]);
+        told.manager = Some(Err("refused".to_owned()));
+        assert_eq!(texts(&told)[0], "the manager does not answer (refused)");
+    }
+
+    #[test]
+    fn sectors_are_counted_by_the_copies_that_are_up() {
+        let sector = |nodes: [u32; 2]| Sector {
+            conf_epoch: Epoch(1),
+            slots: nodes.map(|node| Slot::Settled(NodeId(node))).to_vec(),
+        };
+        let up = BTreeSet::from([NodeId(1)]);
+        let owners = [[1, 2], [2, 3], [1, 3], [3, 1]];
+        let all = owners.map(sector);
+        let owners = BTreeSet::from([NodeId(2), NodeId(3)]);
+        let expected = [Finding::Lost { sectors: 1, owners }, Finding::Short { sectors: 3, n: 2, fewest: 1 }];
+        assert_eq!(copies(2, &all, &up), expected);
+    }
+
+    #[test]
+    fn hints_are_added_up_by_whom_they_are_owed_to() {
+        let hint = |owed_to, hints| HintStatus {
+            owed_to: NodeId(owed_to),
+            hints,
+            bytes: 1024 * hints,
+            delivered: 9,
+            dropped: 0,
+        };
+        let mut told = told(&[(1, &[UP, UP]), (2, &[UP, UP])]);
+        told.kept =
+            BTreeMap::from([(NodeId(1), vec![hint(3, 2), hint(4, 0)]), (NodeId(2), vec![hint(3, 1)])]);
+        assert_eq!(texts(&told), ["node 3 is owed 3 writes (3.0 KiB of hints, kept by nodes 1, 2)"]);
+    }
+}

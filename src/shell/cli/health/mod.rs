@@ -1,0 +1,173 @@
+//! `health`: at one glance, whether all is well, and what is not.
+//!
+//! Asks every node, for they may differ; what it means is [`diagnosis`]'s.
+
+mod diagnosis;
+
+use super::cluster::{ask_status, ask_table};
+use super::everyone::{Answers, ask_all, members, other_answer};
+use super::exit::{CommandResult, Exit, Failure};
+use super::hints::ask_hints;
+use super::options::{Format, Globals};
+use super::output::{object, plain, print_json};
+use crate::client::{Store, Target};
+use crate::types::NodeId;
+use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus};
+use diagnosis::{Finding, Testimony, diagnose};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Time for the manager's answer.
+const MANAGER_MS: u32 = 1000;
+const REFRESH: Duration = Duration::from_secs(1);
+/// To the upper left corner, and nothing left of what was there.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// `health`.
+pub(crate) fn health(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
+    let told = ask(store)?;
+    let findings = diagnose(&told);
+    match globals.format {
+        Format::Json => print_json(out, json(&told.status, &findings))?,
+        Format::Plain => out.write_all(plain(&rows(&findings)).as_bytes())?,
+        Format::Table => write!(out, "{}", report(&told.status, &findings))?,
+    }
+    if findings.is_empty() { Ok(()) } else { Err(Failure::new(Exit::NotWell, "")) }
+}
+
+/// `health --watch`: until its process is ended, or nobody reads it.
+pub(crate) fn watch(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
+    let redraws = globals.format == Format::Table && io::stdout().is_terminal();
+    loop {
+        let began = Instant::now();
+        let seen = ask(store).map(|told| {
+            let findings = diagnose(&told);
+            (told.status, findings)
+        });
+        match (&seen, globals.format) {
+            (Ok((status, findings)), Format::Json) => print_json(out, json(status, findings))?,
+            (Ok((status, findings)), _) if redraws => write!(out, "{CLEAR}{}", report(status, findings))?,
+            (Ok((status, findings)), Format::Table | Format::Plain) => {
+                writeln!(out, "{}", one_line(status, findings))?;
+            }
+            (Err(failure), Format::Json) => {
+                print_json(out, object([("well", Value::Null), ("error", failure.text.clone().into())]))?;
+            }
+            (Err(failure), Format::Table | Format::Plain) => {
+                writeln!(out, "{}nobody can be asked: {failure}", if redraws { CLEAR } else { "" })?;
+            }
+        }
+        out.flush()?;
+        std::thread::sleep(REFRESH.saturating_sub(began.elapsed()));
+    }
+}
+
+/// Asks everybody.
+fn ask(store: &mut Store) -> Result<Testimony, Failure> {
+    let status = ask_status(store)?;
+    let table = match ask_table(store) {
+        Ok(table) => Some(table),
+        Err(_) if !status.serving => None,
+        Err(failure) => return Err(failure),
+    };
+    let nodes = members(&status);
+    let seen = ask_statuses(store, &nodes);
+    let kept = ask_hints(store, &nodes);
+    let manager = has_manager(store, &nodes).then(|| ask_manager(store));
+    Ok(Testimony { status, table, seen: answered(seen), kept: answered(kept), manager })
+}
+
+fn answered<T>(answers: Answers<T>) -> BTreeMap<NodeId, T> {
+    answers.into_iter().filter_map(|(node, answer)| Some((node, answer.ok()?))).collect()
+}
+
+fn ask_statuses(store: &mut Store, nodes: &[(NodeId, String)]) -> Answers<ClusterStatus> {
+    ask_all(store, nodes, &ClientRequest::Status, read_status)
+}
+
+fn read_status(reply: ClientReply) -> Result<ClusterStatus, String> {
+    match reply {
+        ClientReply::Status(status) => Ok(status),
+        other @ (ClientReply::Data(_)
+        | ClientReply::Contact(_)
+        | ClientReply::Table(_)
+        | ClientReply::TableIsCurrent(_)
+        | ClientReply::Dump { .. }
+        | ClientReply::Hints(_)
+        | ClientReply::FaultsSet
+        | ClientReply::KeyspaceCreated(_)
+        | ClientReply::Error(_)) => Err(other_answer(&other)),
+    }
+}
+
+/// Whether an address was given that is no node's: it is taken for a manager's.
+fn has_manager(store: &Store, nodes: &[(NodeId, String)]) -> bool {
+    store.options().addrs.iter().any(|addr| nodes.iter().all(|node| node.1 != *addr))
+}
+
+fn ask_manager(store: &mut Store) -> Result<ClusterStatus, String> {
+    let asked = store.within_ms(MANAGER_MS, |store| store.ask(Target::Manager, ClientRequest::Status));
+    asked.map_err(|error| error.to_string()).and_then(read_status)
+}
+
+fn all_is_well(status: &ClusterStatus) -> String {
+    let moving = match status.moving {
+        0 => String::new(),
+        moving => format!("; {moving} of them are moving"),
+    };
+    format!(
+        "All is well: {} nodes are up, {} sectors have {} copies each{moving}.",
+        status.nodes.len(),
+        status.sectors,
+        status.n
+    )
+}
+
+fn report(status: &ClusterStatus, findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return all_is_well(status) + "\n";
+    }
+    let advice: BTreeSet<&str> = findings.iter().map(Finding::advice).collect();
+    let found: String = findings.iter().map(|finding| format!("  {}\n", finding.text())).collect();
+    let advice: String = advice.iter().map(|advice| format!("  {advice}\n")).collect();
+    format!("Not all is well:\n{found}\nWhat to do:\n{advice}")
+}
+
+fn one_line(status: &ClusterStatus, findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return all_is_well(status);
+    }
+    let found: Vec<String> = findings.iter().map(Finding::text).collect();
+    found.join(" | ")
+}
+
+/// Kind, node, count and text of each finding; all well: no rows.
+fn rows(findings: &[Finding]) -> Vec<Vec<String>> {
+    let row = |finding: &Finding| {
+        let node = finding.node().map_or("-".to_owned(), |node| node.to_string());
+        let count = finding.count().map_or("-".to_owned(), |count| count.to_string());
+        vec![finding.kind().to_owned(), node, count, finding.text()]
+    };
+    findings.iter().map(row).collect()
+}
+
+fn json(status: &ClusterStatus, findings: &[Finding]) -> Map<String, Value> {
+    let finding = |finding: &Finding| -> Value {
+        object([
+            ("kind", finding.kind().into()),
+            ("node", finding.node().map(|node| node.0).into()),
+            ("count", finding.count().into()),
+            ("text", finding.text().into()),
+            ("advice", finding.advice().into()),
+        ])
+        .into()
+    };
+    object([
+        ("well", findings.is_empty().into()),
+        ("nodes", status.nodes.len().into()),
+        ("moving", status.moving.into()),
+        ("findings", findings.iter().map(finding).collect::<Vec<_>>().into()),
+    ])
+}
