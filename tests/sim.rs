@@ -22,6 +22,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (751, "a first attempt slept in a stopped process, and was then written above what had come between"),
     (2801, "a refusal of a second attempt was told as `failed` although the first had been applied"),
     (2897, "as 751, by way of a delete"),
+    (1042, "a sector on its way to a node that had been silent was never gone on with"),
     (28, "the last sealed segment was taken for the open one, left out of the manifest, and removed"),
 ];
 

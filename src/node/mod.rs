@@ -356,7 +356,7 @@ impl Node {
         message: PeerReply,
         out: &mut Vec<Output>,
     ) {
-        self.hear(now, from);
+        self.hear(now, from, out);
         match &message {
             PeerReply::Table(bytes) => return self.adopt_bytes(now, bytes.clone(), out),
             PeerReply::Alive(said) => {

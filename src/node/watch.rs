@@ -100,10 +100,12 @@ impl Node {
     }
 
     /// A peer has answered something.
-    pub(super) fn hear(&mut self, now: Now, peer: NodeId) {
+    pub(super) fn hear(&mut self, now: Now, peer: NodeId, out: &mut Vec<Output>) {
         let before = self.peers.health(peer);
         if self.peers.hear(peer, now.mono) && before > Health::Suspected {
             log::info!("node {peer} answers again");
+            // Sectors on their way to it waited; hints are looked for with the next look.
+            self.stream(now, out);
             self.look_soon(now);
         }
     }
