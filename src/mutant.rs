@@ -37,6 +37,22 @@ pub enum Mutant {
     HintBeforeDurable,
     /// A hint is forgotten when it is sent, not when it has arrived.
     HintForgottenWhenSent,
+    /// A read answers "not found" as soon as one replica has nothing.
+    AbsentBeatsHeld,
+    /// A new owner acknowledges a piece of a moving sector before it is durable.
+    ChunkBeforeDurable,
+    /// A hint goes to the node it was kept for, whoever owns the key by then.
+    HintToExOwner,
+    /// A replica acknowledges at once what it holds already, durable or not.
+    AckUnchangedAtOnce,
+    /// A hint is forgotten when part of it has arrived.
+    HintForgottenThoughGrown,
+    /// A replica keeps no tombstones.
+    ForgetTombstones,
+    /// A write that lost to an older one with a higher stamp is acknowledged all the same.
+    SkipRaise,
+    /// Owners never compare their copies.
+    SkipAntiEntropy,
     /// Recovery serves what follows a torn record.
     TornTailServed,
     /// Recovery takes damage before the durable watermark for a torn tail.
@@ -77,6 +93,14 @@ impl Mutant {
         ("count-fallback-in-strict", Mutant::CountFallbackInStrict),
         ("hint-before-durable", Mutant::HintBeforeDurable),
         ("hint-forgotten-when-sent", Mutant::HintForgottenWhenSent),
+        ("absent-beats-held", Mutant::AbsentBeatsHeld),
+        ("chunk-before-durable", Mutant::ChunkBeforeDurable),
+        ("hint-to-ex-owner", Mutant::HintToExOwner),
+        ("ack-unchanged-at-once", Mutant::AckUnchangedAtOnce),
+        ("hint-forgotten-though-grown", Mutant::HintForgottenThoughGrown),
+        ("forget-tombstones", Mutant::ForgetTombstones),
+        ("skip-raise", Mutant::SkipRaise),
+        ("skip-anti-entropy", Mutant::SkipAntiEntropy),
         ("torn-tail-served", Mutant::TornTailServed),
         ("ignore-watermark", Mutant::IgnoreWatermark),
         ("skip-directory-sync", Mutant::SkipDirectorySync),

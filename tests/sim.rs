@@ -175,3 +175,38 @@ fn keeping_a_hint_in_memory_alone_is_caught() {
 fn forgetting_a_hint_that_has_not_arrived_is_caught() {
     caught(Mutant::HintForgottenWhenSent);
 }
+
+#[test]
+fn taking_one_nothing_for_an_absence_is_caught() {
+    caught(Mutant::AbsentBeatsHeld);
+}
+
+#[test]
+fn acknowledging_a_moved_sector_before_the_disk_is_caught() {
+    caught(Mutant::ChunkBeforeDurable);
+}
+
+#[test]
+fn handing_a_hint_to_a_former_owner_is_caught() {
+    caught(Mutant::HintToExOwner);
+}
+
+#[test]
+fn acknowledging_what_is_held_but_not_durable_is_caught() {
+    caught(Mutant::AckUnchangedAtOnce);
+}
+
+#[test]
+fn forgetting_a_hint_that_has_grown_is_caught() {
+    caught(Mutant::HintForgottenThoughGrown);
+}
+
+#[test]
+fn keeping_no_tombstones_is_caught() {
+    caught(Mutant::ForgetTombstones);
+}
+
+#[test]
+fn comparing_no_copies_is_caught() {
+    caught(Mutant::SkipAntiEntropy);
+}

@@ -22,6 +22,7 @@ use crate::limits::{
     COMPARE_EVERY_MS, COMPARE_PLACES_MAX, COMPARE_RETRY_MS, COMPARE_STEP_MS, LISTED_KEYS_MAX,
     ROWS_BEFORE_REPAIR, TRANSFER_CHUNK_BYTES,
 };
+use crate::mutant::Mutant;
 use crate::ring::Durability;
 use crate::types::{ConnId, Instant, Key, NodeId, Now, RequestId, SectorId};
 use crate::version::Object;
@@ -128,7 +129,8 @@ impl Node {
         if now.mono < self.anti_entropy.look_at {
             return;
         }
-        if self.pending.len() > ROWS_BEFORE_REPAIR || self.stopping {
+        let skipped = self.options.planted.is(Mutant::SkipAntiEntropy);
+        if self.pending.len() > ROWS_BEFORE_REPAIR || self.stopping || skipped {
             return self.rest(now, BUSY_MS);
         }
         if self.anti_entropy.exchange.is_none() {

@@ -537,7 +537,12 @@ impl Node {
 
     fn get_progress(&mut self, now: Now, id: RowId, mut row: Get, out: &mut Vec<Output>) {
         if row.to.is_some() && row.answers.accepted() >= row.answers.needed() {
+            let blind = self.options.planted.is(Mutant::AbsentBeatsHeld);
+            let hidden = blind && row.held.iter().any(|held| held.1.is_none());
             match row.merge_held() {
+                Some(_) if hidden => {
+                    self.get_answer(now, &mut row, DataResult::Missing { context: Default::default() }, out);
+                }
                 Some(merged) => self.get_answer_held(now, &mut row, merged, out),
                 None if self.may_say_missing(&row) => {
                     self.get_answer(now, &mut row, DataResult::Missing { context: Default::default() }, out);

@@ -483,7 +483,9 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         match (verdict, row.higher) {
-            (Some(Verdict::Reached), Some(higher)) if row.may_raise => {
+            (Some(Verdict::Reached), Some(higher))
+                if row.may_raise && !self.options.planted.is(Mutant::SkipRaise) =>
+            {
                 return self.raise(now, id, row, higher, out);
             }
             (Some(Verdict::Reached), _) => self.put_answer(now, &mut row, None, out),

@@ -163,7 +163,8 @@ impl Node {
         // A keyspace that is gone has no owners.
         let n = table.keyspaces.get(&at.0).map_or(0, |keyspace| usize::from(keyspace.settings.n));
         let owners: Vec<NodeId> = table.sector(at.1).nodes(n).collect();
-        let receivers = if owners.contains(&owed_to) { vec![owed_to] } else { owners };
+        let blind = self.options.planted.is(Mutant::HintToExOwner);
+        let receivers = if owners.contains(&owed_to) || blind { vec![owed_to] } else { owners };
         let reached = |&node: &NodeId| node == self.me() || self.peers.is_up(node, Lane::Bulk);
         receivers.iter().all(reached).then_some(receivers)
     }

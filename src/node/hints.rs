@@ -14,6 +14,7 @@
 use super::Node;
 use crate::engine::{At, Engine, Fetched, Kind, Loaded, Merged, Outline};
 use crate::limits::HINT_OVERHEAD_BYTES;
+use crate::mutant::Mutant;
 use crate::ring::Durability;
 use crate::types::{Dot, Key, KeyspaceId, NodeId};
 use crate::version::{Object, VersionVector};
@@ -233,6 +234,9 @@ impl Node {
         let Some((owed_to, _)) = split_name(name) else { return };
         let durability = kind_of(shelf).map_or(Durability::Os, |(_, at)| self.hint_durability(at.0));
         let before = self.engine.outline(shelf, name).map(|outline| weight_of(name, &outline));
+        let held = self.engine.outline(shelf, name);
+        let all = held.as_ref().filter(|_| self.options.planted.is(Mutant::HintForgottenThoughGrown));
+        let seen = all.map_or(seen, |outline| outline.context());
         // Not synced: one that comes back after a loss of power is delivered once more.
         self.engine.forget(shelf, name, seen, durability);
         let after = self.engine.outline(shelf, name).map(|outline| weight_of(name, &outline));

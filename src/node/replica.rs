@@ -10,7 +10,7 @@ use crate::engine::{Fetched, Loaded, Outline, Wanted};
 use crate::mutant::Mutant;
 use crate::ring::{Durability, KeyspaceSettings, Table};
 use crate::types::{ConnId, Dot, Epoch, Instant, Key, NodeId, Now, OpId, RequestId};
-use crate::version::Object;
+use crate::version::{Content, Object};
 use crate::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
 use std::sync::Arc;
 
@@ -198,7 +198,14 @@ impl Node {
             (false, Some((_, dot)), Some(held)) => standing_of(&held, object, dot),
             (false, _, _) => Standing::Highest,
         };
-        self.hold_reply(to, merged.ticket, settings.durability, PeerReply::Stored { standing })
+        if self.options.planted.is(Mutant::ForgetTombstones)
+            && object.siblings().iter().all(|sibling| sibling.content == Content::Tombstone)
+        {
+            self.engine.forget(at, key, object.context(), settings.durability);
+        }
+        let unwaited = !merged.changed && self.options.planted.is(Mutant::AckUnchangedAtOnce);
+        let durability = if unwaited { Durability::Memory } else { settings.durability };
+        self.hold_reply(to, merged.ticket, durability, PeerReply::Stored { standing })
     }
 
     /// Remembers a write's dot. False if it is known under another, by another attempt elsewhere.
@@ -280,8 +287,11 @@ impl Node {
         }
         let at = (place.keyspace, place.sector);
         // A moved copy is synced whatever the keyspace's own durability: the old one will be given up.
-        let durability =
-            if settings.durability == Durability::Memory { Durability::Memory } else { Durability::Sync };
+        let early = self.options.planted.is(Mutant::ChunkBeforeDurable);
+        let durability = match settings.durability {
+            Durability::Sync | Durability::Os if !early => Durability::Sync,
+            Durability::Sync | Durability::Os | Durability::Memory => Durability::Memory,
+        };
         let mut ticket = crate::engine::Ticket::default();
         for (key, object) in entries {
             ticket = ticket.max(self.engine.merge(at, key, object, durability).ticket);

@@ -71,6 +71,8 @@ const FORM_US: u64 = 20_000_000;
 const HEAL_US: u64 = 60_000_000;
 /// After healing: the longest that a request (2 s) or a broken link (3 s and a redial) lives on.
 const QUIET_US: u64 = 6_000_000;
+/// Calls whose writes are looked for whenever something is about to break.
+const RECENT: usize = 60;
 /// After the last answer: the time by which nothing may be in hand any more.
 const DRAIN_US: u64 = 3_000_000;
 
@@ -132,7 +134,7 @@ impl Run {
             self.weather();
             self.heal();
             self.converge();
-            self.count_copies();
+            self.count_copies(usize::MAX);
             self.demand();
             self.drain();
         }
@@ -306,14 +308,15 @@ impl Run {
         self.broken.extend(self.differing_copies());
     }
 
-    /// At rest, and before anything is read: of every acknowledged write there are still as many
-    /// copies as it took, or of what has replaced it.
-    fn count_copies(&mut self) {
-        for op in &self.history.ops {
+    /// Of each of the latest acknowledged writes there are still as many copies as it took, or of
+    /// what has replaced it; whoever is down may have one. True at any time, and at rest of all.
+    fn count_copies(&mut self, latest: usize) {
+        for op in self.history.ops.iter().rev().take(latest) {
             let Told::Stored(dot) = op.told else { continue };
-            let copies = self.world.copies_at_rest(dot);
-            if copies.is_some_and(|copies| copies < usize::from(op.needed)) {
-                let text = format!("{:?} ({dot}) has {copies:?} copies at rest, of {}", op.asked, op.needed);
+            let copies = self.world.copies_held(dot);
+            if let Some(copies) = copies.filter(|&copies| copies < usize::from(op.needed)) {
+                let (at_us, needed) = (self.world.now_us, op.needed);
+                let text = format!("{:?} ({dot}) has {copies} of {needed} copies at {at_us} us", op.asked);
                 self.broken.push(text);
             }
         }
@@ -398,7 +401,10 @@ impl Run {
 
     fn step(&mut self, stormy: bool) {
         match self.world.step() {
-            Some(Outside::Fault) if stormy => self.weather.strike(&mut self.world),
+            Some(Outside::Fault) if stormy => {
+                self.count_copies(RECENT);
+                self.weather.strike(&mut self.world);
+            }
             Some(Outside::PowerLoss(proc)) if stormy => self.weather.interrupt(&mut self.world, proc),
             Some(Outside::Restart(proc)) => self.start(proc),
             Some(Outside::Reunite) => self.world.blocked.clear(),

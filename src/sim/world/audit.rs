@@ -64,8 +64,8 @@ impl World {
         Engine::open(&mut disk, settings).ok().map(|opened| opened.0)
     }
 
-    /// How many nodes account for a write at rest.
-    pub(in crate::sim) fn copies_at_rest(&self, dot: Dot) -> Option<usize> {
+    /// How many nodes account for a write just now.
+    pub(in crate::sim) fn copies_held(&self, dot: Dot) -> Option<usize> {
         self.copies_of(dot, |_| None)
     }
 
