@@ -111,7 +111,9 @@ impl Tally {
             .flat_map(Slot::nodes)
             .map(|node| {
                 let known = old.iter().find(|entry| entry.0 == node);
-                (node, known.map_or(Answer::Awaited, |entry| entry.1))
+                // Whoever stood in may be an owner of its own now: one disk must not count twice.
+                let kept = known.map(|entry| entry.1).filter(|&answer| answer != Answer::StoodIn);
+                (node, kept.unwrap_or(Answer::Awaited))
             })
             .collect();
         self.verdict()
@@ -196,6 +198,12 @@ impl Tally {
     /// Owners that have not done themselves what was asked.
     pub fn missing(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.answers.iter().filter(|entry| entry.1 != Answer::Given).map(|entry| entry.0)
+    }
+
+    /// Whether this owner's answer, or one in its place, may still come.
+    #[must_use]
+    pub fn is_awaited(&self, node: NodeId) -> bool {
+        self.answer(node) == Some(Answer::Awaited)
     }
 
     /// Whether this owner has not done itself what was asked.

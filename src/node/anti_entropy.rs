@@ -7,11 +7,11 @@
 //!   Fetch(keys)     --> objects, merged here
 //!   Transfer(ours)  --> merged there                            --> next place, next owner, Resting
 //! ```
-//! Each owner compares with the next one of the sector's slots, so that every pair is met by one of
-//! the two, and what one has comes round to all. Bytes on the wire follow the difference, not the
+//! Each owner compares with the next one of the sector's slots that answers, so that what one has
+//! comes round to all. Bytes on the wire follow the difference, not the
 //! data. Copies are compared only under one configuration of the sector. One step is out at a
 //! time, on the bulk link, and the next waits while requests of clients do. Whatever goes wrong
-//! ends the round: the next one begins at the same place.
+//! ends the exchange: what it was about is met again when the round comes to it.
 
 use super::io::{Lane, Output};
 use super::load::{Then, Waiting};
@@ -35,6 +35,8 @@ const DIFFERING_MAX: usize = 8;
 /// Keys of which one message lists the hashes, but for those of its last leaf: a millisecond of
 /// either loop.
 const LISTED_AT_ONCE: usize = 4096;
+/// Keys asked for at once: with long keys as many bytes as the objects that answer.
+const FETCHED_AT_ONCE: usize = 256;
 /// How long a comparison waits while clients do.
 const BUSY_MS: u64 = 50;
 /// Keys offered in one answer.
@@ -134,7 +136,7 @@ impl Node {
             return self.rest(now, BUSY_MS);
         }
         if self.anti_entropy.exchange.is_none() {
-            self.next_exchange(now);
+            self.next_exchange();
         }
         if self.anti_entropy.exchange.is_some() {
             self.take_step(now, out);
@@ -144,13 +146,13 @@ impl Node {
     }
 
     /// The next owner to compare with; at the end of a round, what the next one is of.
-    fn next_exchange(&mut self, now: Now) {
+    fn next_exchange(&mut self) {
         if self.anti_entropy.rounds.is_empty() {
             self.anti_entropy.rounds = self.shared_places();
         }
         let next = self.anti_entropy.rounds.pop_front();
         self.anti_entropy.exchange =
-            next.filter(|(peer, _)| self.can_compare(now, *peer)).map(|(peer, places)| Exchange {
+            next.filter(|(peer, _)| self.can_compare(*peer)).map(|(peer, places)| Exchange {
                 peer,
                 places: places.into(),
                 differing: VecDeque::new(),
@@ -168,8 +170,8 @@ impl Node {
         self.anti_entropy.look_at = now.mono.after_ms(ms);
     }
 
-    fn can_compare(&self, now: Now, peer: NodeId) -> bool {
-        self.peers.is_trusted(peer, now.mono) && self.peers.is_up(peer, Lane::Bulk)
+    fn can_compare(&self, peer: NodeId) -> bool {
+        self.peers.is_well(peer, Lane::Bulk)
     }
 
     /// The next places that this node owns, by the owner that each is to be compared with.
@@ -192,8 +194,8 @@ impl Node {
             }
             let owners: Vec<NodeId> = sector.nodes(n).collect();
             let Some(mine) = owners.iter().position(|&node| node == me) else { continue };
-            let further = owners.iter().cycle().skip(mine + 1).take(owners.len());
-            if let Some(&partner) = further.into_iter().find(|&&node| node != me) {
+            let mut further = owners.iter().cycle().skip(mine + 1).take(owners.len());
+            if let Some(&partner) = further.find(|&&node| node != me && self.can_compare(node)) {
                 let place = Place { keyspace, sector: id, conf_epoch: sector.conf_epoch };
                 shared.entry(partner).or_default().push(place);
             }
@@ -217,7 +219,7 @@ impl Node {
                 self.take_step(now, out);
             }
             Step::Fetch { place, offered, wanted } => {
-                let keys = offered.iter().cloned().collect();
+                let keys = offered.iter().take(FETCHED_AT_ONCE).cloned().collect();
                 let message = PeerRequest::Fetch { place, keys };
                 exchange.step = Step::Fetch { place, offered, wanted };
                 self.ask_of(now, exchange, Asked::Objects(place), message, out);
@@ -286,7 +288,7 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let peer = exchange.peer;
-        if !self.can_compare(now, peer) {
+        if !self.can_compare(peer) {
             // The exchange ends here; a later round meets the same places.
             return self.rest_after_exchange(now);
         }
@@ -386,7 +388,11 @@ impl Node {
                     exchange.places.clear();
                 }
             }
-            (Asked::Leaves(place, leaves), PeerReply::Listing { offered, wanted }) => {
+            (Asked::Leaves(place, mut leaves), PeerReply::Listing { done, offered, wanted }) => {
+                let later = leaves.split_off(leaves.len().min(usize::from(done).max(1)));
+                if !later.is_empty() {
+                    exchange.differing.push_front((place, later));
+                }
                 let wanted = self.keys_named((place.keyspace, place.sector), &leaves, &wanted);
                 exchange.step = Step::Fetch { place, offered: offered.into(), wanted };
             }
@@ -468,21 +474,31 @@ impl Node {
         }
         let at = (place.keyspace, place.sector);
         let mut theirs: BTreeMap<u64, u64> = listed.iter().map(|entry| (entry.key, entry.object)).collect();
-        let (mut offered, mut wanted) = (Vec::new(), Vec::new());
-        for (key, object) in leaves.iter().flat_map(|&leaf| self.engine.tree_leaf(at, leaf)) {
-            let name = hash_of(&key);
-            match theirs.remove(&name) {
-                Some(same) if same == object => {}
-                Some(_) => {
-                    wanted.push(name);
-                    offered.push(key);
-                }
-                None => offered.push(key),
+        let (mut offered, mut wanted, mut done) = (Vec::new(), Vec::new(), 0_u16);
+        let mut walked = 0;
+        for &leaf in leaves {
+            if walked >= LISTED_AT_ONCE || offered.len() >= OFFERED_MAX / 2 {
+                break;
             }
+            done = done.saturating_add(1);
+            for (key, object) in self.engine.tree_leaf(at, leaf) {
+                walked += 1;
+                let name = hash_of(&key);
+                match theirs.remove(&name) {
+                    Some(same) if same == object => {}
+                    Some(_) => {
+                        wanted.push(name);
+                        offered.push(key);
+                    }
+                    None => offered.push(key),
+                }
+            }
+            // What is listed under this leaf and is not here: a key's leaf is its hash's first byte.
+            let first = u64::from(leaf) << 56;
+            wanted.extend(theirs.range(first..=first | (u64::MAX >> 8)).map(|entry| *entry.0));
         }
-        wanted.extend(theirs.into_keys());
         offered.truncate(OFFERED_MAX);
-        PeerReply::Listing { offered, wanted }
+        PeerReply::Listing { done, offered, wanted }
     }
 
     /// Objects that a peer asks for, now or when their values have been read.

@@ -27,6 +27,9 @@ use crate::version::{Content, Object, Sibling};
 use crate::wire::client::{DataReply, DataResult, Provenance, Reason, Terms, TraceRole, TraceStep, Version};
 use crate::wire::peer::{PeerReply, PeerRequest, Place, Worth};
 
+/// How often one node is asked the same, behind tables that it lacked.
+const ASKS_MAX: u8 = 4;
+
 /// A read that this node coordinates.
 #[derive(Debug)]
 pub(super) struct Get {
@@ -68,6 +71,8 @@ struct StandIn {
     node: NodeId,
     absent: NodeId,
     answer: Kept,
+    /// How often it was asked: again behind a table that it lacked.
+    asks: u8,
 }
 
 #[derive(Debug)]
@@ -113,10 +118,9 @@ impl Get {
     }
 
     fn is_settled(&self) -> bool {
-        let is_over =
-            |node: NodeId| self.held.iter().any(|held| held.0 == node) || self.answers.is_refused(node);
         let is_told = |entry: &StandIn| !matches!(entry.answer, Kept::Awaited);
-        self.asked.iter().all(|&node| is_over(node)) && self.stand_ins.iter().all(is_told)
+        let is_over = |&node: &NodeId| !self.answers.is_awaited(node);
+        self.asked.iter().all(is_over) && self.stand_ins.iter().all(is_told)
     }
 
     fn provenance(&self) -> Provenance {
@@ -377,17 +381,23 @@ impl Node {
             row.stand_ins.iter().any(|entry| entry.absent == node && !matches!(entry.answer, Kept::Refused))
         };
         let is_away = |node: NodeId| !self.reaches(node) || row.answers.is_refused(node);
-        let mut owners = slots.iter().flat_map(Slot::nodes);
-        let absent =
-            owners.find(|&node| is_away(node) && !is_stood_for(node) && !row.unreadable.contains(&node));
-        let Some(absent) = absent else { return false };
+        let lacks = |node: NodeId| is_away(node) && !is_stood_for(node) && !row.unreadable.contains(&node);
+        // The slot that takes the fewest: of a moving one both nodes may be away.
+        let lacking = |slot: &&Slot| slot.nodes().filter(|&node| lacks(node)).count();
+        let slot = slots.iter().filter(|slot| lacking(slot) > 0).min_by_key(lacking);
+        let found = slot.and_then(|slot| Some((slot, slot.nodes().find(|&node| lacks(node))?)));
+        let Some((slot, absent)) = found else { return false };
+        // Its other node, if it has one, answers for itself.
+        let others: Vec<NodeId> =
+            slot.nodes().filter(|&node| !is_away(node) && !row.asked.contains(&node)).collect();
         let is_asked = |node: NodeId| row.stand_ins.iter().any(|entry| entry.node == node);
         let fallback = self
             .table()
             .filter(|table| table.sector(row.place.sector).conf_epoch == row.place.conf_epoch)
             .and_then(|table| self.fallbacks(table, row.place.sector).find(|&node| !is_asked(node)));
         let Some(node) = fallback else { return false };
-        row.stand_ins.push(StandIn { node, absent, answer: Kept::Awaited });
+        others.into_iter().for_each(|other| self.ask(now, id, row, other, out));
+        row.stand_ins.push(StandIn { node, absent, answer: Kept::Awaited, asks: 1 });
         self.send_read(now, id, row, node, TraceRole::Fallback, out);
         true
     }
@@ -471,7 +481,9 @@ impl Node {
                 self.ask_one_more(now, id, &mut row, out);
             }
             // Its table is older and was just pushed ours: asked again behind that, it can answer.
-            PeerReply::Behind(_) if row.asked.iter().filter(|&&node| node == from).count() < 4 => {
+            PeerReply::Behind(_)
+                if row.asked.iter().filter(|&&node| node == from).count() < usize::from(ASKS_MAX) =>
+            {
                 self.ask(now, id, &mut row, from, out);
             }
             // The newer table has been asked for; adopting it asks the owners that it names.
@@ -510,7 +522,13 @@ impl Node {
                 self.ask_one_more(now, id, row, out);
                 return;
             }
-            // Tables are being exchanged.
+            // Its table is older and was just pushed ours: asked again behind that, it can answer.
+            PeerReply::Behind(_) if entry.asks < ASKS_MAX => {
+                entry.asks += 1;
+                self.send_read(now, id, row, node, TraceRole::Fallback, out);
+                return;
+            }
+            // The newer table has been asked for.
             PeerReply::Same
             | PeerReply::Stale(_)
             | PeerReply::Behind(_)

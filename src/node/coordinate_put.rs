@@ -65,8 +65,17 @@ pub(super) struct Put {
 struct StandIn {
     node: NodeId,
     absent: NodeId,
-    /// It does, durably.
-    has_it: bool,
+    word: Word,
+}
+
+/// What a fallback said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Word {
+    Awaited,
+    /// It keeps the write, durably.
+    Keeps,
+    /// It will not, or is lost.
+    Refuses,
 }
 
 impl Put {
@@ -101,7 +110,12 @@ impl Put {
 
     /// Whether a fallback keeps it for this owner.
     fn is_kept_for(&self, owner: NodeId) -> bool {
-        self.stand_ins.iter().any(|entry| entry.absent == owner && entry.has_it)
+        self.stand_ins.iter().any(|entry| entry.absent == owner && entry.word == Word::Keeps)
+    }
+
+    /// Whether a fallback was asked to keep it for this owner, and has not refused.
+    fn is_stood_for(&self, owner: NodeId) -> bool {
+        self.stand_ins.iter().any(|entry| entry.absent == owner && entry.word != Word::Refuses)
     }
 
     fn provenance(&self) -> Provenance {
@@ -367,7 +381,7 @@ impl Node {
             .filter(|_| row.stand_ins.len() < FALLBACKS_MAX)
             .and_then(|table| self.fallbacks(table, row.place.sector).find(|&node| !is_asked(node)));
         let Some(to) = fallback else { return row.tally.refuse(absent) };
-        row.stand_ins.push(StandIn { node: to, absent, has_it: false });
+        row.stand_ins.push(StandIn { node: to, absent, word: Word::Awaited });
         row.trace_asked(now, to, TraceRole::Fallback);
         let message = row.message(now, Some(absent));
         out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
@@ -391,10 +405,11 @@ impl Node {
     ) -> Option<Verdict> {
         let at = row.stand_ins.iter().position(|entry| entry.node == from)?;
         let absent = row.stand_ins.get(at).map(|entry| entry.absent)?;
+        let word = if has_it { Word::Keeps } else { Word::Refuses };
+        row.stand_ins.iter_mut().filter(|entry| entry.node == from).for_each(|entry| entry.word = word);
         if !has_it {
             return self.stand_in(now, id, row, absent, out);
         }
-        row.stand_ins.iter_mut().filter(|entry| entry.node == from).for_each(|entry| entry.has_it = true);
         row.trace_answered(now, from);
         row.tally.stand_in(absent)
     }
@@ -492,7 +507,7 @@ impl Node {
             (Some(Verdict::Unreachable), _) => self.put_answer(now, &mut row, Some(Reason::Unconfirmed), out),
             (None, _) => {}
         }
-        let is_awaited = |entry: &StandIn| !entry.has_it && row.tally.is_missing(entry.absent);
+        let is_awaited = |entry: &StandIn| entry.word == Word::Awaited && row.tally.is_missing(entry.absent);
         if row.tally.is_complete() && row.to.is_none() && !row.stand_ins.iter().any(is_awaited) {
             self.put_end(id, &row);
         } else {
@@ -505,8 +520,14 @@ impl Node {
     fn put_end(&mut self, id: RowId, row: &Put) {
         self.pending.end(id);
         let me = self.me();
-        let owed: Vec<NodeId> =
-            row.tally.missing().filter(|&owner| owner != me && !row.is_kept_for(owner)).collect();
+        // One that answers, only not yet, has been sent it and needs no second copy.
+        let misses =
+            |owner: NodeId| row.tally.is_refused(owner) || !self.peers.is_well(owner, Lane::Foreground);
+        let owed: Vec<NodeId> = row
+            .tally
+            .missing()
+            .filter(|&owner| owner != me && misses(owner) && !row.is_kept_for(owner))
+            .collect();
         for owner in owed {
             let durability = row.durability.unsynced();
             self.owe(row.place, &row.key, row.object.context(), owner, durability);
@@ -519,14 +540,14 @@ impl Node {
     /// replaced it since, perhaps by somebody who had read it, that one's content goes above: the
     /// new dot of the same actor accounts for both.
     fn raise(&mut self, now: Now, id: RowId, row: Put, higher: Stamp, out: &mut Vec<Output>) {
-        self.pending.end(id);
         let place = (row.place.keyspace, row.place.sector);
         let own = |sibling: &Dot| sibling.actor == row.dot.actor && sibling.seq >= row.dot.seq;
         let held = match self.engine.read(place, &row.key, |dot| own(&dot), &Loaded::new()) {
             Fetched::Absent => Object::default(),
             Fetched::Whole(held) => held,
-            Fetched::OnDisk(_) | Fetched::Unreadable => return self.raise_fails(now, row, out),
+            Fetched::OnDisk(_) | Fetched::Unreadable => return self.raise_fails(now, id, row, out),
         };
+        self.pending.end(id);
         let first = row.object.siblings().iter().find(|sibling| sibling.dot == row.dot);
         let later = held.siblings().iter().rfind(|sibling| sibling.dot != row.dot);
         let present = if held.has(row.dot) { first } else { later.or(first) };
@@ -548,8 +569,9 @@ impl Node {
 
     /// What has replaced the write here is no longer in memory, or cannot be read: whether the
     /// write would win is not known.
-    fn raise_fails(&mut self, now: Now, mut row: Put, out: &mut Vec<Output>) {
+    fn raise_fails(&mut self, now: Now, id: RowId, mut row: Put, out: &mut Vec<Output>) {
         self.put_answer(now, &mut row, Some(Reason::Unconfirmed), out);
+        self.put_row_back(id, Row::Put(row));
     }
 
     fn slots_of(&self, place: Place, n: u8) -> Vec<crate::ring::Slot> {
@@ -576,9 +598,10 @@ impl Node {
         peer: NodeId,
         out: &mut Vec<Output>,
     ) {
-        let verdict = if row.stand_ins.iter().any(|entry| entry.node == peer && !entry.has_it) {
+        let is_lost = |entry: &StandIn| entry.node == peer && entry.word == Word::Awaited;
+        let verdict = if row.stand_ins.iter().any(is_lost) {
             self.stand_in_replied(now, id, &mut row, peer, false, out)
-        } else if row.tally.is_missing(peer) && !row.is_kept_for(peer) {
+        } else if row.tally.is_missing(peer) && !row.is_stood_for(peer) {
             self.stand_in(now, id, &mut row, peer, out)
         } else {
             None

@@ -18,7 +18,7 @@ use super::{Node, Row};
 use crate::engine::{At, Fetched, Loaded, Outline, Wanted};
 use crate::limits::{HINT_RETRY_MS, HINTS_WALKED_PER_TURN, TRANSFER_CHUNK_BYTES, TRANSFER_RETRY_MS};
 use crate::mutant::Mutant;
-use crate::ring::Durability;
+use crate::ring::{Durability, Slot};
 use crate::types::{Instant, Key, NodeId, Now, SectorId};
 use crate::version::{Object, VersionVector};
 use crate::wire::peer::{PeerReply, PeerRequest, Place};
@@ -104,16 +104,16 @@ impl Node {
         self.handoffs.walks.retain(|node, walk| walk.phase == Phase::Sending || creditors.contains(node));
         for node in creditors {
             let walk = self.handoffs.walks.entry(node).or_default();
-            if matches!(walk.phase, Phase::Idle(at) if at <= now.mono) && self.can_receive(now, node) {
+            if matches!(walk.phase, Phase::Idle(at) if at <= now.mono) && self.can_receive(node) {
                 self.hand_to(now, node, &Loaded::new(), out);
             }
         }
     }
 
     /// Whether it is of use to look for what is owed to a node: it answers, or is gone for good.
-    fn can_receive(&self, now: Now, node: NodeId) -> bool {
+    fn can_receive(&self, node: NodeId) -> bool {
         let is_member = self.table().is_some_and(|table| table.present().any(|(id, _)| id == node));
-        !is_member || (self.peers.is_trusted(node, now.mono) && self.peers.is_up(node, Lane::Bulk))
+        !is_member || self.peers.is_well(node, Lane::Bulk)
     }
 
     /// Sends the next piece of what is owed to a node.
@@ -156,15 +156,22 @@ impl Node {
         self.handoffs.walks.insert(owed_to, Walk { phase, cursor });
     }
 
-    /// Who is to have what is owed to a node of a sector: that node while it is an owner, else all
-    /// owners. None if not all of them can be reached just now.
+    /// Who is to have what is owed to a node of a sector: its slot's nodes while it is an owner, else
+    /// all owners. None if not all of them can be reached just now.
     fn receivers(&self, at: At, owed_to: NodeId) -> Option<Vec<NodeId>> {
         let table = self.table()?;
         // A keyspace that is gone has no owners.
         let n = table.keyspaces.get(&at.0).map_or(0, |keyspace| usize::from(keyspace.settings.n));
-        let owners: Vec<NodeId> = table.sector(at.1).nodes(n).collect();
+        let slots = table.slots(at.1, u8::try_from(n).unwrap_or(u8::MAX));
+        let owners: Vec<NodeId> = slots.iter().flat_map(Slot::nodes).collect();
+        // What is written while a slot moves must reach both its nodes: the stream may be past it.
+        let own_slot = slots.iter().find(|slot| slot.nodes().any(|node| node == owed_to));
         let blind = self.options.planted.is(Mutant::HintToExOwner);
-        let receivers = if owners.contains(&owed_to) || blind { vec![owed_to] } else { owners };
+        let receivers = match own_slot {
+            _ if blind => vec![owed_to],
+            Some(slot) => slot.nodes().collect(),
+            None => owners,
+        };
         let reached = |&node: &NodeId| node == self.me() || self.peers.is_up(node, Lane::Bulk);
         receivers.iter().all(reached).then_some(receivers)
     }
@@ -275,14 +282,16 @@ impl Node {
             walk.phase = Phase::Sending;
         }
         let piece = Piece { owed_to, shelf, sent, awaited, retry_at: now.mono.after_ms(TRANSFER_RETRY_MS) };
-        self.piece_progress(now, id, piece, out);
+        if piece.awaited.is_empty() {
+            // Nobody but this node is to have it, or nobody at all. The walk goes on later.
+            self.pending.end(id);
+            self.piece_arrived(now, &piece);
+        } else {
+            self.put_row_back(id, Row::Piece(piece));
+        }
     }
 
-    fn piece_progress(&mut self, now: Now, id: RowId, piece: Piece, out: &mut Vec<Output>) {
-        if !piece.awaited.is_empty() {
-            return self.put_row_back(id, Row::Piece(piece));
-        }
-        self.pending.end(id);
+    fn piece_arrived(&mut self, now: Now, piece: &Piece) {
         for sent in &piece.sent {
             self.forget_hint(piece.shelf, &sent.name, &sent.seen);
             self.ledger.note_delivered(piece.owed_to);
@@ -290,9 +299,17 @@ impl Node {
         if let Some(walk) = self.handoffs.walks.get_mut(&piece.owed_to) {
             walk.phase = Phase::Idle(now.mono);
         }
-        if self.can_receive(now, piece.owed_to) {
-            self.hand_to(now, piece.owed_to, &Loaded::new(), out);
-        }
+    }
+
+    /// When the next walk is due, of those that would find somebody to receive what they find.
+    pub(super) fn next_handoff(&self) -> Option<Instant> {
+        let due = self.ledger.creditors().filter(|&node| self.can_receive(node));
+        let phase = |node| self.handoffs.walks.get(&node).map_or(Phase::default(), |walk| walk.phase);
+        let times = due.filter_map(|node| match phase(node) {
+            Phase::Idle(at) => Some(at),
+            Phase::Reading | Phase::Sending => None,
+        });
+        times.min()
     }
 
     pub(super) fn piece_reply(
@@ -307,8 +324,15 @@ impl Node {
         if matches!(message, PeerReply::Stored { .. }) {
             piece.awaited.retain(|&node| node != from);
         }
-        // Stale, behind, full or busy: it is sent again when its time comes.
-        self.piece_progress(now, id, piece, out);
+        if !piece.awaited.is_empty() {
+            // Stale, behind, full or busy: it is sent again when its time comes.
+            return self.put_row_back(id, Row::Piece(piece));
+        }
+        self.pending.end(id);
+        self.piece_arrived(now, &piece);
+        if self.can_receive(piece.owed_to) {
+            self.hand_to(now, piece.owed_to, &Loaded::new(), out);
+        }
     }
 
     pub(super) fn piece_lost(&mut self, now: Now, id: RowId, piece: Piece, peer: NodeId) {

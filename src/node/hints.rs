@@ -93,6 +93,13 @@ impl Ledger {
         owed.bytes = owed.bytes + after.counted - before.counted;
         self.in_engine.0 = self.in_engine.0 + after.keys - before.keys;
         self.in_engine.1 = self.in_engine.1 + after.bytes - before.bytes;
+        // Compaction empties values that have expired without telling: no rest of them is left.
+        if owed.hints == 0 {
+            owed.bytes = 0;
+        }
+        if self.owed.values().all(|owed| owed.hints == 0) {
+            self.in_engine = (0, 0);
+        }
     }
 
     /// What of the engine's keys and bytes is hints.

@@ -78,9 +78,10 @@ impl Liveness {
         }
     }
 
-    /// This node stood still for so long, and heard nobody.
-    pub(super) fn forgive(&mut self, stalled_us: u64) {
-        self.heard = Instant(self.heard.0.saturating_add(stalled_us));
+    /// This node stood still for so long, and heard nobody. What came in just now, after the
+    /// stall, is no later than now.
+    pub(super) fn forgive(&mut self, now: Instant, stalled_us: u64) {
+        self.heard = Instant(self.heard.0.saturating_add(stalled_us)).min(now);
         if let Some(silence) = &mut self.silence {
             silence.next_round = Instant(silence.next_round.0.saturating_add(stalled_us));
         }
@@ -209,7 +210,7 @@ mod tests {
         let mut peer = Liveness::new(at(0));
         assert_eq!(peer.tick(at(400), PROBE_MS), Next::Nothing);
         // Stopped for a minute.
-        peer.forgive(60_000_000);
+        peer.forgive(at(60_400), 60_000_000);
         assert_eq!(peer.tick(at(60_500), PROBE_MS), Next::Probe);
         assert_eq!(peer.health(), Health::Up);
     }

@@ -104,8 +104,8 @@ impl Peers {
     }
 
     /// This node stood still for so long.
-    pub fn forgive(&mut self, stalled_us: u64) {
-        self.peers.values_mut().for_each(|peer| peer.liveness.forgive(stalled_us));
+    pub fn forgive(&mut self, now: Instant, stalled_us: u64) {
+        self.peers.values_mut().for_each(|peer| peer.liveness.forgive(now, stalled_us));
     }
 
     /// Looks at the clock for every peer, and says what is to be done.
@@ -123,6 +123,13 @@ impl Peers {
     #[must_use]
     pub fn is_up(&self, node: NodeId, lane: Lane) -> bool {
         self.has_link(node, lane) && self.peers.get(&node).is_some_and(Peer::answers)
+    }
+
+    /// Whether a node answers, as far as is known, and its link of this lane is open. It may be
+    /// slow: that is for those to mind who have somebody else to ask.
+    #[must_use]
+    pub fn is_well(&self, node: NodeId, lane: Lane) -> bool {
+        self.has_link(node, lane) && self.health(node) == Health::Up
     }
 
     /// Whether the link to a node is open; it may be silent all the same.
@@ -185,11 +192,6 @@ impl Peers {
     /// Peers whose foreground link is open, in id order.
     pub fn linked(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.peers.iter().filter(|entry| entry.1.foreground_up).map(|entry| *entry.0)
-    }
-
-    /// Peers that answer, in id order.
-    pub fn trusted(&self, now: Instant) -> impl Iterator<Item = NodeId> + '_ {
-        self.peers.keys().copied().filter(move |&node| self.is_trusted(node, now))
     }
 
     /// Every peer, in id order.

@@ -151,7 +151,7 @@ impl Node {
         table: &'a Table,
         sector: SectorId,
     ) -> impl Iterator<Item = NodeId> + 'a {
-        table.fallbacks(sector).filter(|&node| node != self.me() && self.reaches(node))
+        table.fallbacks(sector).into_iter().filter(|&node| node != self.me() && self.reaches(node))
     }
 
     /// Whether a request can be sent to a node, or is for this one.

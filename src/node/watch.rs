@@ -68,7 +68,7 @@ impl Node {
         let late_us = now.mono.micros_since(planned);
         if late_us > STALL_MS * 1000 {
             log::warn!("this node stood still for {} ms", late_us / 1000);
-            self.peers.forgive(late_us);
+            self.peers.forgive(now.mono, late_us);
         }
         for (peer, next) in self.peers.tick(now.mono) {
             match next {
@@ -80,7 +80,7 @@ impl Node {
                     }
                     // It may be back: only its own answer ends the silence.
                     self.probe(peer, out);
-                    self.ask_after(now, peer, out);
+                    self.ask_after(peer, out);
                 }
             }
         }
@@ -90,6 +90,7 @@ impl Node {
             self.gossip(out);
         }
         let next = self.peers.next_look().unwrap_or(self.watch.gossip_at).min(self.watch.gossip_at);
+        let next = self.next_handoff().map_or(next, |handoff| handoff.min(next));
         self.watch.look_at = Some(next.max(now.mono.after_ms(WATCH_MS)));
     }
 
@@ -120,8 +121,9 @@ impl Node {
         self.lose_rows(now, peer, Lane::Foreground, out);
     }
 
-    fn ask_after(&self, now: Now, peer: NodeId, out: &mut Vec<Output>) {
-        let others: Vec<NodeId> = self.peers.trusted(now.mono).filter(|&other| other != peer).collect();
+    fn ask_after(&self, peer: NodeId, out: &mut Vec<Output>) {
+        let well = |&other: &NodeId| other != peer && self.peers.is_well(other, Lane::Foreground);
+        let others: Vec<NodeId> = self.peers.all().filter(well).collect();
         let first = self.lot(peer, others.len());
         for &to in others.iter().cycle().skip(first).take(PEERS_ASKED.min(others.len())) {
             let message = PeerRequest::AskAfter { node: peer };
@@ -148,14 +150,17 @@ impl Node {
 
     /// Another node tells what it knows of all.
     pub(super) fn hear_rumors(&mut self, rumors: &[(NodeId, Saying)], out: &mut Vec<Output>) {
-        let ours = self.table().map_or(Epoch(0), |table| table.epoch);
+        let mut newest = None;
         for &(node, said) in rumors {
             if self.peers.note(node, said) {
                 self.peers.told_of(node, Some(0));
-                if said.epoch > ours {
-                    self.compare_epoch(node, said.epoch, out);
-                }
+                newest = newest.max(Some((said.epoch, node)));
             }
+        }
+        // One of those that have the newest table is asked for it, not all.
+        let ours = self.table().map_or(Epoch(0), |table| table.epoch);
+        if let Some((epoch, node)) = newest.filter(|newest| newest.0 > ours) {
+            self.compare_epoch(node, epoch, out);
         }
     }
 

@@ -5,8 +5,8 @@
 
 use super::hash::sector_of;
 use crate::limits::{
-    KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX, REPLICAS_MAX,
-    VALUE_BYTES_MAX,
+    FALLBACKS_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX,
+    REPLICAS_MAX, VALUE_BYTES_MAX,
 };
 use crate::types::{ClusterId, DiskUuid, Epoch, KeyspaceId, NodeId, SectorId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -292,13 +292,22 @@ impl Table {
     }
 
     /// Who may stand in for a sector's owners, in order: the nodes of the sectors after it, each
-    /// once, that hold no slot of this one.
-    pub fn fallbacks(&self, id: SectorId) -> impl Iterator<Item = NodeId> + '_ {
-        let first = usize::from(id.0) + 1;
-        let owners: BTreeSet<NodeId> = self.sector(id).slots.iter().flat_map(Slot::nodes).collect();
-        let mut told = owners;
-        let further = self.sectors.iter().cycle().skip(first).take(self.sectors.len().saturating_sub(1));
-        further.flat_map(|sector| &sector.slots).map(Slot::holder).filter(move |&node| told.insert(node))
+    /// once, that hold no slot of this one. Looks no further than there can be more of them.
+    #[must_use]
+    pub fn fallbacks(&self, id: SectorId) -> Vec<NodeId> {
+        let mut told: BTreeSet<NodeId> = self.sector(id).slots.iter().flat_map(Slot::nodes).collect();
+        let members = self.present().count();
+        let mut fallbacks = Vec::new();
+        let further = self.sectors.iter().cycle().skip(usize::from(id.0) + 1).take(self.sectors.len());
+        for node in further.flat_map(|sector| &sector.slots).map(Slot::holder) {
+            if told.len() >= members || fallbacks.len() >= FALLBACKS_MAX {
+                break;
+            }
+            if told.insert(node) {
+                fallbacks.push(node);
+            }
+        }
+        fallbacks
     }
 
     /// A keyspace by its name; the empty name is `default`.

@@ -133,6 +133,7 @@ impl Run {
         if self.broken.is_empty() {
             self.weather();
             self.heal();
+            self.count_owners();
             self.converge();
             self.count_copies(usize::MAX);
             self.demand();
@@ -306,6 +307,22 @@ impl Run {
             self.pass(500_000);
         }
         self.broken.extend(self.differing_copies());
+    }
+
+    /// At rest, hints handed over and nothing moving: of every acknowledged write the sector's owners
+    /// have as many copies as it took.
+    fn count_owners(&mut self) {
+        let Running::Manager(manager) = &self.world.procs[MANAGER.0].running else { return };
+        let table = manager.table().clone();
+        for op in &self.history.ops {
+            let Told::Stored(dot) = op.told else { continue };
+            let copies = self.world.copies_of_owners(dot, &table);
+            if copies.is_some_and(|copies| copies < usize::from(op.needed)) {
+                let text =
+                    format!("{:?} ({dot}) has {copies:?} copies at owners, of {}", op.asked, op.needed);
+                self.broken.push(text);
+            }
+        }
     }
 
     /// Of each of the latest acknowledged writes there are still as many copies as it took, or of

@@ -215,6 +215,8 @@ pub enum PeerReply {
     },
     /// Which keys differ.
     Listing {
+        /// So many of the leaves asked for were looked at, from the first on.
+        done: u16,
         /// Keys that the asker lacks, or has otherwise.
         offered: Vec<Key>,
         /// Keys that are lacking here, or are otherwise, by their hashes.
@@ -575,7 +577,8 @@ impl Message for PeerReply {
                     leaves.iter().for_each(|&leaf| out.u64(leaf));
                 }
             }
-            PeerReply::Listing { offered, wanted } => {
+            PeerReply::Listing { done, offered, wanted } => {
+                out.u16(*done);
                 encode_keys(offered, out);
                 out.count(wanted.len());
                 wanted.iter().for_each(|&key| out.u64(key));
@@ -616,6 +619,7 @@ impl Message for PeerReply {
             GOSSIP_BACK => PeerReply::Gossip { rumors: decode_rumors(&mut reader)? },
             DIFFER => decode_differ(&mut reader)?,
             LISTING => PeerReply::Listing {
+                done: reader.u16()?,
                 offered: decode_keys(&mut reader)?,
                 wanted: decode_hashes("wanted keys", LISTED_KEYS_MAX, &mut reader)?,
             },

@@ -482,7 +482,7 @@ fn peer_replies() -> Vec<(&'static str, PeerReply)> {
         ("", PeerReply::Behind(Epoch(23))),
         ("", PeerReply::Alive(saying(24))),
         ("", PeerReply::Differ { compared: 37, places: vec![(place(), vec![38, 39])] }),
-        ("", PeerReply::Listing { offered: vec![key()], wanted: vec![40, 41] }),
+        ("", PeerReply::Listing { done: 43, offered: vec![key()], wanted: vec![40, 41] }),
         ("", PeerReply::Objects { taken: 42, entries: vec![(key(), object())] }),
         ("", PeerReply::Heard { node: NodeId(27), ms_ago: Some(28) }),
         ("not at all", PeerReply::Heard { node: NodeId(27), ms_ago: None }),

@@ -6,6 +6,7 @@
 use super::World;
 use crate::engine::{Engine, EngineSettings};
 use crate::mutant::Planted;
+use crate::ring::Table;
 use crate::sim::process::{ProcId, Running};
 use crate::types::{Dot, Key, KeyspaceId, NodeId, SectorId};
 use crate::wire::client::{DataReply, DataResult};
@@ -43,7 +44,7 @@ impl World {
             return;
         }
         let needed = usize::from(reply.by.needed);
-        let copies = self.copies_of(dot, |id| self.engine_after_power_loss(id));
+        let copies = self.copies_of(dot, |_| true, |id| self.engine_after_power_loss(id));
         if let Some(copies) = copies.filter(|&copies| copies < needed) {
             self.seen.twice.push(format!(
                 "write {dot} was acknowledged at {} us, and {copies} of {needed} disks account for it",
@@ -66,12 +67,27 @@ impl World {
 
     /// How many nodes account for a write just now.
     pub(in crate::sim) fn copies_held(&self, dot: Dot) -> Option<usize> {
-        self.copies_of(dot, |_| None)
+        self.copies_of(dot, |_| true, |_| None)
     }
 
-    /// How many nodes account for a write, with what `engine` gives in the place of their own; one
+    /// How many of its present owners account for a write: what others still have counts for
+    /// nothing, nobody asks them.
+    pub(in crate::sim) fn copies_of_owners(&self, dot: Dot, table: &Table) -> Option<usize> {
+        let (keyspace, sector, _) = self.written.get(&dot)?;
+        let n = usize::from(table.keyspaces.get(keyspace)?.settings.n);
+        let owners: Vec<NodeId> = table.sector(*sector).nodes(n).collect();
+        let is_owner = |id| self.node_id(ProcId(id)).is_some_and(|node| owners.contains(&node));
+        self.copies_of(dot, is_owner, |_| None)
+    }
+
+    /// How many of those nodes account for a write, with what `engine` gives in the place of their own; one
     /// that is down may. None if it is not known where the write belongs.
-    fn copies_of(&self, dot: Dot, engine: impl Fn(usize) -> Option<Engine>) -> Option<usize> {
+    fn copies_of(
+        &self,
+        dot: Dot,
+        counts_at_all: impl Fn(usize) -> bool,
+        engine: impl Fn(usize) -> Option<Engine>,
+    ) -> Option<usize> {
         let (keyspace, sector, key) = self.written.get(&dot)?;
         let place = (*keyspace, *sector);
         let counts = |id: usize| match &self.procs[id].running {
@@ -83,7 +99,7 @@ impl World {
             Running::Down => self.procs[id].name.starts_with("node") && self.procs[id].life > 0,
             Running::Manager(_) | Running::Client(_) => false,
         };
-        Some((0..self.procs.len()).filter(|&id| counts(id)).count())
+        Some((0..self.procs.len()).filter(|&id| counts_at_all(id) && counts(id)).count())
     }
 
     fn node_id(&self, proc: ProcId) -> Option<NodeId> {
