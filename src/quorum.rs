@@ -258,6 +258,41 @@ mod tests {
     }
 
     #[test]
+    fn a_stand_in_counts_for_the_owner_that_is_away_unless_the_quorum_is_strict() {
+        let slots = settled(&[1, 2, 3]);
+        for (strict, wanted) in [(false, Some(Verdict::Reached)), (true, None)] {
+            let mut tally = Tally::sloppy(&slots, 2, strict, Planted::NONE);
+            tally.accept(NodeId(1));
+            tally.refuse(NodeId(3));
+            tally.expect_stand_in(NodeId(3));
+            assert_eq!(tally.stand_in(NodeId(3)), wanted);
+            assert_eq!(tally.by_owners(), 1);
+            assert!(tally.is_missing(NodeId(3)), "it has not got it itself");
+        }
+    }
+
+    #[test]
+    fn an_owners_own_answer_takes_the_place_of_its_stand_ins_and_never_the_other_way_round() {
+        let mut tally = Tally::sloppy(&settled(&[1, 2, 3]), 3, false, Planted::NONE);
+        tally.stand_in(NodeId(3));
+        tally.accept(NodeId(3));
+        assert_eq!((tally.accepted(), tally.by_owners()), (1, 1));
+        tally.stand_in(NodeId(3));
+        tally.refuse(NodeId(3));
+        assert_eq!((tally.accepted(), tally.by_owners()), (1, 1));
+    }
+
+    #[test]
+    fn a_stand_ins_word_does_not_outlive_the_owners_it_was_given_under() {
+        let mut tally = Tally::sloppy(&settled(&[1, 2, 3]), 2, false, Planted::NONE);
+        tally.stand_in(NodeId(3));
+        // Node 4 stood in for 3; now it owns a slot itself, and has one disk all the same.
+        assert_eq!(tally.retarget(&settled(&[1, 4, 3])), None);
+        assert_eq!(tally.accept(NodeId(4)), None);
+        assert_eq!(tally.accepted(), 1);
+    }
+
+    #[test]
     fn a_moving_slot_counts_when_both_its_nodes_have_answered() {
         let moving = Slot::Moving { old: NodeId(3), new: NodeId(4) };
         let slots = [Slot::Settled(NodeId(1)), Slot::Settled(NodeId(2)), moving];

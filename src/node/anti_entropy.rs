@@ -135,11 +135,15 @@ impl Node {
         if self.pending.len() > ROWS_BEFORE_REPAIR || self.stopping || skipped {
             return self.rest(now, BUSY_MS);
         }
+        let is_anew = self.anti_entropy.exchange.is_none() && self.anti_entropy.rounds.is_empty();
         if self.anti_entropy.exchange.is_none() {
             self.next_exchange();
         }
         if self.anti_entropy.exchange.is_some() {
             self.take_step(now, out);
+        } else if is_anew && self.anti_entropy.cursor.is_none() {
+            // Nobody to compare with: a node that has just started finds its peers in a moment.
+            self.rest(now, COMPARE_RETRY_MS);
         } else {
             self.rest_after_exchange(now);
         }

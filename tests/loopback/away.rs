@@ -247,3 +247,24 @@ fn a_node_that_was_not_allowed_to_injects_no_faults() {
         "{reply:?}"
     );
 }
+
+#[test]
+fn what_hints_have_no_room_for_comes_all_the_same_when_copies_are_compared() {
+    let mut cluster = Cluster::with_node_args(3, 3, &["--hint-bytes", "0"]);
+    let mut store = cluster.store_from(0);
+    for key in 0..50 {
+        store.put(format!("key{key}"), "before").unwrap();
+    }
+    let away = id_of(&cluster.nodes[2]);
+    cluster.nodes[2].kill();
+    for key in 0..100 {
+        store.put(format!("key{key}"), "meanwhile").unwrap();
+    }
+    store.delete("key0").unwrap();
+    let kept: u64 = cluster.nodes[..2].iter().flat_map(hints).map(|row| row.bytes).sum();
+    assert_eq!(kept, 0, "there is room for hints");
+    cluster.start_node(2);
+    wait_verdict(&cluster, away, Health::Up, &[0, 1]);
+    // Nobody reads anything.
+    wait_until("the copies to become equal", || unequal_keys(&cluster).is_empty().then_some(()));
+}
