@@ -7,8 +7,8 @@
 //!                                              '--> Storing, with a new dot above it
 //! Storing --an owner is away--> a fallback keeps it, and counts unless the quorum is strict
 //! Storing --deadline, or W out of reach--> answered "unknown", settling
-//! settling --every owner has answered, or deadline--> row ends; owners that have not got it, and
-//!                                                     for whom nobody keeps it, are owed it
+//! settling --every owner has answered, or deadline--> row ends; owners that are away or refused it,
+//!                                                     and for whom nobody keeps it, are owed it
 //! ```
 //! Before the dot is made a refusal is `Failed`: provably not applied. After it nothing is.
 
@@ -515,8 +515,8 @@ impl Node {
         }
     }
 
-    /// The row ends. Owners that have not got the write, and for whom nobody keeps it, are owed it:
-    /// this node has it.
+    /// The row ends. Owners that are away or refused the write, and for whom nobody keeps it, are owed
+    /// it: this node has it.
     fn put_end(&mut self, id: RowId, row: &Put) {
         self.pending.end(id);
         let me = self.me();

@@ -5,10 +5,10 @@
 //!   some of one shelf --bulk link--> merged, synced, acknowledged --> forgotten here, walk goes on
 //!   the walk is over --something is left--> once more, in a while
 //! ```
-//! Hints go to the sector's *present* owners: to the node they are owed to while it is one, else to
-//! all of them. One piece is out to each node at a time. Sending twice harms nothing: the receiver
-//! merges; so whatever goes wrong, the piece is sent again later, and is forgotten only when every
-//! receiver has acknowledged it.
+//! Hints go to the sector's *present* owners: to the slot of the node they are owed to while it has
+//! one (to both its nodes while it moves), else to all of them. One piece is out to each node at a
+//! time. Sending twice harms nothing: the receiver merges; so whatever goes wrong, the piece is sent
+//! again later, and is forgotten only when every receiver has acknowledged it.
 
 use super::hints::{FIRST_SHELF, HintKind, kind_of, split_name};
 use super::io::{Lane, Output};
