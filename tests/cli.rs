@@ -540,12 +540,14 @@ struct Terminal {
 
 impl Terminal {
     fn shell(manager: &str, home: &Path) -> Self {
-        Self::of(&format!("GTSTORE_MANAGER={manager} {GTSTORE} shell"), home)
+        Self::of(&format!("{GTSTORE} shell -m {manager}"), home)
     }
 
     fn of(command: &str, home: &Path) -> Self {
         let mut child = Command::new("script")
-            .args(["-qec", command, "/dev/null"])
+            // `exec`, for a shell between the two would get the Ctrl-C as well, and die of it.
+            .args(["-qec", &format!("exec {command}"), "/dev/null"])
+            .env("SHELL", "/bin/sh")
             .env("TERM", "xterm")
             .env("HOME", home)
             .stdin(Stdio::piped())
