@@ -53,7 +53,7 @@ fn a_value_that_no_load_can_have_written_is_a_wrong_answer() {
 #[test]
 fn a_node_killed_under_load_is_seen_and_the_errors_end_within_two_seconds() {
     let mut cluster = Cluster::new(3, 3);
-    let args = ["--duration", "60", "--conns", "12", "--pipeline", "4", "--ratio", "0.5"];
+    let args = ["--duration", "60", "--conns", "12", "--pipeline", "4", "--ratio", "0.5", "--no-retry"];
     let mut load = Process::start(LOAD, &command(&cluster.manager.addr(), &args));
     // Its live line, once a second.
     let mut seen = 0;
@@ -85,6 +85,26 @@ fn a_node_killed_under_load_is_seen_and_the_errors_end_within_two_seconds() {
     assert!(last - first < 2_000_000, "errors for {} us: {told}", last - first);
     assert_eq!(told["errors"].get("wrong"), None, "{told}");
     assert!(told["seconds"].as_f64().unwrap() > last as f64 / 1e6 + 1.0, "the load went on: {told}");
+}
+
+#[test]
+fn a_node_that_stands_still_under_load_costs_no_error() {
+    let mut cluster = Cluster::new(5, 3);
+    let args = ["--duration", "60", "--conns", "10", "--ratio", "0.5"];
+    let mut load = Process::start(LOAD, &command(&cluster.manager.addr(), &args));
+    load.logged.after("connected 10/10");
+    cluster.nodes[1].process().signal("STOP");
+    // Longer than the verdict takes, and what was in flight then.
+    for second in 1..=6 {
+        wait_until("another line", || (load.logged.with("").len() > second).then_some(()));
+    }
+    cluster.nodes[1].process().signal("CONT");
+    load.signal("INT");
+    assert_eq!(load.wait().code(), Some(0), "{:?}", load.logged.with(""));
+    let told: Value =
+        wait_until("what it tells", || serde_json::from_str(&load.said.with("").join("\n")).ok());
+    assert!(told["asked_again"].as_u64() > Some(0), "{told}");
+    assert_eq!(told["error_count"], 0, "{told}");
 }
 
 #[test]

@@ -34,6 +34,8 @@ struct Link {
     /// Writes so far.
     writes: u64,
     state: State,
+    /// When something last came on it.
+    heard: Instant,
     /// How long to wait after the next failure.
     backoff_ms: u64,
 }
@@ -58,6 +60,7 @@ impl Fleet {
                 client: ClientId(random::id()?),
                 writes: 0,
                 state: State::Waiting { until: Instant(0) },
+                heard: Instant(0),
                 backoff_ms: REDIAL_MS.0,
             });
         }
@@ -77,11 +80,33 @@ impl Fleet {
     }
 
     /// A dialed connection is open.
-    pub fn welcomed(&mut self, conn: ConnId) {
+    pub fn welcomed(&mut self, conn: ConnId, now: Instant) {
         if let Some(link) = self.links.iter_mut().find(|link| link.state == State::Dialing(conn)) {
             link.state = State::Up(conn);
+            link.heard = now;
             link.backoff_ms = REDIAL_MS.0;
         }
+    }
+
+    /// Something has come on a connection.
+    pub fn heard(&mut self, link: usize, now: Instant) {
+        if let Some(link) = self.links.get_mut(link) {
+            link.heard = now;
+        }
+    }
+
+    /// Whether anything has come on a connection since then.
+    pub fn is_heard_since(&self, link: usize, since: Instant) -> bool {
+        self.links.get(link).is_some_and(|link| link.heard > since)
+    }
+
+    /// A connection is given up for its silence: the next node is dialed, where any node will do.
+    pub fn leave(&mut self, conn: ConnId, now: Instant) {
+        let Some(link) = self.links.iter_mut().find(|link| link.state == State::Up(conn)) else { return };
+        if self.routing == Routing::Forwarder {
+            link.target = (link.target + 1) % self.targets.len().max(1);
+        }
+        link.state = State::Waiting { until: now };
     }
 
     /// A connection is gone or never came to be. It is dialed again after a while: first to the

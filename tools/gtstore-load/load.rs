@@ -8,6 +8,10 @@
 //! forwarder routing each worker keeps to its connection; with direct routing it takes whichever
 //! leads to an owner of the key.
 //!
+//! A connection that breaks, or on which nothing comes for [`HOP_MS_MAX`] while an answer is due, is
+//! dialed anew, to the next node. What was asked on it is asked once more, as the client library
+//! would: a put under its old name, as a further attempt. Its time goes on counting from the first.
+//!
 //! One turn: hear what came, look at the clock's errands at each tick, put idle workers to work,
 //! write once to each socket.
 
@@ -21,6 +25,7 @@ use crate::report;
 use crate::stats::{Done, Stats, Trouble};
 use crate::workload::{Op, OpKind, Workload};
 use gtstore::clock::HybridClock;
+use gtstore::limits::CLIENT_HOP_MS;
 use gtstore::ring::{KeyspaceSettings, Table};
 use gtstore::shell::clock::Clock;
 use gtstore::shell::net::{Net, NetEvent};
@@ -47,6 +52,9 @@ const ALONE_MS_MAX: u64 = 10_000;
 const TABLE_GAP_MS: u64 = 200;
 /// The request id of that question; no worker has it.
 const TABLE: RequestId = RequestId(u64::MAX);
+/// How long a connection may be silent while it owes an answer, in milliseconds; half the time of a
+/// request if that is less.
+const HOP_MS_MAX: u32 = CLIENT_HOP_MS as u32;
 /// How often the live line is told.
 const LINE_MS: u64 = 1000;
 
@@ -70,6 +78,8 @@ pub struct Load {
     routing: Routing,
     pipeline: usize,
     timeout_ms: u32,
+    /// Whether what was asked on a lost connection is asked again.
+    retries: bool,
     fleet: Fleet,
     table: Table,
     table_asked: Option<Instant>,
@@ -81,6 +91,8 @@ pub struct Load {
     workers: Vec<Worker>,
     /// Those with nothing in flight.
     idle: Vec<usize>,
+    /// Those whose request is to be asked again.
+    lost: Vec<usize>,
     asked: u64,
     phase: Phase,
     tick_at: Instant,
@@ -109,8 +121,16 @@ struct Worker {
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     op: Op,
-    conn: ConnId,
+    /// Where it was asked; none while it waits to be asked again.
+    conn: Option<ConnId>,
+    link: usize,
+    /// When it was first asked.
     sent: Instant,
+    /// When it was last asked.
+    tried: Instant,
+    /// A put's name and stamp.
+    write: Option<(OpId, Stamp)>,
+    attempt: u8,
 }
 
 /// One message of each kind, filled in anew for each operation.
@@ -145,6 +165,7 @@ impl Load {
             routing: settings.routing,
             pipeline: settings.pipeline,
             timeout_ms: settings.timeout_ms,
+            retries: settings.retries,
             fleet,
             table: cluster.table,
             table_asked: None,
@@ -154,6 +175,7 @@ impl Load {
             messages: Messages::new(settings),
             workers: vec![Worker::default(); settings.in_flight()],
             idle: (0..settings.in_flight()).rev().collect(),
+            lost: Vec::new(),
             asked: 0,
             phase: Phase::Opening { since: now },
             tick_at: now,
@@ -195,18 +217,11 @@ impl Load {
         match event {
             NetEvent::Frame { conn, frame } if frame.request == TABLE => self.on_table(conn, frame),
             NetEvent::Frame { conn, frame } => self.on_answer(now, conn, frame),
-            NetEvent::Welcomed { conn, .. } => self.fleet.welcomed(conn),
+            NetEvent::Welcomed { conn, .. } => self.fleet.welcomed(conn, now),
             NetEvent::Closed { conn, why } => {
                 log::debug!("connection closed: {why}");
                 self.fleet.closed(conn, now);
-                self.fail_where(
-                    now,
-                    |request| request.conn == conn,
-                    |kind| match kind {
-                        OpKind::Get => Trouble::NoAnswer,
-                        OpKind::Put => Trouble::Unknown,
-                    },
-                );
+                self.lose(now, conn);
             }
             NetEvent::Opened { .. } | NetEvent::Connected { .. } | NetEvent::Woken => {}
         }
@@ -216,6 +231,7 @@ impl Load {
     fn on_tick(&mut self, now: Instant) -> Option<Ending> {
         let timeout_us = u64::from(self.timeout_ms) * 1000;
         self.fail_where(now, |request| now.micros_since(request.sent) >= timeout_us, |_| Trouble::Timeout);
+        self.leave_silent(now);
         self.fleet.dial_due(&mut self.net, now);
         let (up, all) = self.fleet.up();
         if up > 0 {
@@ -262,8 +278,57 @@ impl Load {
         is_over || self.stop.load(Ordering::Relaxed)
     }
 
-    /// Gives every idle worker a request, as far as there are connections for it.
+    /// What was asked on a connection that is gone is to be asked again, or has failed.
+    fn lose(&mut self, now: Instant, conn: ConnId) {
+        if self.retries {
+            for (worker, row) in self.workers.iter_mut().enumerate() {
+                if let Some(request) = row
+                    .in_flight
+                    .as_mut()
+                    .filter(|request| request.conn == Some(conn) && request.attempt == 0)
+                {
+                    request.conn = None;
+                    request.attempt = 1;
+                    // An answer to the first question finds nobody.
+                    row.generation = row.generation.wrapping_add(1);
+                    self.lost.push(worker);
+                }
+            }
+        }
+        self.fail_where(
+            now,
+            |request| request.conn == Some(conn),
+            |kind| match kind {
+                OpKind::Get => Trouble::NoAnswer,
+                OpKind::Put => Trouble::Unknown,
+            },
+        );
+    }
+
+    /// Gives up connections that owe an answer and have been silent for too long.
+    fn leave_silent(&mut self, now: Instant) {
+        let hop_us = u64::from(HOP_MS_MAX.min(self.timeout_ms / 2)) * 1000;
+        let due = self.workers.iter().filter_map(|row| row.in_flight);
+        let mut silent: Vec<ConnId> = due
+            .filter(|request| now.micros_since(request.tried) >= hop_us)
+            .filter(|request| !self.fleet.is_heard_since(request.link, request.tried))
+            .filter_map(|request| request.conn)
+            .collect();
+        silent.sort_unstable();
+        silent.dedup();
+        for conn in silent {
+            self.net.close(conn);
+            self.fleet.leave(conn, now);
+            self.lose(now, conn);
+        }
+    }
+
+    /// Gives every idle worker a request, as far as there are connections for it, after what is to
+    /// be asked again.
     fn put_to_work(&mut self, now: Now) {
+        let mut lost = std::mem::take(&mut self.lost);
+        lost.retain(|&worker| !self.ask_again(now, worker));
+        self.lost = lost;
         let Phase::Loading { .. } = self.phase else { return };
         let ops_max = match self.until {
             Until::Ops(ops) => ops,
@@ -276,37 +341,56 @@ impl Load {
 
     /// Sends a worker's next request. False if there is no connection for it.
     fn ask(&mut self, now: Now, worker: usize) -> bool {
-        let own = worker / self.pipeline;
-        let can_ask = match self.routing {
-            Routing::Forwarder => self.fleet.conn(own).is_some(),
-            Routing::Direct => self.fleet.is_connected(),
-        };
-        if !can_ask {
+        if !self.can_ask(worker) {
             return false;
         }
         let op = self.workload.next_op();
-        let key = self.data.key(op.key);
+        let new =
+            InFlight { op, conn: None, link: 0, sent: now.mono, tried: now.mono, write: None, attempt: 0 };
+        let is_sent = self.send(now, worker, new);
+        self.asked += u64::from(is_sent);
+        is_sent
+    }
+
+    /// Sends a worker's request once more. False if there is no connection for it.
+    fn ask_again(&mut self, now: Now, worker: usize) -> bool {
+        let request = self.workers.get(worker).and_then(|row| row.in_flight);
+        // Its time may have passed meanwhile.
+        let Some(request) = request.filter(|request| request.conn.is_none()) else { return true };
+        let is_sent = self.can_ask(worker) && self.send(now, worker, request);
+        self.stats.asked_again += u64::from(is_sent);
+        is_sent
+    }
+
+    fn can_ask(&self, worker: usize) -> bool {
+        match self.routing {
+            Routing::Forwarder => self.fleet.conn(worker / self.pipeline).is_some(),
+            Routing::Direct => self.fleet.is_connected(),
+        }
+    }
+
+    fn send(&mut self, now: Now, worker: usize, mut new: InFlight) -> bool {
+        let key = self.data.key(new.op.key);
         let (link, direct) = match self.routing {
-            Routing::Forwarder => (own, false),
+            Routing::Forwarder => (worker / self.pipeline, false),
             Routing::Direct => self.way_to(&key),
         };
         let Some(conn) = self.fleet.conn(link) else { return false };
         let Some(row) = self.workers.get_mut(worker) else { return false };
         let request = RequestId(u64::from(row.generation) << 32 | worker as u64);
-        let worth = Worth { ttl_ms: self.timeout_ms, sent_us: now.mono.0 };
-        let write = match op.kind {
-            OpKind::Get => None,
-            OpKind::Put => {
-                let stamp = self.stamps.stamp(now.wall, Stamp::default());
-                Some((self.fleet.name_write(link), stamp, self.data.value(&key, stamp.0)))
-            }
-        };
-        let message = self.messages.fill(worth, key, direct, write);
+        let spent_ms = u32::try_from(now.mono.micros_since(new.sent) / 1000).unwrap_or(u32::MAX);
+        let ttl_ms = self.timeout_ms.saturating_sub(spent_ms).max(1);
+        let worth = Worth { ttl_ms, sent_us: now.mono.0 };
+        if new.op.kind == OpKind::Put && new.write.is_none() {
+            let stamp = self.stamps.stamp(now.wall, Stamp::default());
+            new.write = Some((self.fleet.name_write(link), stamp));
+        }
+        let put = new.write.map(|(op, stamp)| (op, new.attempt, stamp, self.data.value(&key, stamp.0)));
+        let message = self.messages.fill(worth, key, direct, put);
         if !self.net.send(conn, request, message) {
             return false;
         }
-        row.in_flight = Some(InFlight { op, conn, sent: now.mono });
-        self.asked += 1;
+        row.in_flight = Some(InFlight { conn: Some(conn), link, tried: now.mono, ..new });
         true
     }
 
@@ -326,7 +410,8 @@ impl Load {
         let worker = (frame.request.0 & u64::from(u32::MAX)) as usize;
         let generation = (frame.request.0 >> 32) as u32;
         let Some(row) = self.workers.get(worker).filter(|row| row.generation == generation) else { return };
-        let Some(request) = row.in_flight.filter(|request| request.conn == conn) else { return };
+        let Some(request) = row.in_flight.filter(|request| request.conn == Some(conn)) else { return };
+        self.fleet.heard(request.link, now);
         let done = match ClientReply::decode(frame.kind, frame.body) {
             Ok(ClientReply::Data(reply)) => self.judge(now, conn, request.op, reply),
             Ok(_) | Err(_) => Done::Failed(Trouble::Wrong),
@@ -426,15 +511,16 @@ impl Messages {
         worth: Worth,
         key: bytes::Bytes,
         direct: bool,
-        put: Option<(OpId, Stamp, bytes::Bytes)>,
+        put: Option<(OpId, u8, Stamp, bytes::Bytes)>,
     ) -> &ClientRequest {
         let message = if put.is_some() { &mut self.put } else { &mut self.get };
         if let ClientRequest::Data { worth: old_worth, request } = message {
             *old_worth = worth;
             let terms = request.terms_mut();
             (terms.key, terms.direct) = (key, direct);
-            if let (DataRequest::Put { write, .. }, Some((op, stamp, value))) = (request, put) {
-                (write.op, write.stamp, write.content) = (op, stamp, Content::Value(value));
+            if let (DataRequest::Put { write, .. }, Some((op, attempt, stamp, value))) = (request, put) {
+                (write.op, write.attempt, write.stamp) = (op, attempt, stamp);
+                write.content = Content::Value(value);
             }
         }
         message

@@ -52,6 +52,8 @@ pub struct Settings {
     pub w: u8,
     /// How long each request is waited for.
     pub timeout_ms: u32,
+    /// Whether what was asked on a lost connection is asked once more.
+    pub retries: bool,
     /// Form of the result.
     pub output: Output,
 }
@@ -126,6 +128,7 @@ impl Settings {
             r: replicas(matches, "r")?,
             w: replicas(matches, "w")?,
             timeout_ms: value(matches, "timeout-ms", REQUEST_TTL_MS)?,
+            retries: !matches.opt_present("no-retry"),
             output: match matches.opt_str("output").as_deref() {
                 None | Some("table") => Output::Table,
                 Some("json") => Output::Json,
@@ -220,6 +223,11 @@ fn program() -> Program {
         .optopt("r", "", "copies a get must agree with (the keyspace's)", "R")
         .optopt("w", "", "copies a put must be stored in (the keyspace's)", "W")
         .optopt("", "timeout-ms", "how long each request is waited for (2000)", "MS")
+        .optflag(
+            "",
+            "no-retry",
+            "count requests whose connection is lost as errors; else they are asked once more, elsewhere",
+        )
         .optopt("o", "output", "form of the result: 'table' or 'json'", "FORM");
     Program {
         name: NAME,

@@ -76,6 +76,12 @@ pub fn table(stats: &Stats) -> String {
     if stats.missing > 0 {
         text.push_str(&format!("\n{} of the gets found nothing\n", stats.missing));
     }
+    if stats.asked_again > 0 {
+        let count = stats.asked_again;
+        text.push_str(&format!(
+            "\n{count} were asked again elsewhere, their connection being lost or silent\n"
+        ));
+    }
     if stats.errors() > 0 {
         let mut errors = bare(vec!["errors", "gets", "puts", "first s", "last s"]);
         for (name, count) in stats.troubles() {
@@ -114,6 +120,7 @@ pub fn json(settings: &Settings, stats: &Stats) -> Value {
         "get": times(&stats.gets),
         "put": times(&stats.puts),
         "missing": stats.missing,
+        "asked_again": stats.asked_again,
         "settings": {
             "keyspace": name_of(&settings.keyspace),
             "routing": routing(settings),

@@ -123,6 +123,8 @@ pub struct Stats {
     pub lately: Histogram<u64>,
     /// Gets that rightly found nothing.
     pub missing: u64,
+    /// Requests that were asked once more because their connection was lost.
+    pub asked_again: u64,
     /// By the position of the trouble in [`Trouble::ALL`].
     troubles: [Count; Trouble::ALL.len()],
 }
@@ -143,6 +145,7 @@ impl Stats {
             puts: histogram()?,
             lately: histogram()?,
             missing: 0,
+            asked_again: 0,
             troubles: Default::default(),
         })
     }
