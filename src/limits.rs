@@ -86,8 +86,14 @@ pub const REDIAL_MS: (u64, u64) = (50, 1000);
 pub const REQUEST_TTL_MS: u32 = 2000;
 /// The longest a request may ask for: rows must not be held for long.
 pub const REQUEST_TTL_MS_MAX: u32 = 60_000;
-/// How long a coordinator waits for a replica before a read asks a further one, in milliseconds.
-pub const READ_HEDGE_MS: u64 = 30;
+/// How long a coordinator waits for a replica before a read asks a further one, in microseconds: at
+/// least, and at most; between them it follows the fastest peers.
+pub const HEDGE_DELAY_US: (u64, u64) = (2000, 30_000);
+/// Of so many reads one may ask a further owner because one is slow.
+pub const READS_PER_HEDGE: u32 = 10;
+/// Further owners that may be asked at once after a time without need: what is in flight to a node
+/// that stops is to go elsewhere soon.
+pub const HEDGES_KEPT_MAX: u32 = 100;
 /// How long an answered request goes on collecting stragglers, in milliseconds. Bounds the rows that
 /// one stalled owner can tie up: at 16384 rows, over 32,000 requests a second go on beside it.
 pub const SETTLE_MS: u64 = 500;

@@ -4,7 +4,8 @@
 //! begin_get --asks R-1 owners, its digest in the question--> Asking
 //! Asking --R slots answered, something held--> answered, settling
 //! Asking --all R say "nothing"--> asks on, until N-W+1 slots say so--> "not found"
-//! Asking --too slow--> asks one owner more      --out of reach, deadline--> "unavailable"
+//! Asking --too slow--> asks one owner more, within a budget ([`hedges`](super::hedges))
+//!        --out of reach, deadline--> "unavailable"
 //!        --owners are away--> asks fallbacks what they keep for them, unless the quorum is strict
 //! settling --everyone asked has answered, or half a second--> row ends
 //! ```
@@ -18,7 +19,7 @@ use super::pending::RowId;
 use super::request::{Begun, Checked};
 use super::{Node, ReplyTo, Row};
 use crate::engine::{Fetched, Loaded};
-use crate::limits::{FALLBACKS_MAX, READ_HEDGE_MS, SETTLE_MS};
+use crate::limits::{FALLBACKS_MAX, HEDGE_DELAY_US, SETTLE_MS};
 use crate::mutant::Mutant;
 use crate::quorum::Tally;
 use crate::ring::{Conflict, Durability, Slot, Table};
@@ -41,6 +42,10 @@ pub(super) struct Get {
     settle_until: Instant,
     /// When a further owner is asked, if the answer is still owed.
     hedge_at: Instant,
+    /// How long the next wait for that is, in microseconds.
+    hedge_wait_us: u64,
+    /// Nobody was asked but at the start.
+    is_first_round: bool,
     place: Place,
     n: u8,
     conflict: Conflict,
@@ -211,6 +216,8 @@ impl Node {
         }
         let settings = checked.settings;
         let absences_needed = usize::from(settings.n - settings.w) + 1;
+        self.hedges.read_begins();
+        let hedge_wait_us = self.hedges.delay_us();
         let step = TraceStep {
             node: me,
             role: TraceRole::Coordinator,
@@ -223,7 +230,9 @@ impl Node {
             started: now.mono,
             deadline: checked.deadline,
             settle_until: checked.deadline,
-            hedge_at: now.mono.after_ms(READ_HEDGE_MS),
+            hedge_at: Instant(now.mono.0 + hedge_wait_us),
+            hedge_wait_us,
+            is_first_round: true,
             place: Place {
                 keyspace: checked.keyspace,
                 sector: checked.sector,
@@ -462,6 +471,11 @@ impl Node {
             self.take_kept(now, id, &mut row, at, message, out);
             return self.get_progress(now, id, row, out);
         }
+        let says_what_it_holds =
+            matches!(message, PeerReply::Same | PeerReply::Held(_) | PeerReply::Absent { .. });
+        if row.is_first_round && says_what_it_holds {
+            self.hedges.answered(from, now.mono.micros_since(row.started));
+        }
         match message {
             PeerReply::Same => {
                 if let Own::Held { object, .. } = &row.own {
@@ -682,12 +696,19 @@ impl Node {
         if row.to.is_none() {
             return self.pending.end(id);
         }
-        // Slow is not down: others are asked first for a while, nothing more.
+        // One that has answered others meanwhile is slow with this alone. Even the rest are not down:
+        // others are asked first for a while, nothing more.
         for &node in row.asked.iter().filter(|&&node| !row.held.iter().any(|held| held.0 == node)) {
-            self.peers.pass_over(node, now.mono);
+            if !self.peers.is_heard_since(node, row.started) {
+                self.peers.pass_over(node, now.mono);
+            }
         }
-        self.ask_one_more(now, id, &mut row, out);
-        row.hedge_at = now.mono.after_ms(READ_HEDGE_MS);
+        if self.hedges.take() {
+            row.is_first_round = false;
+            self.ask_one_more(now, id, &mut row, out);
+        }
+        row.hedge_wait_us = (row.hedge_wait_us * 2).min(HEDGE_DELAY_US.1);
+        row.hedge_at = Instant(now.mono.0 + row.hedge_wait_us);
         self.put_row_back(id, Row::Get(row));
     }
 

@@ -124,6 +124,11 @@ impl Liveness {
         }
     }
 
+    /// Whether it has answered since then.
+    pub(super) fn is_heard_since(&self, since: Instant) -> bool {
+        self.heard > since
+    }
+
     /// How long ago it answered, in milliseconds.
     pub(super) fn heard_ms_ago(&self, now: Instant) -> u32 {
         u32::try_from(now.micros_since(self.heard) / 1000).unwrap_or(u32::MAX)

@@ -102,6 +102,7 @@ impl Node {
         out.push(Output::Disk(request));
         self.view = Some(View { table: Arc::clone(&table), bytes, ticket, durable: false });
         self.peers.follow(&table, self.me(), now.mono, out);
+        self.hedges.follow(|node| self.peers.is_peer(node));
         for id in self.pending.ids() {
             match self.pending.take(id) {
                 Some(Row::Put(row)) => self.put_retarget(now, id, row, &table, out),

@@ -17,6 +17,7 @@ mod faults;
 mod forward;
 pub mod freshness;
 mod handoff;
+mod hedges;
 mod hints;
 pub mod identity;
 pub mod io;
@@ -56,6 +57,7 @@ use faults::Faults;
 use forward::Forward;
 use freshness::Freshness;
 use handoff::{Handoffs, Piece};
+use hedges::Hedges;
 use hints::Ledger;
 use identity::{Identity, Raised};
 use io::{Input, Output};
@@ -126,6 +128,7 @@ pub struct Node {
     /// Values being read from the disk, and the rows that wait for them.
     reads: BTreeMap<ReadId, RowId>,
     peers: Peers,
+    hedges: Hedges,
     freshness: Freshness,
     manager_up: bool,
     report_at: Instant,
@@ -252,6 +255,7 @@ impl Node {
             ops: Lookup::new(REPLY_TABLE_MAX),
             reads: BTreeMap::new(),
             peers: Peers::default(),
+            hedges: Hedges::new(),
             freshness: Freshness::default(),
             manager_up: false,
             report_at: Instant::default(),

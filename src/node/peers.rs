@@ -24,8 +24,8 @@ struct Peer {
     addr: String,
     foreground_up: bool,
     bulk_up: bool,
-    /// Passed over in routing until then, because it left a request unanswered.
-    slow_until: Instant,
+    /// When it left a request unanswered: passed over in routing for a while, and until it answers.
+    passed_over: Option<Instant>,
     liveness: Liveness,
     said: Saying,
 }
@@ -36,7 +36,7 @@ impl Peer {
             addr: String::new(),
             foreground_up: false,
             bulk_up: false,
-            slow_until: Instant::default(),
+            passed_over: None,
             liveness: Liveness::new(now),
             said: Saying::default(),
         }
@@ -81,7 +81,7 @@ impl Peers {
         match lane {
             Lane::Foreground => {
                 peer.foreground_up = up;
-                peer.slow_until = Instant::default();
+                peer.passed_over = None;
                 if !up {
                     peer.liveness.lose(now);
                 }
@@ -141,18 +141,28 @@ impl Peers {
         })
     }
 
-    /// A node left a request unanswered: others are asked first for a while.
+    /// A node left a request unanswered: others are asked first for a while, and for as long as it
+    /// answers nothing at all. (After the while alone, a node that stands still would be asked again
+    /// and again until there is a verdict.)
     pub fn pass_over(&mut self, node: NodeId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&node) {
-            peer.slow_until = now.after_ms(PEER_SUSPECT_MS);
+            peer.passed_over = Some(now);
         }
+    }
+
+    /// Whether a node has answered anything since then.
+    #[must_use]
+    pub fn is_heard_since(&self, node: NodeId, since: Instant) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.liveness.is_heard_since(since))
     }
 
     /// Whether a node answers, and soon, as far as is known.
     #[must_use]
     pub fn is_trusted(&self, node: NodeId, now: Instant) -> bool {
         self.peers.get(&node).is_some_and(|peer| {
-            peer.foreground_up && peer.slow_until <= now && peer.liveness.health() == Health::Up
+            let is_back =
+                |at: Instant| now >= at.after_ms(PEER_SUSPECT_MS) && peer.liveness.is_heard_since(at);
+            peer.foreground_up && peer.liveness.health() == Health::Up && peer.passed_over.is_none_or(is_back)
         })
     }
 
@@ -192,6 +202,12 @@ impl Peers {
     /// Peers whose foreground link is open, in id order.
     pub fn linked(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.peers.iter().filter(|entry| entry.1.foreground_up).map(|entry| *entry.0)
+    }
+
+    /// Whether a node is a peer at all.
+    #[must_use]
+    pub fn is_peer(&self, node: NodeId) -> bool {
+        self.peers.contains_key(&node)
     }
 
     /// Every peer, in id order.
