@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `world` | the event queue, processes, connections, the network between them |
 //! | `process` | one process: its machine, its disk, its links, its clocks |
+//! | `boot` | how the machines of processes are started |
 //! | `disk` | what a crash does to files |
 //! | `crash` | one engine alone, crashed after every operation of its disk |
 //! | `weather` | the faults a seed draws, and when |
@@ -15,6 +16,7 @@
 //! | `checks` | what must hold of a history, apart from the code it judges |
 //! | `run` | one seed from start to verdict |
 
+mod boot;
 mod checks;
 mod crash;
 mod disk;

@@ -1,5 +1,6 @@
 //! One seed, from the first process to the verdict.
 
+use super::boot::{open_manager, open_node};
 use super::checks::check;
 use super::process::{ProcId, Running};
 use super::rng::Rng;
@@ -7,12 +8,9 @@ use super::weather::{Climate, Fault, Weather};
 use super::workload::{Driver, History, Space, Told, key_bytes};
 use super::world::{MANAGER, Outside, World};
 use crate::client::{self, Call, CallId, Client, Item, Routing, Target};
-use crate::engine::LogWriter;
-use crate::manager::{self, Manager};
 use crate::mutant::Planted;
-use crate::node::{self, Node};
 use crate::ring::{Conflict, Durability, KeyspaceSettings};
-use crate::types::{ClientId, ClusterId, DiskUuid, OpId};
+use crate::types::{ClientId, OpId};
 use crate::wire::client::ClientRequest;
 use std::collections::BTreeMap;
 
@@ -75,6 +73,9 @@ const QUIET_US: u64 = 6_000_000;
 const RECENT: usize = 60;
 /// After the last answer: the time by which nothing may be in hand any more.
 const DRAIN_US: u64 = 3_000_000;
+
+/// Values that a node has room for in memory: less than are written.
+const CACHE_BYTES: usize = 64 << 10;
 
 /// Runs one seed.
 #[must_use]
@@ -165,7 +166,7 @@ impl Run {
             self.drivers.push(Driver::new(proc, each));
             self.start(proc);
         }
-        let formed = |run: &Self| run.is_whole(first);
+        let formed = |run: &Self| run.world.is_whole(first);
         self.until(FORM_US, "the cluster did not form", formed);
         self.make_keyspaces();
     }
@@ -193,30 +194,9 @@ impl Run {
             return;
         }
         let opened = if proc == MANAGER {
-            let options = manager::Options {
-                n: Some(self.shape.n),
-                sectors: Some(self.shape.sectors),
-                profile: None,
-                fresh_cluster: ClusterId(fresh),
-                planted,
-            };
-            Manager::open(&mut process.disk, options).map(|machine| Running::Manager(Box::new(machine)))
+            open_manager(process, (self.shape.n, self.shape.sectors), fresh, planted)
         } else if name.starts_with("node") {
-            let options = node::Options {
-                addr: name.clone(),
-                zone: String::new(),
-                weight: 100,
-                cache_bytes: 64 << 10,
-                segment_bytes: 16 << 10,
-                scrub_bytes_per_second: 100_000,
-                hint_bytes_max: 4 << 10,
-                allow_fault_injection: false,
-                disk_reserve_bytes: 0,
-                fresh_uuid: DiskUuid(fresh),
-                boot_id: process.boot_id,
-                planted,
-            };
-            Node::open(&mut process.disk, options).map(|machine| Running::Node(Box::new(machine)))
+            open_node(process, CACHE_BYTES, fresh, planted)
         } else {
             let options = client::Options {
                 id: ClientId(proc.0 as u128),
@@ -232,29 +212,9 @@ impl Run {
             Ok(Running::Client(Box::new(Client::new(options))))
         };
         match opened {
-            Ok(running) => {
-                process.running = running;
-                process.life += 1;
-                process.writer = LogWriter::default();
-                self.world.started(proc);
-            }
+            Ok(running) => self.world.begin(proc, running),
             Err(text) => self.broken.push(format!("{name} cannot start: {text}")),
         }
-    }
-
-    /// Whether so many nodes are up, agree on a table that serves, and nothing moves.
-    fn is_whole(&self, nodes: usize) -> bool {
-        let Running::Manager(manager) = &self.world.procs[MANAGER.0].running else { return false };
-        let table = manager.table();
-        let agree = self.nodes().filter(|(_, node)| node.table().is_some_and(|own| own.epoch == table.epoch));
-        table.is_serving() && !table.is_moving() && table.present().count() >= nodes && agree.count() >= nodes
-    }
-
-    fn nodes(&self) -> impl Iterator<Item = (ProcId, &Node)> {
-        self.world.procs.iter().enumerate().filter_map(|(at, process)| match &process.running {
-            Running::Node(node) => Some((ProcId(at), &**node)),
-            Running::Manager(_) | Running::Client(_) | Running::Down => None,
-        })
     }
 
     // ---- weather, and after it -------------------------------------------------------------
@@ -284,8 +244,8 @@ impl Run {
             }
         }
         let nodes = self.shape.nodes.0 + self.shape.nodes.1 - self.weather.spares.len();
-        self.until(HEAL_US, "the cluster did not become whole again", |run| run.is_whole(nodes));
-        let handed_over = |run: &Self| run.nodes().all(|(_, node)| node.hints_kept() == 0);
+        self.until(HEAL_US, "the cluster did not become whole again", |run| run.world.is_whole(nodes));
+        let handed_over = |run: &Self| run.world.nodes().all(|(_, node)| node.hints_kept() == 0);
         self.until(HEAL_US, "hints were not handed over", handed_over);
         // Attempts at writes that clients have given up live until their deadline, and links that
         // stood across a partition break late: both must be over before copies can be compared.
@@ -377,6 +337,7 @@ impl Run {
     fn drain(&mut self) {
         self.pass(DRAIN_US);
         let left: Vec<String> = self
+            .world
             .nodes()
             .filter(|(_, node)| node.requests_in_hand() > 0)
             .map(|(id, node)| format!("node{} still has {} pending rows", id.0, node.requests_in_hand()))
@@ -396,6 +357,7 @@ impl Run {
                 let sector = table.sector_of(&key);
                 let owners: Vec<_> = table.sector(sector).nodes(usize::from(space.settings.n)).collect();
                 let copies: Vec<_> = self
+                    .world
                     .nodes()
                     .filter(|(_, node)| match node.identity().server {
                         crate::wire::hello::Server::Node(me) => owners.contains(&me),

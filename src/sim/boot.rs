@@ -1,0 +1,79 @@
+//! Starting the machines of simulated processes, as their shells would, and whether the cluster
+//! that they make is whole.
+
+use super::process::{ProcId, Process, Running};
+use super::world::{MANAGER, World};
+use crate::engine::LogWriter;
+use crate::manager::{self, Manager};
+use crate::mutant::Planted;
+use crate::node::{self, Node};
+use crate::types::{ClusterId, DiskUuid};
+
+/// Opens the manager of a cluster with `n` copies and so many sectors on a process's disk.
+pub(super) fn open_manager(
+    process: &mut Process,
+    (n, sectors): (u8, u16),
+    fresh: u128,
+    planted: Planted,
+) -> Result<Running, String> {
+    let options = manager::Options {
+        n: Some(n),
+        sectors: Some(sectors),
+        profile: None,
+        fresh_cluster: ClusterId(fresh),
+        planted,
+    };
+    Manager::open(&mut process.disk, options).map(|machine| Running::Manager(Box::new(machine)))
+}
+
+/// Opens a node on a process's disk, with so much memory for values, and small in everything else:
+/// little fills it.
+pub(super) fn open_node(
+    process: &mut Process,
+    cache_bytes: usize,
+    fresh: u128,
+    planted: Planted,
+) -> Result<Running, String> {
+    let options = node::Options {
+        addr: process.name.clone(),
+        zone: String::new(),
+        weight: 100,
+        cache_bytes,
+        segment_bytes: 16 << 10,
+        scrub_bytes_per_second: 100_000,
+        hint_bytes_max: 4 << 10,
+        allow_fault_injection: false,
+        disk_reserve_bytes: 0,
+        fresh_uuid: DiskUuid(fresh),
+        boot_id: process.boot_id,
+        planted,
+    };
+    Node::open(&mut process.disk, options).map(|machine| Running::Node(Box::new(machine)))
+}
+
+impl World {
+    /// A process begins a life with the machine that was opened for it.
+    pub(super) fn begin(&mut self, proc: ProcId, running: Running) {
+        let process = &mut self.procs[proc.0];
+        process.running = running;
+        process.life += 1;
+        process.writer = LogWriter::default();
+        self.started(proc);
+    }
+
+    /// The nodes that are up.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = (ProcId, &Node)> {
+        self.procs.iter().enumerate().filter_map(|(at, process)| match &process.running {
+            Running::Node(node) => Some((ProcId(at), &**node)),
+            Running::Manager(_) | Running::Client(_) | Running::Down => None,
+        })
+    }
+
+    /// Whether so many nodes are up, agree on a table that serves, and nothing moves.
+    pub(super) fn is_whole(&self, nodes: usize) -> bool {
+        let Running::Manager(manager) = &self.procs[MANAGER.0].running else { return false };
+        let table = manager.table();
+        let agree = self.nodes().filter(|(_, node)| node.table().is_some_and(|own| own.epoch == table.epoch));
+        table.is_serving() && !table.is_moving() && table.present().count() >= nodes && agree.count() >= nodes
+    }
+}
