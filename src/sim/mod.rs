@@ -14,6 +14,7 @@
 //! | `weather` | the faults a seed draws, and when |
 //! | `workload` | what clients ask, and the history of what they were told |
 //! | `checks` | what must hold of a history, apart from the code it judges |
+//! | `staleness` | how soon reads see a write, measured and computed |
 //! | `run` | one seed from start to verdict |
 
 mod boot;
@@ -23,6 +24,7 @@ mod disk;
 mod process;
 mod rng;
 mod run;
+pub mod staleness;
 mod weather;
 mod workload;
 mod world;

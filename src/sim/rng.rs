@@ -32,6 +32,12 @@ impl Rng {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
+    /// A number above 0 and up to 1, evenly distributed.
+    pub fn unit(&mut self) -> f64 {
+        // 53 bits are what a float holds.
+        ((self.any() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
     /// True once in `times`.
     pub fn once_in(&mut self, times: u64) -> bool {
         times > 0 && self.below(times) == 0

@@ -13,6 +13,7 @@ pub(super) use seen::Seen;
 
 use super::process::{LaneKey, LinkKey, ProcId, Process, Running};
 use super::rng::Rng;
+use super::staleness::Model;
 use super::weather::Climate;
 use crate::client;
 use crate::engine::{DiskEvent, DiskRequest, ReadRequest};
@@ -96,6 +97,8 @@ pub(super) struct World {
     pub(super) now_us: u64,
     pub(super) rng: Rng,
     pub(super) climate: Climate,
+    /// Where there is one, it and not the climate says how long reads and writes are on their way.
+    pub(super) legs: Option<Model>,
     pub(super) procs: Vec<Process>,
     pub(super) seen: Seen,
     pub(super) written: audit::Written,
@@ -120,6 +123,7 @@ impl World {
             now_us: 0,
             rng: Rng::new(seed),
             climate,
+            legs: None,
             procs: Vec::new(),
             seen: Seen::default(),
             written: audit::Written::new(),

@@ -237,8 +237,8 @@ pub enum PeerReply {
 }
 
 pub(crate) const FORWARD_REQUEST: u8 = 0x41;
-const STORE: u8 = 0x42;
-const READ: u8 = 0x43;
+pub(crate) const STORE: u8 = 0x42;
+pub(crate) const READ: u8 = 0x43;
 const TRANSFER: u8 = 0x44;
 const PROBE: u8 = 0x45;
 const FETCH_TABLE: u8 = 0x46;
@@ -250,10 +250,10 @@ const LIST: u8 = 0x4b;
 const FETCH: u8 = 0x4c;
 
 const FORWARDED: u8 = 0x61;
-const STORED: u8 = 0x62;
-const SAME: u8 = 0x63;
-const HELD: u8 = 0x64;
-const ABSENT: u8 = 0x65;
+pub(crate) const STORED: u8 = 0x62;
+pub(crate) const SAME: u8 = 0x63;
+pub(crate) const HELD: u8 = 0x64;
+pub(crate) const ABSENT: u8 = 0x65;
 const STALE: u8 = 0x66;
 const BEHIND: u8 = 0x67;
 const ALIVE: u8 = 0x68;

@@ -5,6 +5,7 @@ use crate::client;
 use crate::manager;
 use crate::node;
 use crate::sim::process::{LaneKey, Link, LinkKey, ProcId, Running};
+use crate::sim::staleness::Leg;
 use crate::types::{ClientId, ConnId, RequestId};
 use crate::wire::Message;
 use crate::wire::client::{ClientReply, ClientRequest, DATA_REQUEST};
@@ -19,6 +20,14 @@ impl World {
         let (low, high) = self.climate.latency_us;
         let slow = self.rng.chance(self.climate.slow_per_mille);
         self.rng.range(low, high) * if slow { 20 } else { 1 }
+    }
+
+    /// How long a message of this kind takes.
+    fn latency_of(&mut self, kind: u8) -> u64 {
+        match self.legs.zip(Leg::of_kind(kind)) {
+            Some((model, leg)) => model.draw_us(leg, &mut self.rng),
+            None => self.latency(),
+        }
     }
 
     fn is_blocked(&self, from: ProcId, to: ProcId) -> bool {
@@ -205,7 +214,7 @@ impl World {
         let doubled = !reliable && !is_request && self.rng.chance(self.climate.double_per_mille);
         let copies = if doubled { 2 } else { 1 };
         for _ in 0..copies {
-            let mut arrives = self.now_us + self.latency();
+            let mut arrives = self.now_us + self.latency_of(kind);
             if ordered && let Some(conn) = self.conns.get_mut(&id) {
                 let last = &mut conn.last[usize::from(!to_dialer)];
                 arrives = arrives.max(*last);
