@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
 mod crash;
+mod staleness;
 mod sweep;
 
 use getopts::{Matches, Options};
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     }
     match asked(&matches) {
         Ok(asked) if matches.opt_present("crash") => crash::sweep(&asked),
+        Ok(asked) if matches.opt_present("staleness") => staleness::sweep(&asked),
         Ok(asked) => sweep(&asked),
         Err(text) => program.usage_error(&text),
     }
@@ -50,6 +52,7 @@ fn program() -> Program {
     options.optopt("s", "seed", "replay one seed, and say all about it", "S");
     options.optopt("", "seeds", "sweep a range of seeds, the end left out", "A..B");
     options.optflag("", "crash", "crash one storage engine, at every operation of its disk");
+    options.optflag("", "staleness", "measure how soon reads see a write (default seeds 0..40)");
     options.optopt("", "ops", "calls that clients make in each run (default 1000)", "COUNT");
     options.optopt("", "threads", "runs side by side (default: one per core)", "COUNT");
     options.optopt("", "mutant", "plant a bug, in a build with --features planted-bugs", "NAME");
@@ -61,6 +64,7 @@ fn program() -> Program {
         examples: &[
             ("gtstore-sim --seeds 0..300", "300 runs; the first one that breaks a promise is told"),
             ("gtstore-sim --crash --seeds 0..60", "about 100,000 crashes of one engine"),
+            ("gtstore-sim --staleness", "reads that see a write t after it, for each R and W; checked"),
             ("gtstore-sim --seed 7", "one run again, with all there is to say about it"),
         ],
         options,
@@ -78,6 +82,7 @@ fn asked(matches: &Matches) -> Result<Asked, String> {
             (seed..seed.saturating_add(1), true)
         }
         (None, Some(text)) => (parse_range(&text)?, false),
+        (None, None) if matches.opt_present("staleness") => (staleness::SEEDS, false),
         (None, None) | (Some(_), Some(_)) => return Err("give --seed S or --seeds A..B".to_owned()),
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
