@@ -94,6 +94,25 @@ pub const READS_PER_HEDGE: u32 = 10;
 /// Further owners that may be asked at once after a time without need: what is in flight to a node
 /// that stops is to go elsewhere soon.
 pub const HEDGES_KEPT_MAX: u32 = 100;
+/// Keys settled in one fence round by the node that leads it.
+pub const REAPED_AT_ONCE: usize = 4096;
+/// How long a tombstone stays at least, in milliseconds: longer than any request, and any retry of it,
+/// can be under way ([`REQUEST_TTL_MS_MAX`]), and than clocks differ. Time alone never suffices.
+pub const REAP_AFTER_MS: u64 = 600_000;
+/// How often keys are looked through for what may go, in milliseconds, and how many at a time.
+pub const REAP_LOOK_MS: u64 = 100;
+/// See [`REAP_LOOK_MS`].
+pub const REAP_LOOK_KEYS: usize = 1000;
+/// How long a leader rests when it has looked through all keys, in milliseconds.
+pub const REAP_REST_MS: u64 = 5000;
+/// How long a leader waits after a round that came to nothing, and how often it asks again within one,
+/// in milliseconds.
+pub const REAP_RETRY_MS: u64 = 500;
+/// How long a step of a round may take in all, in milliseconds.
+pub const REAP_STEP_MS_MAX: u64 = 10_000;
+/// Entries of a context beyond its siblings' own from which on it is trimmed.
+pub const CONTEXT_GROWN: usize = 8;
+
 /// How long an answered request goes on collecting stragglers, in milliseconds. Bounds the rows that
 /// one stalled owner can tie up: at 16384 rows, over 32,000 requests a second go on beside it.
 pub const SETTLE_MS: u64 = 500;

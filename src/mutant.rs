@@ -51,6 +51,18 @@ pub enum Mutant {
     ForgetTombstones,
     /// A write that lost to an older one with a higher stamp is acknowledged all the same.
     SkipRaise,
+    /// A tombstone goes without a fence round.
+    ReapWithoutFence,
+    /// A node adopts a fence although it keeps writes for others.
+    ReapWithHints,
+    /// A node says that it is behind a fence although requests in hand have read before it.
+    ReapWithOldRows,
+    /// A tombstone goes although not every owner holds it.
+    ReapUnequal,
+    /// An owner says that it holds a tombstone before that is durable.
+    AgreeBeforeDurable,
+    /// What was read before a fence is merged behind it.
+    AcceptOldFence,
     /// Owners never compare their copies.
     SkipAntiEntropy,
     /// Recovery serves what follows a torn record.
@@ -100,6 +112,12 @@ impl Mutant {
         ("hint-forgotten-though-grown", Mutant::HintForgottenThoughGrown),
         ("forget-tombstones", Mutant::ForgetTombstones),
         ("skip-raise", Mutant::SkipRaise),
+        ("reap-without-fence", Mutant::ReapWithoutFence),
+        ("reap-with-hints", Mutant::ReapWithHints),
+        ("reap-with-old-rows", Mutant::ReapWithOldRows),
+        ("reap-unequal", Mutant::ReapUnequal),
+        ("agree-before-durable", Mutant::AgreeBeforeDurable),
+        ("accept-old-fence", Mutant::AcceptOldFence),
         ("skip-anti-entropy", Mutant::SkipAntiEntropy),
         ("torn-tail-served", Mutant::TornTailServed),
         ("ignore-watermark", Mutant::IgnoreWatermark),

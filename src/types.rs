@@ -58,6 +58,10 @@ pub struct Dot {
     pub seq: u64,
 }
 
+/// A mark in the life of the cluster: copies read before it are refused behind it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Fence(pub u32);
+
 /// Hybrid logical time of a write: wall milliseconds in the high 48 bits, a counter below.
 ///
 /// It breaks ties between concurrent writes and decides nothing else.

@@ -7,6 +7,7 @@
 //! The record says what is left, as every record does: nothing. It is the last word on the key for
 //! as long as an older record of it may still lie in the log.
 
+use super::outline::Outline;
 use super::record::{MergeRecord, Record};
 use super::store::{At, Engine, Merged};
 use crate::ring::Durability;
@@ -36,6 +37,37 @@ impl Engine {
         }
         self.account(Some(&before), &Default::default());
         self.index.remove(place, key, &before);
+        Merged { ticket: self.log.last_record(), changed: true }
+    }
+
+    /// Cuts a key's context down to its siblings' own dots.
+    ///
+    /// To be called when no copy of anything that the rest of it replaced is left anywhere.
+    pub fn trim(&mut self, place: At, key: &Key, durability: Durability) -> Merged {
+        let nothing = Merged { ticket: self.log.last_record(), changed: false };
+        let Some(before) = self.outline(place, key) else { return nothing };
+        // Of a node's dots the siblings' highest counts: a context covers all below.
+        let context = VersionVector::from_entries(
+            before.siblings().iter().map(|sibling| (sibling.dot.actor, sibling.dot.seq)),
+        );
+        if context == *before.context() {
+            return nothing;
+        }
+        let after = Outline::from_parts(context, before.siblings().to_vec());
+        if durability != Durability::Memory {
+            let record = MergeRecord {
+                keyspace: place.0,
+                sector: place.1,
+                key: key.clone(),
+                context: after.context().clone(),
+                kept: after.siblings().iter().map(|sibling| sibling.dot).collect(),
+                added: Vec::new(),
+            };
+            let location = self.append(&Record::Merge(record), durability == Durability::Sync);
+            self.note_statement(place, key, location);
+        }
+        self.account(Some(&before), &after);
+        self.index.install(place, key, Some(&before), &after);
         Merged { ticket: self.log.last_record(), changed: true }
     }
 }

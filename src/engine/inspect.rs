@@ -132,8 +132,13 @@ fn leftovers(storage: &mut impl Storage, found: &Recovered) -> io::Result<Vec<Fi
         | FileName::SegmentIndexDraft(_)
         | FileName::ManifestDraft
         | FileName::IdentityDraft
-        | FileName::TableDraft => true,
-        FileName::Manifest | FileName::Identity | FileName::Table | FileName::TableDamaged(_) => false,
+        | FileName::TableDraft
+        | FileName::FenceDraft => true,
+        FileName::Manifest
+        | FileName::Identity
+        | FileName::Table
+        | FileName::Fence
+        | FileName::TableDamaged(_) => false,
     };
     Ok(storage.list()?.into_iter().filter(is_leftover).collect())
 }

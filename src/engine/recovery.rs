@@ -252,8 +252,13 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
                 | FileName::SegmentIndexDraft(_)
                 | FileName::ManifestDraft
                 | FileName::IdentityDraft
-                | FileName::TableDraft => self.storage.remove(file)?,
-                FileName::Manifest | FileName::Identity | FileName::Table | FileName::TableDamaged(_) => {}
+                | FileName::TableDraft
+                | FileName::FenceDraft => self.storage.remove(file)?,
+                FileName::Manifest
+                | FileName::Identity
+                | FileName::Table
+                | FileName::Fence
+                | FileName::TableDamaged(_) => {}
             }
         }
         Ok(present)

@@ -22,6 +22,10 @@ pub enum FileName {
     Identity,
     /// The latest table.
     Table,
+    /// Which copies on their way are refused.
+    Fence,
+    /// A small file about to replace [`Fence`](Self::Fence).
+    FenceDraft,
     /// A table that could not be read, moved aside; they are counted from 0.
     TableDamaged(u16),
     /// A small file about to replace [`Identity`](Self::Identity).
@@ -102,6 +106,8 @@ impl FileName {
             FileName::ManifestDraft => "manifest.draft".to_owned(),
             FileName::Identity => "identity".to_owned(),
             FileName::Table => "table".to_owned(),
+            FileName::Fence => "fence".to_owned(),
+            FileName::FenceDraft => "fence.draft".to_owned(),
             FileName::TableDamaged(0) => "table.damaged".to_owned(),
             FileName::TableDamaged(number) => format!("table.damaged.{number}"),
             FileName::IdentityDraft => "identity.draft".to_owned(),
@@ -120,6 +126,7 @@ impl FileName {
             "identity" => FileName::Identity,
             "table" => FileName::Table,
             "manifest" => FileName::Manifest,
+            "fence" => FileName::Fence,
             "table.damaged" if !draft => FileName::TableDamaged(0),
             other if other.starts_with("table.damaged.") && !draft => {
                 let number = other.strip_prefix("table.damaged.")?.parse().ok()?;
@@ -146,6 +153,7 @@ impl FileName {
             }
             FileName::Manifest | FileName::ManifestDraft => FileName::ManifestDraft,
             FileName::Identity | FileName::IdentityDraft => FileName::IdentityDraft,
+            FileName::Fence | FileName::FenceDraft => FileName::FenceDraft,
             // What is moved aside is never written.
             FileName::Table | FileName::TableDraft | FileName::TableDamaged(_) => FileName::TableDraft,
         }

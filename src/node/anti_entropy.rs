@@ -24,7 +24,7 @@ use crate::limits::{
 };
 use crate::mutant::Mutant;
 use crate::ring::Durability;
-use crate::types::{ConnId, Instant, Key, NodeId, Now, RequestId, SectorId};
+use crate::types::{ConnId, Fence, Instant, Key, NodeId, Now, RequestId, SectorId};
 use crate::version::Object;
 use crate::wire::peer::{Listed, PeerReply, PeerRequest, Place};
 use std::collections::{BTreeMap, VecDeque};
@@ -322,7 +322,7 @@ impl Node {
             }
             Taken::Whole(count, entries) => {
                 wanted.drain(..count);
-                let message = PeerRequest::Transfer { place, entries };
+                let message = PeerRequest::Transfer { place, fence: self.fences.adopted(), entries };
                 self.ask_of(now, exchange, Asked::Merge, message, out);
             }
         }
@@ -342,11 +342,16 @@ impl Node {
     /// Objects of keys, as many as make a message: how many keys that are, and those held whole.
     fn take_objects<'a>(&mut self, at: At, keys: impl Iterator<Item = &'a Key>, loaded: &Loaded) -> Taken {
         let (mut entries, mut missing, mut bytes, mut count) = (Vec::new(), Vec::new(), 0, 0);
+        // What is left of a damaged copy may be older than what has been reaped elsewhere.
+        let gives = !self.engine.is_quarantined(at);
         for key in keys {
             if bytes >= TRANSFER_CHUNK_BYTES {
                 break;
             }
             count += 1;
+            if !gives {
+                continue;
+            }
             let values = self.engine.outline(at, key).map_or(0, |outline| {
                 outline.siblings().iter().map(|sibling| sibling.content.kind.value_bytes()).sum()
             });
@@ -400,8 +405,8 @@ impl Node {
                 let wanted = self.keys_named((place.keyspace, place.sector), &leaves, &wanted);
                 exchange.step = Step::Fetch { place, offered: offered.into(), wanted };
             }
-            (Asked::Objects(place), PeerReply::Objects { taken, entries }) => {
-                self.merge_fetched(place, &entries);
+            (Asked::Objects(place), PeerReply::Objects { taken, fence, entries }) => {
+                self.merge_fetched(place, fence, &entries);
                 if let Step::Fetch { offered, .. } = &mut exchange.step {
                     let count =
                         if taken == 0 { offered.len() } else { offered.len().min(usize::from(taken)) };
@@ -424,13 +429,13 @@ impl Node {
         keys.filter(|key| names.binary_search(&hash_of(key)).is_ok()).collect()
     }
 
-    fn merge_fetched(&mut self, place: Place, entries: &[(Key, Object)]) {
+    fn merge_fetched(&mut self, place: Place, fence: Fence, entries: &[(Key, Object)]) {
         let at = (place.keyspace, place.sector);
         let Some(table) = self.table() else { return };
         let durability =
             table.keyspaces.get(&at.0).map_or(Durability::Sync, |entry| entry.settings.durability);
         let is_current = table.sector(place.sector).conf_epoch == place.conf_epoch;
-        if !is_current || !self.space.takes_anything() {
+        if !is_current || !self.space.takes_anything() || self.passes(fence).is_err() {
             return;
         }
         for (key, object) in entries {
@@ -519,7 +524,7 @@ impl Node {
         match self.take_objects(at, fetching.keys.iter(), loaded) {
             Taken::Whole(count, entries) => {
                 let taken = u16::try_from(count).unwrap_or(u16::MAX);
-                Some(PeerReply::Objects { taken, entries })
+                Some(PeerReply::Objects { taken, fence: self.fences.adopted(), entries })
             }
             Taken::OnDisk(_) if self.pending.is_full() => Some(PeerReply::Overloaded),
             Taken::OnDisk(wanted) => {

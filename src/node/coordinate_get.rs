@@ -23,7 +23,7 @@ use crate::limits::{FALLBACKS_MAX, HEDGE_DELAY_US, SETTLE_MS};
 use crate::mutant::Mutant;
 use crate::quorum::Tally;
 use crate::ring::{Conflict, Durability, Slot, Table};
-use crate::types::{Instant, Key, NodeId, Now, WallMs};
+use crate::types::{Fence, Instant, Key, NodeId, Now, WallMs};
 use crate::version::{Content, Object, Sibling};
 use crate::wire::client::{DataReply, DataResult, Provenance, Reason, Terms, TraceRole, TraceStep, Version};
 use crate::wire::peer::{PeerReply, PeerRequest, Place, Worth};
@@ -47,6 +47,8 @@ pub(super) struct Get {
     /// Nobody was asked but at the start.
     is_first_round: bool,
     place: Place,
+    /// Our fence when the first copy was read.
+    fence: Fence,
     n: u8,
     conflict: Conflict,
     durability: Durability,
@@ -120,6 +122,11 @@ impl Get {
 
     pub(super) fn owes_answer(&self) -> bool {
         self.to.is_some()
+    }
+
+    /// Under which fence the copies in hand were read.
+    pub(super) fn fence(&self) -> Fence {
+        self.fence
     }
 
     fn is_settled(&self) -> bool {
@@ -238,6 +245,7 @@ impl Node {
                 sector: checked.sector,
                 conf_epoch: checked.owners().conf_epoch,
             },
+            fence: self.fences.adopted(),
             n: settings.n,
             conflict: settings.conflict,
             durability: settings.durability,
@@ -511,6 +519,9 @@ impl Node {
             | PeerReply::Differ { .. }
             | PeerReply::Listing { .. }
             | PeerReply::Objects { .. }
+            | PeerReply::Settled { .. }
+            | PeerReply::FenceRaised { .. }
+            | PeerReply::Fenced { .. }
             | PeerReply::Table(_) => {}
         }
         self.get_progress(now, id, row, out);
@@ -554,6 +565,9 @@ impl Node {
             | PeerReply::Differ { .. }
             | PeerReply::Listing { .. }
             | PeerReply::Objects { .. }
+            | PeerReply::Settled { .. }
+            | PeerReply::FenceRaised { .. }
+            | PeerReply::Fenced { .. }
             | PeerReply::Table(_) => return,
         };
         let dots: Vec<_> =
@@ -658,8 +672,8 @@ impl Node {
             self.engine.merge(place, &row.key, merged, row.durability);
         } else if self.peers.is_up(node, Lane::Foreground) {
             let worth = Worth { ttl_ms: row.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 };
-            let (place, key, object) = (row.place, row.key.clone(), merged.clone());
-            let message = PeerRequest::Store { worth, place, key, object, write: None, owed_to: None };
+            let (place, fence, key, object) = (row.place, row.fence, row.key.clone(), merged.clone());
+            let message = PeerRequest::Store { worth, place, fence, key, object, write: None, owed_to: None };
             out.push(Output::Peer { to: node, lane: Lane::Foreground, request: id.into(), message });
         }
     }
@@ -703,9 +717,9 @@ impl Node {
                 self.peers.pass_over(node, now.mono);
             }
         }
-        if self.hedges.take() {
+        if self.hedges.has_one() && self.ask_one_more(now, id, &mut row, out) {
+            self.hedges.take();
             row.is_first_round = false;
-            self.ask_one_more(now, id, &mut row, out);
         }
         row.hedge_wait_us = (row.hedge_wait_us * 2).min(HEDGE_DELAY_US.1);
         row.hedge_at = Instant(now.mono.0 + row.hedge_wait_us);

@@ -21,7 +21,7 @@ use crate::limits::{FALLBACKS_MAX, SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX, S
 use crate::mutant::Mutant;
 use crate::quorum::{Tally, Verdict};
 use crate::ring::{Conflict, Durability, Table};
-use crate::types::{Dot, Epoch, Instant, Key, NodeId, Now, OpId, Stamp, WallMs};
+use crate::types::{Dot, Epoch, Fence, Instant, Key, NodeId, Now, OpId, Stamp, WallMs};
 use crate::version::{Content, Context, Object, Replaces, Sibling, VersionVector};
 use crate::wire::client::{DataReply, DataResult, Provenance, Reason, Terms, TraceRole, TraceStep, Write};
 use crate::wire::peer::{PeerReply, PeerRequest, Place, Standing, Worth};
@@ -39,6 +39,8 @@ pub(super) struct Put {
     /// After the answer: until when stragglers are waited for.
     settle_until: Instant,
     place: Place,
+    /// Our fence when the object was read.
+    fence: Fence,
     n: u8,
     durability: Durability,
     key: Key,
@@ -93,6 +95,11 @@ impl Put {
         self.may_raise = false;
     }
 
+    /// Under which fence the object in hand was read.
+    pub(super) fn fence(&self) -> Fence {
+        self.fence
+    }
+
     fn worth(&self, now: Now) -> Worth {
         Worth { ttl_ms: self.deadline.ms_left(now.mono).max(1), sent_us: now.mono.0 }
     }
@@ -101,6 +108,7 @@ impl Put {
         PeerRequest::Store {
             worth: self.worth(now),
             place: self.place,
+            fence: self.fence,
             key: self.key.clone(),
             object: self.object.clone(),
             write: Some((self.op, self.dot)),
@@ -285,6 +293,7 @@ impl Node {
             deadline: checked.deadline,
             settle_until: checked.deadline,
             place: Place { keyspace: checked.keyspace, sector: checked.sector, conf_epoch },
+            fence: self.fences.adopted(),
             n: checked.settings.n,
             durability: checked.settings.durability,
             key: Key::copy_from_slice(&terms.key),
@@ -452,6 +461,10 @@ impl Node {
                 self.push_and_send_again(now, id, &mut row, from, *epoch, out);
                 None
             }
+            PeerReply::Fenced { .. } => {
+                self.renew_and_send_again(now, id, &mut row, from, out);
+                None
+            }
             // The newer table has been asked for; adopting it sends to the owners it names.
             PeerReply::Stale(_)
             | PeerReply::Forwarded(_)
@@ -464,9 +477,35 @@ impl Node {
             | PeerReply::Differ { .. }
             | PeerReply::Listing { .. }
             | PeerReply::Objects { .. }
+            | PeerReply::Settled { .. }
+            | PeerReply::FenceRaised { .. }
             | PeerReply::Table(_) => None,
         };
         self.put_progress(now, id, row, verdict, out);
+    }
+
+    /// What was sent was read before a fence that has been raised since. Its like is read once more,
+    /// under the present one: it has, or has replaced, whatever was replaced before the fence.
+    fn renew_and_send_again(
+        &mut self,
+        now: Now,
+        id: RowId,
+        row: &mut Put,
+        to: NodeId,
+        out: &mut Vec<Output>,
+    ) {
+        let at = (row.place.keyspace, row.place.sector);
+        if row.pushes >= PUSHES_MAX || !self.peers.is_up(to, Lane::Foreground) {
+            return;
+        }
+        // Values on the disk are not waited for: anti-entropy is there for so rare a case.
+        if let Fetched::Whole(object) = self.engine.read(at, &row.key, |_| true, &Loaded::new()) {
+            row.pushes += 1;
+            (row.object, row.fence) = (object, self.fences.adopted());
+            let stands_in = row.stand_ins.iter().find(|entry| entry.node == to);
+            let message = row.message(now, stands_in.map(|entry| entry.absent));
+            out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
+        }
     }
 
     /// The peer's table is older: it has just been pushed ours on the same link, so that the same

@@ -320,6 +320,9 @@ impl Node {
             | PeerReply::Differ { .. }
             | PeerReply::Listing { .. }
             | PeerReply::Objects { .. }
+            | PeerReply::Settled { .. }
+            | PeerReply::FenceRaised { .. }
+            | PeerReply::Fenced { .. }
             | PeerReply::Table(_) => self.put_row_back(id, Row::Forward(row)),
         }
     }

@@ -271,7 +271,8 @@ impl Node {
                 }
                 continue;
             }
-            let message = PeerRequest::Transfer { place, entries: entries.clone() };
+            let message =
+                PeerRequest::Transfer { place, fence: self.fences.adopted(), entries: entries.clone() };
             out.push(Output::Peer { to, lane: Lane::Bulk, request: id.into(), message });
             awaited.push(to);
         }

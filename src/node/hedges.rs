@@ -71,11 +71,14 @@ impl Hedges {
         self.shares = (self.shares + 1).min(HEDGES_KEPT_MAX * READS_PER_HEDGE);
     }
 
-    /// Takes one hedge from the budget, if it has one.
-    pub(super) fn take(&mut self) -> bool {
-        let left = self.shares.checked_sub(READS_PER_HEDGE);
-        self.shares = left.unwrap_or(self.shares);
-        left.is_some()
+    /// Whether the budget has a hedge left.
+    pub(super) fn has_one(&self) -> bool {
+        self.shares >= READS_PER_HEDGE
+    }
+
+    /// Takes one from it.
+    pub(super) fn take(&mut self) {
+        self.shares = self.shares.saturating_sub(READS_PER_HEDGE);
     }
 }
 
@@ -114,14 +117,20 @@ mod tests {
     #[test]
     fn beyond_what_was_kept_a_hedge_is_granted_per_so_many_reads() {
         let mut hedges = Hedges::new();
-        let at_once = (0..10_000).filter(|_| hedges.take()).count();
-        assert_eq!(at_once, HEDGES_KEPT_MAX as usize);
+        let take = |hedges: &mut Hedges| {
+            let has_one = hedges.has_one();
+            if has_one {
+                hedges.take();
+            }
+            has_one
+        };
+        assert_eq!((0..10_000).filter(|_| take(&mut hedges)).count(), HEDGES_KEPT_MAX as usize);
         let granted = (0..10_000).filter(|_| {
             hedges.read_begins();
-            hedges.take()
+            take(&mut hedges)
         });
         assert_eq!(granted.count(), 10_000 / READS_PER_HEDGE as usize);
         (0..100_000).for_each(|_| hedges.read_begins());
-        assert_eq!((0..10_000).filter(|_| hedges.take()).count(), HEDGES_KEPT_MAX as usize);
+        assert_eq!((0..10_000).filter(|_| take(&mut hedges)).count(), HEDGES_KEPT_MAX as usize);
     }
 }

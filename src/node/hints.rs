@@ -265,6 +265,12 @@ impl Node {
         shelves.any(|(at, name)| engine.outline(at, &name).is_some_and(|held| held.context().covers(dot)))
     }
 
+    /// Whether copies are kept for owners that are away. A debt is none: what it names is read when it
+    /// is delivered.
+    pub(super) fn keeps_copies(&self) -> bool {
+        self.engine.places((KeyspaceId(COPIES), Default::default())).next().is_some()
+    }
+
     /// What is kept of a key for owners that are away, as one object.
     pub(super) fn kept_copies(&mut self, place: Place, key: &[u8], loaded: &Loaded) -> Fetched {
         let shelf = shelf_of(HintKind::Copy, (place.keyspace, place.sector));

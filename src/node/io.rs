@@ -1,7 +1,8 @@
 //! What can happen to a storage node, and what it can ask for.
 
-use crate::engine::{DiskEvent, DiskRequest, ReadDone, ReadRequest};
-use crate::types::{ConnId, NodeId, RequestId};
+use crate::engine::{At, DiskEvent, DiskRequest, ReadDone, ReadRequest};
+use crate::types::{ConnId, Dot, Key, NodeId, RequestId};
+use crate::version::VersionVector;
 use crate::wire::client::{ClientReply, ClientRequest};
 use crate::wire::manager::{ManagerToNode, NodeToManager};
 use crate::wire::peer::{PeerReply, PeerRequest};
@@ -117,6 +118,18 @@ pub enum Output {
     },
     /// Tell the manager. Only asked while its connection is up.
     Manager(NodeToManager),
+    /// A key was let go of, or its context trimmed: for the simulator's checkers, which look for what
+    /// was acknowledged.
+    Reaped {
+        /// Keyspace and sector.
+        at: At,
+        /// The key.
+        key: Key,
+        /// The context it had.
+        context: VersionVector,
+        /// The siblings left of it.
+        left: Vec<Dot>,
+    },
     /// Something for the disk to write.
     Disk(DiskRequest),
     /// Something to be read from the disk.

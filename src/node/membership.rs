@@ -108,8 +108,12 @@ impl Node {
                 Some(Row::Put(row)) => self.put_retarget(now, id, row, &table, out),
                 Some(Row::Get(row)) => self.get_retarget(now, id, row, &table, out),
                 Some(
-                    row
-                    @ (Row::Forward(_) | Row::Chunk(_) | Row::Piece(_) | Row::Comparing(_) | Row::Load(_)),
+                    row @ (Row::Forward(_)
+                    | Row::Chunk(_)
+                    | Row::Piece(_)
+                    | Row::Comparing(_)
+                    | Row::Settling(_)
+                    | Row::Load(_)),
                 ) => {
                     self.put_row_back(id, row);
                 }

@@ -14,6 +14,7 @@ mod anti_entropy;
 mod coordinate_get;
 mod coordinate_put;
 mod faults;
+mod fences;
 mod forward;
 pub mod freshness;
 mod handoff;
@@ -26,6 +27,7 @@ mod load;
 mod membership;
 mod peers;
 pub mod pending;
+mod reaping;
 mod replica;
 mod request;
 mod space;
@@ -54,6 +56,8 @@ use bytes::Bytes;
 use coordinate_get::Get;
 use coordinate_put::Put;
 use faults::Faults;
+use fences::Fences;
+pub use fences::fence_fault;
 use forward::Forward;
 use freshness::Freshness;
 use handoff::{Handoffs, Piece};
@@ -64,6 +68,7 @@ use io::{Input, Output};
 use load::Waiting;
 use peers::Peers;
 use pending::{Pending, RowId};
+use reaping::{Reaping, Settling};
 use space::Space;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -89,6 +94,8 @@ pub struct Options {
     pub scrub_bytes_per_second: u64,
     /// Bytes kept for each node that is away.
     pub hint_bytes_max: u64,
+    /// How long a tombstone stays at least, in milliseconds.
+    pub reap_after_ms: u64,
     /// Clients may have messages from and to peers dropped: for demonstrations.
     pub allow_fault_injection: bool,
     /// Free bytes of the disk below which puts are refused.
@@ -137,6 +144,8 @@ pub struct Node {
     ledger: Ledger,
     handoffs: Handoffs,
     anti_entropy: AntiEntropy,
+    fences: Fences,
+    reaping: Reaping,
     faults: Faults,
     /// Clients told apart for display.
     clients: u32,
@@ -196,6 +205,8 @@ enum Row {
     Piece(Piece),
     /// A step in comparing copies with another owner.
     Comparing(Comparing),
+    /// A question of a round that this node leads.
+    Settling(Settling),
     /// Something that waits for values from the disk.
     Load(Waiting),
 }
@@ -203,7 +214,7 @@ enum Row {
 /// What waits at the sync gate.
 #[derive(Debug)]
 enum Ack {
-    /// Our own copy of a write that we coordinate.
+    /// Our own copy of a write that we coordinate, or our own word in a round that we lead.
     Own(RowId),
     /// An answer to a peer.
     Peer { conn: ConnId, request: RequestId, message: PeerReply },
@@ -235,10 +246,16 @@ impl Node {
         raised.lost_unsynced |= found.cut_bytes > 0;
         tell_recovery(&found);
         let view = stored_view(storage)?;
-        Ok(Self::with(options, raised, engine, view))
+        let fences = Fences::read(storage)?;
+        Ok(Self::with(options, raised, engine, (view, fences)))
     }
 
-    fn with(options: Options, raised: Raised, engine: Engine, view: Option<View>) -> Self {
+    fn with(
+        options: Options,
+        raised: Raised,
+        engine: Engine,
+        (view, fences): (Option<View>, Fences),
+    ) -> Self {
         let reuse_ids = options.planted.is(Mutant::ReuseRequestId);
         Self {
             identity: raised.identity,
@@ -264,6 +281,8 @@ impl Node {
             ledger: Ledger::default(),
             handoffs: Handoffs::default(),
             anti_entropy: AntiEntropy::default(),
+            fences,
+            reaping: Reaping::default(),
             faults: Faults::new(options.allow_fault_injection),
             clients: 0,
             started: false,
@@ -289,7 +308,7 @@ impl Node {
         let is_request = |id: &RowId| match self.pending.get(*id) {
             Some(Row::Forward(_) | Row::Put(_) | Row::Get(_)) => true,
             Some(Row::Load(load)) => load.is_for_request(),
-            Some(Row::Chunk(_) | Row::Piece(_) | Row::Comparing(_)) | None => false,
+            Some(Row::Chunk(_) | Row::Piece(_) | Row::Comparing(_) | Row::Settling(_)) | None => false,
         };
         self.pending.ids().iter().filter(|id| is_request(id)).count()
     }
@@ -370,6 +389,7 @@ impl Node {
             PeerReply::Heard { node, ms_ago } => return self.peers.told_of(*node, *ms_ago),
             PeerReply::Gossip { rumors } => return self.hear_rumors(rumors, out),
             PeerReply::Stale(epoch) | PeerReply::Behind(epoch) => self.compare_epoch(from, *epoch, out),
+            PeerReply::Fenced { fence, epoch } => self.learn_fence(from, *fence, *epoch, out),
             PeerReply::Forwarded(_)
             | PeerReply::Stored { .. }
             | PeerReply::Same
@@ -380,7 +400,9 @@ impl Node {
             | PeerReply::Full
             | PeerReply::Differ { .. }
             | PeerReply::Listing { .. }
-            | PeerReply::Objects { .. } => {}
+            | PeerReply::Objects { .. }
+            | PeerReply::Settled { .. }
+            | PeerReply::FenceRaised { .. } => {}
         }
         let id = RowId::from(request);
         match self.pending.take(id) {
@@ -390,6 +412,7 @@ impl Node {
             Some(Row::Chunk(row)) => self.chunk_reply(now, id, row, from, &message, out),
             Some(Row::Piece(row)) => self.piece_reply(now, id, row, from, &message, out),
             Some(Row::Comparing(row)) => self.compare_reply(now, id, row, from, message),
+            Some(Row::Settling(row)) => self.settling_reply(now, id, row, from, message, out),
             Some(row @ Row::Load(_)) => self.put_row_back(id, row),
             // Ended: a late or repeated answer changes nothing.
             None => {}
@@ -426,6 +449,7 @@ impl Node {
             Row::Chunk(row) => row.wake(),
             Row::Piece(row) => row.wake(),
             Row::Comparing(row) => row.wake(),
+            Row::Settling(row) => row.wake(),
             Row::Load(row) => row.wake(),
         };
         self.pending.put_back(id, row, wake);
@@ -440,6 +464,7 @@ impl Node {
                 Some(Row::Chunk(row)) => self.chunk_wake(now, id, row, out),
                 Some(Row::Piece(row)) => self.piece_wake(now, id, &row),
                 Some(Row::Comparing(_)) => self.compare_wake(now, id),
+                Some(Row::Settling(row)) => self.settling_wake(now, id, row, out),
                 Some(Row::Load(row)) => self.load_wake(now, id, row, out),
                 None => {}
             }
@@ -447,6 +472,7 @@ impl Node {
         self.report_when_due(now, out);
         self.look_around(now, out);
         self.repair_copies(now, out);
+        self.reap(now, out);
     }
 
     fn on_disk(&mut self, now: Now, event: crate::engine::DiskEvent, out: &mut Vec<Output>) {
@@ -460,11 +486,19 @@ impl Node {
 
     fn acknowledge(&mut self, now: Now, ack: Ack, out: &mut Vec<Output>) {
         match ack {
-            Ack::Own(id) => {
-                if let Some(Row::Put(row)) = self.pending.take(id) {
-                    self.put_own_durable(now, id, row, out);
-                }
-            }
+            Ack::Own(id) => match self.pending.take(id) {
+                Some(Row::Put(row)) => self.put_own_durable(now, id, row, out),
+                Some(Row::Settling(row)) => self.settling_own_durable(now, id, row, out),
+                Some(
+                    row @ (Row::Forward(_)
+                    | Row::Get(_)
+                    | Row::Chunk(_)
+                    | Row::Piece(_)
+                    | Row::Comparing(_)
+                    | Row::Load(_)),
+                ) => self.put_row_back(id, row),
+                None => {}
+            },
             Ack::Peer { conn, request, message } => out.push(Output::PeerReply { conn, request, message }),
         }
     }
@@ -494,7 +528,7 @@ impl Node {
             Some(Row::Put(row)) => row.owes_answer(),
             Some(Row::Get(row)) => row.owes_answer(),
             Some(Row::Load(row)) => row.owes_answer(),
-            Some(Row::Chunk(_) | Row::Piece(_) | Row::Comparing(_)) | None => false,
+            Some(Row::Chunk(_) | Row::Piece(_) | Row::Comparing(_) | Row::Settling(_)) | None => false,
         })
     }
 }
@@ -534,7 +568,8 @@ impl Machine for Node {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let timers = [self.report_at, self.watch.wake(), self.anti_entropy.wake()].into_iter();
+        let timers =
+            [self.report_at, self.watch.wake(), self.anti_entropy.wake(), self.reaping.wake()].into_iter();
         timers.chain(self.pending.next_wake()).chain(self.engine.deadline()).min()
     }
 }

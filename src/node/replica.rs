@@ -45,13 +45,18 @@ impl Node {
                 let deadline = self.freshness.deadline(conn, now.mono, worth).filter(|_| in_time);
                 return self.begin(now, ReplyTo::Forwarder { conn, request }, data, deadline, out);
             }
-            PeerRequest::Store { worth, place, key, object, write, owed_to } => {
+            PeerRequest::Store { worth, place, fence, key, object, write, owed_to } => {
                 if self.freshness.deadline(conn, now.mono, worth).is_none() {
                     return;
                 }
-                match owed_to {
-                    None => self.store_copy(now, (conn, request), place, &key, &object, write),
-                    Some(owed_to) => self.store_hint((conn, request), place, &key, &object, owed_to),
+                match (self.passes(fence), owed_to) {
+                    (Err(refusal), _) => Some(refusal),
+                    (Ok(()), None) => self.store_copy(now, (conn, request), place, &key, &object, write),
+                    // What it will hand over is to be behind the fence that it marks it with.
+                    (Ok(()), Some(_)) if fence < self.fences.adopted() => Some(PeerReply::Overloaded),
+                    (Ok(()), Some(owed_to)) => {
+                        self.store_hint((conn, request), place, &key, &object, owed_to)
+                    }
                 }
             }
             PeerRequest::Read { worth, place, key, digest, kept } => {
@@ -59,7 +64,21 @@ impl Node {
                 let tell = Tell { conn, request, place, key, digest, kept, deadline };
                 self.tell_copy(tell, &Loaded::new())
             }
-            PeerRequest::Transfer { place, entries } => self.store_chunk((conn, request), place, &entries),
+            PeerRequest::Transfer { place, fence, entries } => match self.passes(fence) {
+                Ok(()) => self.store_chunk((conn, request), place, &entries),
+                Err(refusal) => Some(refusal),
+            },
+            PeerRequest::Settle { reap, fence, places } => {
+                let (reply, ticket) = self.settle(now, (reap, fence), &places, out);
+                match ticket {
+                    Some(ticket) => self.hold_reply((conn, request), ticket, Durability::Sync, reply),
+                    None => Some(reply),
+                }
+            }
+            PeerRequest::RaiseFence { round, step, fence, sectors } => {
+                let (reply, ticket) = self.raise_fence(from, (round, step, fence), &sectors, out);
+                self.hold_reply((conn, request), ticket, Durability::Sync, reply)
+            }
             PeerRequest::Probe { epoch } => {
                 self.compare_epoch(from, epoch, out);
                 Some(PeerReply::Alive(self.own_saying()))

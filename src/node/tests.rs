@@ -2,6 +2,7 @@
 
 mod faults;
 mod hints;
+mod reaping;
 
 use super::io::{Input, Lane, Output};
 use super::{Node, Options};
@@ -11,8 +12,8 @@ use crate::mutant::Planted;
 use crate::ring::{Member, MemberState, Slot, Table};
 use crate::sim::SimDisk;
 use crate::types::{
-    Actor, ClientId, ClusterId, ConnId, DiskUuid, Dot, Epoch, Incarnation, Instant, Key, KeyspaceId, NodeId,
-    Now, OpId, RequestId, SectorId, Stamp, WallMs,
+    Actor, ClientId, ClusterId, ConnId, DiskUuid, Dot, Epoch, Fence, Incarnation, Instant, Key, KeyspaceId,
+    NodeId, Now, OpId, RequestId, SectorId, Stamp, WallMs,
 };
 use crate::version::{Content, Context, Object, Replaces, Sibling, VersionVector};
 use crate::wire::client::{
@@ -149,6 +150,7 @@ pub(super) fn options(addr: &str) -> Options {
         segment_bytes: 64 << 10,
         scrub_bytes_per_second: 0,
         hint_bytes_max: 4096,
+        reap_after_ms: 3000,
         allow_fault_injection: true,
         disk_reserve_bytes: 1000,
         fresh_uuid: DiskUuid(1),
@@ -274,6 +276,7 @@ fn a_later_write_beats_one_of_equal_stamp_by_a_higher_actor() {
         let message = PeerRequest::Store {
             worth,
             place,
+            fence: Fence(0),
             key: Key::from_static(b"k"),
             object: object.clone(),
             write,
@@ -378,12 +381,14 @@ fn below_the_reserve_a_replica_refuses_values_and_takes_tombstones_and_transfers
     let store = |object: &Object, write| PeerRequest::Store {
         worth,
         place,
+        fence: Fence(0),
         key: key.clone(),
         object: object.clone(),
         write,
         owed_to: None,
     };
-    let transfer = PeerRequest::Transfer { place, entries: vec![(key.clone(), value.clone())] };
+    let transfer =
+        PeerRequest::Transfer { place, fence: Fence(0), entries: vec![(key.clone(), value.clone())] };
     let mut ask = |event, message: &PeerRequest| {
         stage.tell(Input::Disk(event));
         let (conn, from) = (ConnId(50), NodeId(2));

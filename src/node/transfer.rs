@@ -161,7 +161,7 @@ impl Node {
                 let place = Place { keyspace: next.keyspace, sector, conf_epoch };
                 let retry_at = now.mono.after_ms(TRANSFER_RETRY_MS);
                 let id = self.pending.reserve();
-                let message = PeerRequest::Transfer { place, entries };
+                let message = PeerRequest::Transfer { place, fence: self.fences.adopted(), entries };
                 out.push(Output::Peer { to, lane: Lane::Bulk, request: id.into(), message });
                 let chunk = Chunk { sector, conf_epoch, to, from, next, retry_at };
                 self.set_phase(sector, Phase::Sending);

@@ -91,6 +91,7 @@ impl Process {
             segment_bytes: settings.segment_bytes,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
             hint_bytes_max: settings.hint_bytes_max,
+            reap_after_ms: settings.reap_after_ms,
             allow_fault_injection: settings.allow_fault_injection,
             disk_reserve_bytes: match settings.disk_reserve_bytes {
                 Some(bytes) => bytes,
@@ -190,6 +191,7 @@ impl Process {
             Output::Manager(message) => self.inputs.extend(links.tell_manager(net, now, &message)),
             Output::Disk(request) => self.submit(request)?,
             Output::Read(request) => self.inputs.extend(self.readers.submit(request).map(Input::Read)),
+            Output::Reaped { .. } => {}
             Output::IdentityChanged => self.introduce(),
             Output::Stopped => self.is_stopped = true,
             Output::Fatal(text) => return Err(text),

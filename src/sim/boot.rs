@@ -42,6 +42,7 @@ pub(super) fn open_node(
         segment_bytes: 16 << 10,
         scrub_bytes_per_second: 100_000,
         hint_bytes_max: 4 << 10,
+        reap_after_ms: 3000,
         allow_fault_injection: false,
         disk_reserve_bytes: 0,
         fresh_uuid: DiskUuid(fresh),
@@ -57,7 +58,9 @@ impl World {
         let process = &mut self.procs[proc.0];
         process.running = running;
         process.life += 1;
+        let (name, life) = (process.name.clone(), process.life);
         process.writer = LogWriter::default();
+        self.note(|| format!("{name} starts, life {life}"));
         self.started(proc);
     }
 

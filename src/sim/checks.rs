@@ -1,21 +1,23 @@
 //! What must hold of a history. Knows nothing of how the cluster works: it judges by what clients
 //! asked and were told, and by when.
 
-use super::workload::{Asked, History, Op, Space, Told};
+use super::workload::{Asked, History, Op, Space, Told, key_bytes};
 use super::world::Seen;
-use crate::types::Dot;
+use crate::types::{Dot, Key, KeyspaceId};
 use std::collections::BTreeMap;
 
 /// Every broken promise, in words.
-pub(super) fn check(history: &History, spaces: &[Space], seen: &Seen) -> Vec<String> {
+///
+/// `ids`: the keyspaces' numbers in the cluster, by their places among `spaces`.
+pub(super) fn check(history: &History, spaces: &[Space], ids: &[KeyspaceId], seen: &Seen) -> Vec<String> {
     let mut broken: Vec<String> = seen.twice.clone();
     let mut by_key: BTreeMap<(usize, usize), Vec<&Op>> = BTreeMap::new();
     for op in &history.ops {
         by_key.entry((op.space, op.key)).or_default().push(op);
     }
-    for ((space, _), ops) in by_key {
-        let Some(space) = spaces.get(space) else { continue };
-        let judge = Judge { space, ops: &ops, seen };
+    for ((space, key), ops) in by_key {
+        let (Some(space), Some(&id)) = (spaces.get(space), ids.get(space)) else { continue };
+        let judge = Judge { space, id, key: key_bytes(key), ops: &ops, seen };
         for op in &ops {
             if let Told::Values(values, _) = &op.told
                 && op.asked == Asked::Get
@@ -36,6 +38,8 @@ pub(super) fn check(history: &History, spaces: &[Space], seen: &Seen) -> Vec<Str
 /// All that happened to one key.
 struct Judge<'a> {
     space: &'a Space,
+    id: KeyspaceId,
+    key: Key,
     ops: &'a [&'a Op],
     seen: &'a Seen,
 }
@@ -76,14 +80,16 @@ impl Judge<'_> {
     fn covers_acknowledged(&self, read: &Op, broken: &mut Vec<String>) {
         let Told::Values(values, context) = &read.told else { return };
         for (write, dot) in self.known_to(read) {
-            if !context.covers(dot) {
+            if !context.covers(dot) && !self.seen.is_reaped(self.id, &self.key, dot, read.end_us) {
                 broken.push(
                     self.say(read, &format!("acknowledged write {dot} ({:?}) is not known", write.asked)),
                 );
             }
         }
         let nothing = values.is_empty() && context.is_empty();
-        let mut by_owners = self.acknowledged_before(read).filter(|(write, _)| write.fallbacks == 0);
+        let is_there = |dot: Dot| !self.seen.is_reaped(self.id, &self.key, dot, read.end_us);
+        let mut by_owners =
+            self.acknowledged_before(read).filter(|(write, dot)| write.fallbacks == 0 && is_there(*dot));
         if nothing && by_owners.next().is_some() {
             broken.push(self.say(read, "nothing was found although a write was acknowledged"));
         }
@@ -102,6 +108,9 @@ impl Judge<'_> {
                         .push(self.say(read, &format!("value {value:?} was read although its write failed")));
                 }
                 Some(_) => {}
+            }
+            if self.seen.is_gone(self.id, &self.key, *dot, read.start_us) {
+                broken.push(self.say(read, &format!("value {value:?} ({dot}) is back from the dead")));
             }
             let replaced = self.known_to(read).find(|(write, _)| write.given.covers(*dot));
             if let Some((write, by)) = replaced {

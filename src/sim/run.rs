@@ -10,7 +10,7 @@ use super::world::{MANAGER, Outside, World};
 use crate::client::{self, Call, CallId, Client, Item, Routing, Target};
 use crate::mutant::Planted;
 use crate::ring::{Conflict, Durability, KeyspaceSettings};
-use crate::types::{ClientId, OpId};
+use crate::types::{ClientId, KeyspaceId, OpId};
 use crate::wire::client::ClientRequest;
 use std::collections::BTreeMap;
 
@@ -23,6 +23,8 @@ pub struct Settings {
     pub ops: usize,
     /// A planted bug.
     pub planted: Planted,
+    /// Whether to note down all that happens.
+    pub journal: bool,
 }
 
 /// The cluster that a seed drew.
@@ -53,6 +55,8 @@ pub struct Report {
     pub outcomes: (usize, usize, usize, usize),
     /// What broke, and how often.
     pub faults: BTreeMap<Fault, u64>,
+    /// How often keys were let go of for good, and contexts trimmed.
+    pub reaped: (usize, usize),
     /// Events on the queue.
     pub events: u64,
     /// Virtual time.
@@ -61,6 +65,8 @@ pub struct Report {
     pub trace_hash: u64,
     /// Broken promises; empty is good.
     pub broken: Vec<String>,
+    /// All that happened, in words, each with its time in microseconds; empty unless it was asked for.
+    pub journal: Vec<String>,
 }
 
 /// The time by which the cluster must have formed.
@@ -115,10 +121,12 @@ impl Run {
         let spaces = draw_spaces(&mut rng, n);
         let fresh = Rng::new(rng.any());
         let fair = Climate { clock_skew_ms: storm.clock_skew_ms, ..Climate::FAIR };
+        let mut world = World::new(rng.any(), fair);
+        world.journal = settings.journal.then(Vec::new);
         Self {
             settings,
             shape,
-            world: World::new(rng.any(), fair),
+            world,
             weather,
             storm,
             spaces,
@@ -140,7 +148,8 @@ impl Run {
             self.demand();
             self.drain();
         }
-        self.broken.extend(check(&self.history, &self.spaces, &self.world.seen));
+        let ids = self.space_ids();
+        self.broken.extend(check(&self.history, &self.spaces, &ids, &self.world.seen));
         self.broken.append(&mut self.world.fatal);
         self.report()
     }
@@ -333,6 +342,16 @@ impl Run {
         }
     }
 
+    /// The numbers that the cluster gave the keyspaces; they are numbered as they are made.
+    fn space_ids(&self) -> Vec<KeyspaceId> {
+        let table = match &self.world.procs[MANAGER.0].running {
+            Running::Manager(manager) => Some(manager.table()),
+            Running::Node(_) | Running::Client(_) | Running::Down => None,
+        };
+        let id = |space: &Space| table.and_then(|table| Some(table.keyspace(&space.name)?.0));
+        self.spaces.iter().zip(0..).map(|(space, at)| id(space).unwrap_or(KeyspaceId(at))).collect()
+    }
+
     /// Nothing may be left in hand, and all copies must be equal.
     fn drain(&mut self) {
         self.pass(DRAIN_US);
@@ -400,6 +419,7 @@ impl Run {
         let Some(driver) = self.drivers.iter_mut().find(|driver| driver.proc == proc) else { return };
         if driver.left > 0 && driver.current.is_none() {
             let input = driver.next(now_us, &mut self.world.rng, &self.spaces, keys, &mut self.history);
+            self.world.note(|| format!("{proc:?} asks {input:?}"));
             self.world.tell_client(proc, input);
         }
     }
@@ -407,6 +427,7 @@ impl Run {
     fn answered(&mut self, proc: ProcId, _call: CallId, outcome: client::Outcome) {
         let sent = self.sent_write(proc);
         let now_us = self.world.now_us;
+        self.world.note(|| format!("{proc:?} is told {outcome:?}"));
         let Some(driver) = self.drivers.iter_mut().find(|driver| driver.proc == proc) else { return };
         driver.answered(now_us, outcome, sent, &mut self.history);
         let think_us = self.world.rng.below(60_000);
@@ -448,7 +469,7 @@ impl Run {
         }
     }
 
-    fn report(self) -> Report {
+    fn report(mut self) -> Report {
         let count = |wanted: fn(&Told) -> bool| self.history.ops.iter().filter(|op| wanted(&op.told)).count();
         Report {
             seed: self.settings.seed,
@@ -461,10 +482,12 @@ impl Run {
                 count(|told| matches!(told, Told::Failed)),
             ),
             faults: self.weather.happened,
+            reaped: self.world.seen.reaped(),
             events: self.world.events,
             virtual_ms: self.world.now_us / 1000,
             trace_hash: self.world.trace_hash(),
             broken: self.broken,
+            journal: self.world.journal.take().unwrap_or_default(),
         }
     }
 }

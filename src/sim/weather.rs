@@ -116,6 +116,7 @@ impl Weather {
         if let Some(&fault) = world.rng.clone().pick(&self.kinds) {
             // The clone was for the borrow: the world's own sequence must move on as well.
             world.rng.any();
+            world.note(|| format!("weather: {fault:?}"));
             if self.happen(world, fault) {
                 *self.happened.entry(fault).or_default() += 1;
             }

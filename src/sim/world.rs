@@ -115,6 +115,8 @@ pub(super) struct World {
     waiting: BTreeMap<u64, What>,
     serial: u64,
     trace: XxHash3_64,
+    /// What happens, in words, if anybody wants to read it.
+    pub(super) journal: Option<Vec<String>>,
 }
 
 impl World {
@@ -137,7 +139,19 @@ impl World {
             waiting: BTreeMap::new(),
             serial: 0,
             trace: XxHash3_64::new(),
+            journal: None,
         }
+    }
+
+    /// Notes what happens, for whoever reads the journal.
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(format!("{:>12} {}", self.now_us, what()));
+        }
+    }
+
+    fn name_of(&self, proc: ProcId) -> &str {
+        self.procs.get(proc.0).map_or("", |process| &process.name)
     }
 
     /// The run so far as one number: equal for equal runs.
@@ -233,6 +247,8 @@ impl World {
 
     /// A process ends at once. `quietly`: as when a machine loses power, others notice late.
     pub(super) fn crash(&mut self, proc: ProcId, quietly: bool) {
+        let name = self.name_of(proc).to_owned();
+        self.note(|| format!("{name} ends{}", if quietly { ", its power lost" } else { "" }));
         self.procs[proc.0].stop();
         let ends: Vec<u64> = self.conns_of(proc);
         for conn in ends {
@@ -378,6 +394,11 @@ impl World {
             }
             Output::Disk(request) => self.queue_disk(proc, request),
             Output::Read(request) => self.order_read(proc, request),
+            Output::Reaped { at, key, context, left } => {
+                let name = self.name_of(proc).to_owned();
+                self.note(|| format!("{name} lets {key:?} of {at:?} go: {context:?}, left {left:?}"));
+                self.seen.note_reaped(self.now_us, (at.0, key), context, left);
+            }
             Output::IdentityChanged => {}
             Output::Stopped => self.crash(proc, false),
             Output::Fatal(text) => {

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use codec::{DecodeError, Writer};
 
 /// A message family: one enum whose variants each have an ordinal and a body.
-pub trait Message: Sized {
+pub trait Message: Sized + std::fmt::Debug {
     /// The frame kind: unique over all families, never reused.
     fn kind(&self) -> u8;
 

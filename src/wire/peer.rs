@@ -3,13 +3,16 @@
 use super::Message;
 use super::client::{DataReply, DataRequest};
 use super::codec::{DecodeError, Reader, Writer};
-use super::object::{decode_object, encode_object};
+use super::object::{decode_object, decode_vector, encode_object, encode_vector};
 use crate::engine::LEAVES;
 use crate::limits::{
     COMPARE_PLACES_MAX, GOSSIP_RUMORS_MAX, KEY_BYTES_MAX, LISTED_KEYS_MAX, MANAGER_BODY_BYTES_MAX,
+    REAPED_AT_ONCE,
 };
-use crate::types::{ClientId, Dot, Epoch, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};
-use crate::version::Object;
+use crate::types::{
+    ClientId, Dot, Epoch, Fence, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+};
+use crate::version::{Object, VersionVector};
 use bytes::Bytes;
 
 /// How long a message is still worth working on, and when it was sent.
@@ -75,6 +78,8 @@ pub enum PeerRequest {
         worth: Worth,
         /// Where it belongs.
         place: Place,
+        /// The sender's fence when it read the object.
+        fence: Fence,
         /// The key.
         key: Key,
         /// The coordinator's merged object.
@@ -101,8 +106,31 @@ pub enum PeerRequest {
     Transfer {
         /// Where they belong.
         place: Place,
+        /// The sender's fence when it read the objects.
+        fence: Fence,
         /// Keys and objects.
         entries: Vec<(Key, Object)>,
+    },
+    /// Do you hold the very same of these keys? Or, once that is known and a fence round is behind us:
+    /// let them go.
+    Settle {
+        /// Whether they are to go.
+        reap: bool,
+        /// The fence of the round.
+        fence: Fence,
+        /// By place.
+        places: Vec<(Place, Vec<Relic>)>,
+    },
+    /// A step of a fence round.
+    RaiseFence {
+        /// Names the round.
+        round: RoundId,
+        /// What is asked for.
+        step: FenceStep,
+        /// The round's fence.
+        fence: Fence,
+        /// Sectors that it is about.
+        sectors: Vec<SectorId>,
     },
     /// Are you there? And which table have you?
     Probe {
@@ -144,6 +172,39 @@ pub enum PeerRequest {
         /// Nodes, and what each last said of itself.
         rumors: Vec<(NodeId, Saying)>,
     },
+}
+
+/// A key of which nothing is left but what says so, or whose context has grown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Relic {
+    /// The key.
+    pub key: Key,
+    /// Of the object, as in reads.
+    pub digest: u64,
+    /// The object's context.
+    pub context: VersionVector,
+}
+
+/// Names a fence round: of two that ask for the same fence only one gets it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RoundId {
+    /// The table's epoch: it holds for these members and no others.
+    pub epoch: Epoch,
+    /// Who leads it.
+    pub leader: NodeId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Which of its rounds.
+    pub number: u32,
+}
+
+/// What a member is asked for in a fence round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FenceStep {
+    /// Mark with the fence whatever is read from now on.
+    Adopt,
+    /// Refuse whatever was read before it.
+    Enforce,
 }
 
 /// One key in a list of what an owner holds.
@@ -226,6 +287,8 @@ pub enum PeerReply {
     Objects {
         /// So many of the keys asked for were looked at, from the first on.
         taken: u16,
+        /// The teller's fence when it read them.
+        fence: Fence,
         /// What is held of them.
         entries: Vec<(Key, Object)>,
     },
@@ -233,6 +296,28 @@ pub enum PeerReply {
     Gossip {
         /// Nodes, and what each last said of itself.
         rumors: Vec<(NodeId, Saying)>,
+    },
+    /// Which keys were not held as told, by their places in the whole list.
+    Settled {
+        /// In order.
+        differ: Vec<u16>,
+    },
+    /// What a member has done in a fence round.
+    FenceRaised {
+        /// Whether the step is done, and nothing read under an older fence is left here.
+        done: bool,
+        /// The fence adopted here.
+        fence: Fence,
+        /// Sectors of the round of which this node holds something and is no owner, or whose copy here
+        /// is damaged.
+        strange: Vec<SectorId>,
+    },
+    /// What was to be merged was read before the fence that this node enforces.
+    Fenced {
+        /// That fence.
+        fence: Fence,
+        /// The table's epoch under which it was raised.
+        epoch: Epoch,
     },
 }
 
@@ -248,6 +333,8 @@ const GOSSIP: u8 = 0x49;
 const COMPARE: u8 = 0x4a;
 const LIST: u8 = 0x4b;
 const FETCH: u8 = 0x4c;
+const SETTLE: u8 = 0x4d;
+const RAISE_FENCE: u8 = 0x4e;
 
 const FORWARDED: u8 = 0x61;
 pub(crate) const STORED: u8 = 0x62;
@@ -266,6 +353,9 @@ const GOSSIP_BACK: u8 = 0x6e;
 const DIFFER: u8 = 0x6f;
 const LISTING: u8 = 0x70;
 const OBJECTS: u8 = 0x71;
+const SETTLED: u8 = 0x72;
+const FENCE_RAISED: u8 = 0x73;
+const FENCED: u8 = 0x74;
 
 /// Entries of one transfer chunk: its byte cap over the smallest entry.
 const TRANSFER_ENTRIES_MAX: usize = 4096;
@@ -353,6 +443,8 @@ impl Message for PeerRequest {
             PeerRequest::Compare { .. } => COMPARE,
             PeerRequest::List { .. } => LIST,
             PeerRequest::Fetch { .. } => FETCH,
+            PeerRequest::Settle { .. } => SETTLE,
+            PeerRequest::RaiseFence { .. } => RAISE_FENCE,
         }
     }
 
@@ -363,9 +455,10 @@ impl Message for PeerRequest {
                 out.u32(*begin_ms);
                 request.encode_tagged(out);
             }
-            PeerRequest::Store { worth, place, key, object, write, owed_to } => {
+            PeerRequest::Store { worth, place, fence, key, object, write, owed_to } => {
                 encode_worth(*worth, out);
                 encode_place(*place, out);
+                out.u32(fence.0);
                 out.bytes(key);
                 encode_write(*write, out);
                 out.u32(owed_to.unwrap_or_default().0);
@@ -381,9 +474,21 @@ impl Message for PeerRequest {
                     out.u64(*digest);
                 }
             }
-            PeerRequest::Transfer { place, entries } => {
+            PeerRequest::Transfer { place, fence, entries } => {
                 encode_place(*place, out);
+                out.u32(fence.0);
                 encode_entries(entries, out);
+            }
+            PeerRequest::Settle { reap, fence, places } => {
+                out.bool(*reap);
+                out.u32(fence.0);
+                encode_relics(places, out);
+            }
+            PeerRequest::RaiseFence { round, step, fence, sectors } => {
+                encode_round(*round, out);
+                out.bool(*step == FenceStep::Enforce);
+                out.u32(fence.0);
+                encode_sectors(sectors, out);
             }
             PeerRequest::Compare { places } => {
                 out.count(places.len());
@@ -424,10 +529,12 @@ impl Message for PeerRequest {
             },
             STORE => {
                 let (worth, place) = (decode_worth(&mut reader)?, decode_place(&mut reader)?);
+                let fence = Fence(reader.u32()?);
                 let key = decode_key(&mut reader)?;
                 let write = decode_write(&mut reader)?;
                 let owed_to = Some(NodeId(reader.u32()?)).filter(|&node| node != NodeId(0));
-                PeerRequest::Store { worth, place, key, object: decode_object(&mut reader)?, write, owed_to }
+                let object = decode_object(&mut reader)?;
+                PeerRequest::Store { worth, place, fence, key, object, write, owed_to }
             }
             READ => {
                 let (worth, place) = (decode_worth(&mut reader)?, decode_place(&mut reader)?);
@@ -438,7 +545,19 @@ impl Message for PeerRequest {
             }
             TRANSFER => PeerRequest::Transfer {
                 place: decode_place(&mut reader)?,
+                fence: Fence(reader.u32()?),
                 entries: decode_entries(&mut reader)?,
+            },
+            SETTLE => PeerRequest::Settle {
+                reap: reader.bool("reap")?,
+                fence: Fence(reader.u32()?),
+                places: decode_relics(&mut reader)?,
+            },
+            RAISE_FENCE => PeerRequest::RaiseFence {
+                round: decode_round(&mut reader)?,
+                step: if reader.bool("enforce")? { FenceStep::Enforce } else { FenceStep::Adopt },
+                fence: Fence(reader.u32()?),
+                sectors: decode_sectors(&mut reader)?,
             },
             COMPARE => {
                 let count = reader.count("places", COMPARE_PLACES_MAX, 20)?;
@@ -501,6 +620,59 @@ fn decode_keys(reader: &mut Reader) -> Result<Vec<Key>, DecodeError> {
     (0..count).map(|_| decode_key(reader)).collect()
 }
 
+fn encode_round(round: RoundId, out: &mut Writer) {
+    out.u64(round.epoch.0);
+    out.u32(round.leader.0);
+    out.u32(round.incarnation.0);
+    out.u32(round.number);
+}
+
+fn decode_round(reader: &mut Reader) -> Result<RoundId, DecodeError> {
+    Ok(RoundId {
+        epoch: Epoch(reader.u64()?),
+        leader: NodeId(reader.u32()?),
+        incarnation: Incarnation(reader.u32()?),
+        number: reader.u32()?,
+    })
+}
+
+fn encode_sectors(sectors: &[SectorId], out: &mut Writer) {
+    out.count(sectors.len());
+    sectors.iter().for_each(|sector| out.u16(sector.0));
+}
+
+fn decode_sectors(reader: &mut Reader) -> Result<Vec<SectorId>, DecodeError> {
+    let count = reader.count("sectors", REAPED_AT_ONCE, 2)?;
+    (0..count).map(|_| Ok(SectorId(reader.u16()?))).collect()
+}
+
+fn encode_relics(places: &[(Place, Vec<Relic>)], out: &mut Writer) {
+    out.count(places.len());
+    for (place, relics) in places {
+        encode_place(*place, out);
+        out.count(relics.len());
+        for relic in relics {
+            out.bytes(&relic.key);
+            out.u64(relic.digest);
+            encode_vector(&relic.context, out);
+        }
+    }
+}
+
+fn decode_relics(reader: &mut Reader) -> Result<Vec<(Place, Vec<Relic>)>, DecodeError> {
+    let count = reader.count("places", REAPED_AT_ONCE, 16)?;
+    let (mut places, mut left) = (Vec::with_capacity(count), REAPED_AT_ONCE);
+    for _ in 0..count {
+        let place = decode_place(reader)?;
+        let count = reader.count("keys to settle", left, 14)?;
+        left -= count;
+        let mut relic =
+            || Ok(Relic { key: decode_key(reader)?, digest: reader.u64()?, context: decode_vector(reader)? });
+        places.push((place, (0..count).map(|_| relic()).collect::<Result<_, DecodeError>>()?));
+    }
+    Ok(places)
+}
+
 fn decode_hashes(what: &'static str, most: usize, reader: &mut Reader) -> Result<Vec<u64>, DecodeError> {
     let count = reader.count(what, most, 8)?;
     (0..count).map(|_| reader.u64()).collect()
@@ -543,6 +715,9 @@ impl Message for PeerReply {
             PeerReply::Differ { .. } => DIFFER,
             PeerReply::Listing { .. } => LISTING,
             PeerReply::Objects { .. } => OBJECTS,
+            PeerReply::Settled { .. } => SETTLED,
+            PeerReply::FenceRaised { .. } => FENCE_RAISED,
+            PeerReply::Fenced { .. } => FENCED,
         }
     }
 
@@ -583,9 +758,23 @@ impl Message for PeerReply {
                 out.count(wanted.len());
                 wanted.iter().for_each(|&key| out.u64(key));
             }
-            PeerReply::Objects { taken, entries } => {
+            PeerReply::Objects { taken, fence, entries } => {
                 out.u16(*taken);
+                out.u32(fence.0);
                 encode_entries(entries, out);
+            }
+            PeerReply::Settled { differ } => {
+                out.count(differ.len());
+                differ.iter().for_each(|&at| out.u16(at));
+            }
+            PeerReply::FenceRaised { done, fence, strange } => {
+                out.bool(*done);
+                out.u32(fence.0);
+                encode_sectors(strange, out);
+            }
+            PeerReply::Fenced { fence, epoch } => {
+                out.u32(fence.0);
+                out.u64(epoch.0);
             }
         }
     }
@@ -623,7 +812,23 @@ impl Message for PeerReply {
                 offered: decode_keys(&mut reader)?,
                 wanted: decode_hashes("wanted keys", LISTED_KEYS_MAX, &mut reader)?,
             },
-            OBJECTS => PeerReply::Objects { taken: reader.u16()?, entries: decode_entries(&mut reader)? },
+            OBJECTS => PeerReply::Objects {
+                taken: reader.u16()?,
+                fence: Fence(reader.u32()?),
+                entries: decode_entries(&mut reader)?,
+            },
+            SETTLED => {
+                let count = reader.count("keys that differ", REAPED_AT_ONCE, 2)?;
+                PeerReply::Settled {
+                    differ: (0..count).map(|_| reader.u16()).collect::<Result<_, DecodeError>>()?,
+                }
+            }
+            FENCE_RAISED => PeerReply::FenceRaised {
+                done: reader.bool("done")?,
+                fence: Fence(reader.u32()?),
+                strange: decode_sectors(&mut reader)?,
+            },
+            FENCED => PeerReply::Fenced { fence: Fence(reader.u32()?), epoch: Epoch(reader.u64()?) },
             other => return Err(DecodeError::UnknownKind(other)),
         };
         reader.finish()?;

@@ -98,7 +98,7 @@ fn kinds_are_distinct_over_all_families() {
         let known = kinds.entry(sample.kind).or_insert_with(|| sample.variant.clone());
         assert_eq!(*known, sample.variant, "two kinds of message have the ordinal {:#04x}", sample.kind);
     }
-    assert_eq!(kinds.len(), 58, "a kind was added or taken away: golden bytes first, then this count");
+    assert_eq!(kinds.len(), 63, "a kind was added or taken away: golden bytes first, then this count");
 }
 
 #[test]
@@ -295,7 +295,10 @@ fn a_list_of_four_milliards_is_refused() {
     too_long(object(nothing.clone()), "version vector");
     too_long(object(over(|out| out.u32(0))), "siblings");
     too_long(NodeToManager::decode(0x83, nothing.clone()).map(drop), "streamed sectors");
-    too_long(PeerRequest::decode(0x44, over(|out| out.raw(&[0; 12]))).map(drop), "transfer entries");
+    too_long(PeerRequest::decode(0x44, over(|out| out.raw(&[0; 16]))).map(drop), "transfer entries");
+    too_long(PeerRequest::decode(0x4d, over(|out| out.raw(&[0; 5]))).map(drop), "places to settle");
+    too_long(PeerRequest::decode(0x4e, over(|out| out.raw(&[0; 25]))).map(drop), "sectors to fence");
+    too_long(PeerReply::decode(0x72, nothing.clone()).map(drop), "keys that differ");
     too_long(ClientReply::decode(0x21, over(|out| out.raw(&[0; 7]))).map(drop), "trace");
     too_long(ClientReply::decode(0x22, over(|out| out.raw(&[0; 12]))).map(drop), "contact nodes");
     too_long(ClientReply::decode(0x23, nothing.clone()).map(drop), "table");

@@ -8,7 +8,7 @@ use gtstore::ring::{
     Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot, Table,
 };
 use gtstore::types::{
-    Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Health, Incarnation, KeyspaceId, NodeId, OpId,
+    Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Fence, Health, Incarnation, KeyspaceId, NodeId, OpId,
     RequestId, SectorId, Stamp, WallMs,
 };
 use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
@@ -21,7 +21,9 @@ use gtstore::wire::codec::{DecodeError, Writer};
 use gtstore::wire::frame::write_frame;
 use gtstore::wire::hello::{Hello, Opening, RefusalCause, Refused, Role, Server, Welcome};
 use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
-use gtstore::wire::peer::{Listed, PeerReply, PeerRequest, Place, Saying, Standing, Worth};
+use gtstore::wire::peer::{
+    FenceStep, Listed, PeerReply, PeerRequest, Place, Relic, RoundId, Saying, Standing, Worth,
+};
 use std::collections::BTreeSet;
 
 /// The request id of every sample's frame.
@@ -118,6 +120,8 @@ family!(PeerRequest {
     Compare,
     List,
     Fetch,
+    Settle,
+    RaiseFence,
     Gossip
 });
 family!(PeerReply {
@@ -137,6 +141,9 @@ family!(PeerReply {
     Differ,
     Listing,
     Objects,
+    Settled,
+    FenceRaised,
+    Fenced,
     Gossip
 });
 family!(NodeToManager { Join, Report, Streamed, Table });
@@ -197,7 +204,15 @@ pub fn object() -> Object {
 pub fn store(value: Bytes) -> PeerRequest {
     let object =
         Object::from_parts(VersionVector::default(), vec![sibling(dot(1, 1), None, Content::Value(value))]);
-    PeerRequest::Store { worth: worth(), place: place(), key: key(), object, write: None, owed_to: None }
+    PeerRequest::Store {
+        worth: worth(),
+        place: place(),
+        fence: Fence(44),
+        key: key(),
+        object,
+        write: None,
+        owed_to: None,
+    }
 }
 
 fn worth() -> Worth {
@@ -426,10 +441,21 @@ fn status() -> ClusterStatus {
     }
 }
 
+fn relics() -> Vec<(Place, Vec<Relic>)> {
+    let relic = Relic { key: key(), digest: 52, context: object().context().clone() };
+    vec![(place(), vec![relic.clone(), relic])]
+}
+
+fn raise_fence(step: FenceStep) -> PeerRequest {
+    let round = RoundId { epoch: Epoch(53), leader: NodeId(54), incarnation: Incarnation(55), number: 56 };
+    PeerRequest::RaiseFence { round, step, fence: Fence(57), sectors: vec![SectorId(0), SectorId(58)] }
+}
+
 fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
     let store = |write| PeerRequest::Store {
         worth: worth(),
         place: place(),
+        fence: Fence(44),
         key: key(),
         object: object(),
         write,
@@ -439,6 +465,7 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
     let hint = PeerRequest::Store {
         worth: worth(),
         place: place(),
+        fence: Fence(44),
         key: key(),
         object: object(),
         write: Some((op(), dot(3, 4))),
@@ -456,13 +483,17 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
         ("whole", read(None)),
         ("hint", hint),
         ("kept", kept),
-        ("", PeerRequest::Transfer { place: place(), entries }),
+        ("", PeerRequest::Transfer { place: place(), fence: Fence(45), entries }),
         ("", PeerRequest::Probe { epoch: Epoch(20) }),
         ("", PeerRequest::AskAfter { node: NodeId(26) }),
         ("", PeerRequest::Compare { places: vec![(place(), 31), (place(), 32)] }),
         ("", PeerRequest::List { place: place(), leaves: vec![0, 255], listed }),
         ("", PeerRequest::Fetch { place: place(), keys: vec![key(), Bytes::from_static(b"k")] }),
         ("", PeerRequest::Gossip { rumors: vec![(NodeId(27), saying(28)), (NodeId(29), saying(30))] }),
+        ("ask", PeerRequest::Settle { reap: false, fence: Fence(47), places: relics() }),
+        ("reap", PeerRequest::Settle { reap: true, fence: Fence(47), places: relics() }),
+        ("adopt", raise_fence(FenceStep::Adopt)),
+        ("enforce", raise_fence(FenceStep::Enforce)),
         ("", PeerRequest::FetchTable),
         ("", PeerRequest::PushTable(Bytes::from_static(b"a table"))),
     ]
@@ -483,7 +514,11 @@ fn peer_replies() -> Vec<(&'static str, PeerReply)> {
         ("", PeerReply::Alive(saying(24))),
         ("", PeerReply::Differ { compared: 37, places: vec![(place(), vec![38, 39])] }),
         ("", PeerReply::Listing { done: 43, offered: vec![key()], wanted: vec![40, 41] }),
-        ("", PeerReply::Objects { taken: 42, entries: vec![(key(), object())] }),
+        ("", PeerReply::Objects { taken: 42, fence: Fence(46), entries: vec![(key(), object())] }),
+        ("", PeerReply::Settled { differ: vec![0, 7] }),
+        ("done", PeerReply::FenceRaised { done: true, fence: Fence(48), strange: vec![SectorId(49)] }),
+        ("not done", PeerReply::FenceRaised { done: false, fence: Fence(48), strange: Vec::new() }),
+        ("", PeerReply::Fenced { fence: Fence(50), epoch: Epoch(51) }),
         ("", PeerReply::Heard { node: NodeId(27), ms_ago: Some(28) }),
         ("not at all", PeerReply::Heard { node: NodeId(27), ms_ago: None }),
         ("", PeerReply::Gossip { rumors: vec![(NodeId(29), saying(30)), (NodeId(31), saying(32))] }),

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to its user")]
 
 mod crash;
+mod journal;
 mod staleness;
 mod sweep;
 
@@ -11,6 +12,7 @@ use gtstore::mutant::{Mutant, Planted};
 use gtstore::shell::args::{self, Program};
 use gtstore::sim::{Report, Settings, run};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sweep::over_seeds;
@@ -26,6 +28,16 @@ struct Asked {
     threads: usize,
     verbose: bool,
     keep_going: bool,
+    /// What the lines of the event log are to have in them that are printed.
+    follow: Option<String>,
+    /// Where the event log goes.
+    log: Option<PathBuf>,
+}
+
+impl Asked {
+    fn settings(&self, seed: u64, journal: bool) -> Settings {
+        Settings { seed, ops: self.ops, planted: self.planted, journal }
+    }
 }
 
 fn main() -> ExitCode {
@@ -57,6 +69,8 @@ fn program() -> Program {
     options.optopt("", "threads", "runs side by side (default: one per core)", "COUNT");
     options.optopt("", "mutant", "plant a bug, in a build with --features planted-bugs", "NAME");
     options.optflag("", "mutants", "list the bugs that can be planted");
+    options.optopt("", "log", "where the event log of a failing seed, or of --seed, goes", "FILE");
+    options.optopt("", "follow", "with --seed: print what happens to a key, a write or a request", "TEXT");
     options.optflag("k", "keep-going", "do not stop at the first seed that fails");
     Program {
         name: "gtstore-sim",
@@ -66,6 +80,7 @@ fn program() -> Program {
             ("gtstore-sim --crash --seeds 0..60", "about 100,000 crashes of one engine"),
             ("gtstore-sim --staleness", "reads that see a write t after it, for each R and W; checked"),
             ("gtstore-sim --seed 7", "one run again, with all there is to say about it"),
+            ("gtstore-sim --seed 7 --follow key3", "each message about key3, and what was to come of it"),
         ],
         options,
     }
@@ -95,6 +110,8 @@ fn asked(matches: &Matches) -> Result<Asked, String> {
         threads: usize::try_from(threads.clamp(1, 256)).unwrap_or(1),
         verbose,
         keep_going: matches.opt_present("keep-going"),
+        follow: matches.opt_str("follow"),
+        log: matches.opt_str("log").map(PathBuf::from),
     })
 }
 
@@ -123,10 +140,12 @@ fn planted(name: Option<String>) -> Result<Planted, String> {
 fn sweep(asked: &Asked) -> ExitCode {
     let (ops, events) = (AtomicU64::new(0), AtomicU64::new(0));
     let swept = over_seeds(asked, |seed| {
-        let report = run(Settings { seed, ops: asked.ops, planted: asked.planted });
+        let report =
+            run(asked.settings(seed, asked.verbose && (asked.follow.is_some() || asked.log.is_some())));
         ops.fetch_add(report.ops as u64, Ordering::Relaxed);
         events.fetch_add(report.events, Ordering::Relaxed);
         if asked.verbose {
+            journal::tell(asked, &report);
             print_report(&report);
         }
         (!report.broken.is_empty()).then_some(report)
@@ -151,6 +170,7 @@ fn print_report(report: &Report) {
     let (stored, read, unknown, failed) = report.outcomes;
     println!("seed {}: {:?}", report.seed, report.shape);
     println!("  faults {:?}", report.faults);
+    println!("  {} keys reaped, {} contexts trimmed", report.reaped.0, report.reaped.1);
     println!("  {} calls: {stored} stored, {read} read, {unknown} unknown, {failed} failed", report.ops);
     println!(
         "  {} events in {} virtual ms, trace {:016x}",
@@ -168,4 +188,8 @@ fn print_failure(report: &Report, asked: &Asked) {
     }
     let mutant = asked.mutant.as_ref().map_or(String::new(), |name| format!(" --mutant {name}"));
     println!("replay: gtstore-sim --seed {} --ops {}{mutant}", report.seed, asked.ops);
+    if report.journal.is_empty() {
+        // Once more, for the log.
+        journal::write(asked, &run(asked.settings(report.seed, true)));
+    }
 }

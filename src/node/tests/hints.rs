@@ -125,7 +125,7 @@ fn what_no_fallback_keeps_is_owed_by_the_coordinator_and_handed_over_when_the_ow
 fn hint(stage: &mut Stage, place: Place, object: &Object) -> Vec<PeerReply> {
     let worth = Worth { ttl_ms: 2000, sent_us: stage.now_us };
     let (key, object, owed_to) = (Key::from_static(b"k"), object.clone(), Some(NodeId(3)));
-    let message = PeerRequest::Store { worth, place, key, object, write: None, owed_to };
+    let message = PeerRequest::Store { worth, place, fence: Fence(0), key, object, write: None, owed_to };
     stage.tell(Input::Peer { conn: ConnId(50), from: NodeId(2), request: RequestId(3), message });
     stage.sync();
     let replies = stage.out.extract_if(.., |output| matches!(output, Output::PeerReply { .. }));

@@ -5,6 +5,7 @@
 use super::NAME;
 use crate::engine::inspect::{Report, check, dump};
 use crate::engine::{FileName, Location, MergeRecord, Record, Storage};
+use crate::node::fence_fault;
 use crate::node::identity::Identity;
 use crate::shell::cli::text::{human_bytes, json_bytes};
 use crate::shell::files::Files;
@@ -85,6 +86,9 @@ fn check_small_files(files: &mut Files, report: &mut Report) -> Result<(), Strin
     };
     if read(FileName::Identity)?.is_some_and(|bytes| Identity::decode(&bytes).is_err()) {
         report.faults.push((FileName::Identity, "it is damaged: a node cannot start here"));
+    }
+    if read(FileName::Fence)?.is_some_and(|bytes| fence_fault(&bytes).is_some()) {
+        report.faults.push((FileName::Fence, "it is damaged: a node cannot start here"));
     }
     if read(FileName::Table)?.is_some_and(|bytes| decode_table(bytes).is_err()) {
         report.faults.push((FileName::Table, "it is damaged: the node will move it aside and fetch it anew"));

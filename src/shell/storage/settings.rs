@@ -3,7 +3,8 @@
 use super::NAME;
 use super::inspect::Inspection;
 use crate::limits::{
-    HINT_BYTES_MAX, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    HINT_BYTES_MAX, REAP_AFTER_MS, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN,
 };
 use crate::shell::args::{Program, addr_list, check_addr, listen_addr, size, value};
 use crate::shell::memory::memory_bytes;
@@ -35,6 +36,8 @@ pub(super) struct Settings {
     pub(super) segment_bytes: u64,
     pub(super) scrub_bytes_per_second: u64,
     pub(super) hint_bytes_max: u64,
+    /// How long a tombstone stays at least.
+    pub(super) reap_after_ms: u64,
     pub(super) allow_fault_injection: bool,
     /// None: as the file system is.
     pub(super) disk_reserve_bytes: Option<u64>,
@@ -72,6 +75,7 @@ impl Settings {
             scrub_bytes_per_second: size_of(matches, "scrub-bytes-per-second")?
                 .unwrap_or(SCRUB_BYTES_PER_SECOND),
             hint_bytes_max: size_of(matches, "hint-bytes")?.unwrap_or(HINT_BYTES_MAX),
+            reap_after_ms: value::<u64>(matches, "reap-after", REAP_AFTER_MS / 1000)?.saturating_mul(1000),
             allow_fault_injection: matches.opt_present("allow-fault-injection"),
             disk_reserve_bytes: size_of(matches, "disk-reserve-bytes")?,
         };
@@ -138,6 +142,12 @@ fn program() -> Program {
         .optopt("", "weight", "share of the data relative to other nodes (100)", "W")
         .optopt("", "cache-bytes", "memory for values, as 512MiB (a quarter of the machine's)", "SIZE")
         .optopt("", "hint-bytes", "disk for what each node that is away misses (64MiB)", "SIZE")
+        .optopt(
+            "",
+            "reap-after",
+            "least age of a tombstone before it goes; above all requests and clock errors (600)",
+            "SECONDS",
+        )
         .optopt(
             "",
             "disk-reserve-bytes",

@@ -90,6 +90,9 @@ impl World {
         engine: impl Fn(usize) -> Option<Engine>,
     ) -> Option<usize> {
         let (keyspace, sector, key) = self.written.get(&dot)?;
+        if self.seen.is_reaped(*keyspace, key, dot, self.now_us) {
+            return None;
+        }
         let place = (*keyspace, *sector);
         let counts = |id: usize| match &self.procs[id].running {
             Running::Node(node) => {

@@ -15,6 +15,9 @@ use crate::wire::manager::{ManagerToNode, NodeToManager};
 use crate::wire::peer::{FORWARD_REQUEST, PeerReply, PeerRequest};
 use bytes::Bytes;
 
+/// How late a copy of a message may be that arrives long after the first.
+const LATE_US: (u64, u64) = (100_000, 12_000_000);
+
 impl World {
     pub(super) fn latency(&mut self) -> u64 {
         let (low, high) = self.climate.latency_us;
@@ -196,13 +199,18 @@ impl World {
     pub(super) fn send(&mut self, id: u64, to_dialer: bool, request: RequestId, message: &impl Message) {
         let Some(conn) = self.conns.get(&id).filter(|conn| conn.open) else { return };
         let (from, to) = if to_dialer { (conn.listener, conn.dialer) } else { (conn.dialer, conn.listener) };
-        let ordered = conn.ordered;
+        let (ordered, reliable) = (conn.ordered, matches!(conn.link, LinkKey::Manager));
+        if self.journal.is_some() {
+            let (from, to) = (self.name_of(from).to_owned(), self.name_of(to).to_owned());
+            self.note(|| format!("{from} -> {to} {:x} {message:?}", request.0));
+        }
         if self.is_blocked(from, to) {
+            self.note(|| "    is blocked".to_owned());
             let timeout_us = self.rng.range(300_000, 3_000_000);
             return self.at(self.now_us + timeout_us, What::Broken { conn: id });
         }
-        let reliable = matches!(conn.link, LinkKey::Manager);
         if !reliable && self.rng.chance(self.climate.loss_per_mille) {
+            self.note(|| "    is lost".to_owned());
             return;
         }
         let mut writer = Writer::default();
@@ -213,13 +221,18 @@ impl World {
         let is_request = matches!(message.kind(), DATA_REQUEST | FORWARD_REQUEST);
         let doubled = !reliable && !is_request && self.rng.chance(self.climate.double_per_mille);
         let copies = if doubled { 2 } else { 1 };
-        for _ in 0..copies {
+        for copy in 0..copies {
             let mut arrives = self.now_us + self.latency_of(kind);
+            if !ordered && copy > 0 && self.rng.once_in(4) {
+                // Long after whatever it was about.
+                arrives += self.rng.range(LATE_US.0, LATE_US.1);
+            }
             if ordered && let Some(conn) = self.conns.get_mut(&id) {
                 let last = &mut conn.last[usize::from(!to_dialer)];
                 arrives = arrives.max(*last);
                 *last = arrives;
             }
+            self.note(|| format!("    arrives at {arrives}"));
             self.at(arrives, What::Message { conn: id, to_dialer, kind, request, body: body.clone() });
         }
     }

@@ -1,7 +1,7 @@
 //! What passes over the wire that checkers want to know: dots, tables, attempts.
 
 use super::World;
-use crate::types::{ClientId, Dot, OpId};
+use crate::types::{ClientId, Dot, Key, KeyspaceId, OpId};
 use crate::version::{Object, VersionVector};
 use crate::wire::client::DataRequest;
 use crate::wire::peer::{PeerReply, PeerRequest};
@@ -23,6 +23,55 @@ pub(in crate::sim) struct Seen {
     pub(in crate::sim) last_op: BTreeMap<ClientId, (OpId, VersionVector)>,
     /// Each epoch's table, by a hash.
     pub(in crate::sim) tables: BTreeMap<u64, u64>,
+    /// What has been let go of, by keyspace and key.
+    reaped: BTreeMap<(KeyspaceId, Key), Vec<Reaped>>,
+}
+
+/// A key that was let go of, or its context trimmed.
+#[derive(Debug)]
+struct Reaped {
+    at_us: u64,
+    context: VersionVector,
+    /// The siblings left. If there are none, no value of the context may ever be read again.
+    left: Vec<Dot>,
+}
+
+impl Seen {
+    pub(super) fn note_reaped(
+        &mut self,
+        at_us: u64,
+        of: (KeyspaceId, Key),
+        context: VersionVector,
+        left: Vec<Dot>,
+    ) {
+        let known = self.reaped.entry(of).or_default();
+        // Every owner does it; the first counts.
+        if !known.iter().any(|reaped| reaped.context == context && reaped.left == left) {
+            known.push(Reaped { at_us, context, left });
+        }
+    }
+
+    fn reaped_of(&self, keyspace: KeyspaceId, key: &Key, dot: Dot) -> impl Iterator<Item = &Reaped> {
+        let all = self.reaped.get(&(keyspace, key.clone())).into_iter().flatten();
+        all.filter(move |reaped| reaped.context.covers(dot) && !reaped.left.contains(&dot))
+    }
+
+    /// Whether a write had been let go of by then: nobody needs to know of it any more.
+    pub(in crate::sim) fn is_reaped(&self, keyspace: KeyspaceId, key: &Key, dot: Dot, by_us: u64) -> bool {
+        self.reaped_of(keyspace, key, dot).any(|reaped| reaped.at_us <= by_us)
+    }
+
+    /// Whether it had, and nothing of its key was left.
+    pub(in crate::sim) fn is_gone(&self, keyspace: KeyspaceId, key: &Key, dot: Dot, by_us: u64) -> bool {
+        self.reaped_of(keyspace, key, dot).any(|reaped| reaped.left.is_empty() && reaped.at_us <= by_us)
+    }
+
+    /// How often keys were let go of, and contexts trimmed.
+    pub(in crate::sim) fn reaped(&self) -> (usize, usize) {
+        let all = || self.reaped.values().flatten();
+        let gone = all().filter(|reaped| reaped.left.is_empty()).count();
+        (gone, all().count() - gone)
+    }
 }
 
 impl World {
@@ -47,6 +96,8 @@ impl World {
             }
             PeerRequest::PushTable(bytes) => self.notice_table(bytes),
             PeerRequest::Transfer { .. }
+            | PeerRequest::Settle { .. }
+            | PeerRequest::RaiseFence { .. }
             | PeerRequest::Read { .. }
             | PeerRequest::Probe { .. }
             | PeerRequest::AskAfter { .. }
