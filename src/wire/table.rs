@@ -1,7 +1,8 @@
 //! The table as bytes: on the wire and in the files of manager and nodes.
 //!
-//! Begins with a format number. Format 2 added the profile; a table of format 1 is read as one of
-//! the default profile, and is written as format 2 from then on.
+//! Begins with a format number, and ends with the crc32c of all before: one owner's number that is
+//! not what it was would be a table like any other. Format 2 added the profile, format 3 the checksum;
+//! a table of format 1 is read as one of the default profile, and any is written as format 3.
 //!
 //! A decoded table keeps every invariant the rest of the code relies on: a power of two of sectors,
 //! at most N slots each, slots that name known members, no node twice in a sector, ids in rising
@@ -18,8 +19,10 @@ use crate::types::{ClusterId, DiskUuid, Epoch, KeyspaceId, NodeId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-const FORMAT: u16 = 2;
-/// Without the profile.
+const FORMAT: u16 = 3;
+/// Without the checksum.
+const FORMAT_2: u16 = 2;
+/// Without the profile, too.
 const FORMAT_1: u16 = 1;
 const ZONE_BYTES_MAX: usize = 64;
 
@@ -51,6 +54,10 @@ pub fn encode_table(table: &Table) -> Bytes {
     for sector in &table.sectors {
         encode_sector(sector, &mut out);
     }
+    let fields = out.into_bytes();
+    let mut out = Writer::default();
+    out.raw(&fields);
+    out.u32(crc32c::crc32c(&fields));
     out.into_bytes()
 }
 
@@ -59,11 +66,13 @@ pub fn encode_table(table: &Table) -> Bytes {
 /// # Errors
 /// It is damaged, over a cap, of another format, or breaks an invariant.
 pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
-    let mut reader = Reader::new(bytes);
-    let format = reader.u16()?;
-    if format != FORMAT && format != FORMAT_1 {
-        return Err(DecodeError::Invalid("table format"));
-    }
+    let format = Reader::new(bytes.clone()).u16()?;
+    let mut reader = match format {
+        FORMAT => Reader::new(checked(&bytes)?),
+        FORMAT_2 | FORMAT_1 => Reader::new(bytes),
+        _ => return Err(DecodeError::Invalid("table format")),
+    };
+    reader.u16()?;
     let epoch = Epoch(reader.u64()?);
     let cluster_id = ClusterId(reader.u128()?);
     let n = reader.u8()?;
@@ -108,6 +117,14 @@ pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
     }
     reader.finish()?;
     Ok(Table { epoch, cluster_id, n, profile, next_node, members, keyspaces, sectors })
+}
+
+/// What is before the checksum, if it is what was written.
+fn checked(bytes: &Bytes) -> Result<Bytes, DecodeError> {
+    let length = bytes.len().checked_sub(4).ok_or(DecodeError::Truncated)?;
+    let sum = Reader::new(bytes.slice(length..)).u32()?;
+    let fields = bytes.slice(..length);
+    if sum == crc32c::crc32c(&fields) { Ok(fields) } else { Err(DecodeError::Invalid("table checksum")) }
 }
 
 fn decode_profile(reader: &mut Reader) -> Result<Profile, DecodeError> {
