@@ -16,7 +16,7 @@ use super::io::{Lane, Output};
 use super::pending::RowId;
 use super::request::{Begun, Checked};
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
-use crate::engine::{Fetched, Loaded, Ticket};
+use crate::engine::{At, Fetched, Kind, Loaded, Ticket};
 use crate::limits::{FALLBACKS_MAX, SETTLE_MS, SIBLING_BYTES_MAX, SIBLINGS_MAX, STAMP_AHEAD_MS_MAX};
 use crate::mutant::Mutant;
 use crate::quorum::{Tally, Verdict};
@@ -190,10 +190,11 @@ impl Node {
             write.context.as_ref().map_or_else(VersionVector::default, |context| context.vector.clone());
         let replaces = if lww && first { Replaces::All } else { Replaces::Seen(&seen) };
         let highest = self.engine.highest_stamp(place, &terms.key);
+        let dead = if lww || !first { Vec::new() } else { self.dead_siblings(now, place, &terms.key) };
         // Only what stays is sent on, and so must be had whole.
         let stays = |dot: Dot| match replaces {
             Replaces::All => false,
-            Replaces::Seen(seen) => !seen.covers(dot),
+            Replaces::Seen(seen) => !seen.covers(dot) && !dead.contains(&dot),
         };
         let mut object = match self.engine.read(place, &terms.key, stays, loaded) {
             Fetched::Absent => Object::default(),
@@ -215,6 +216,18 @@ impl Node {
         let row = Put { object, may_raise: lww && first, ..row };
         self.store(now, row, out);
         Ok(Begun::Done)
+    }
+
+    /// Siblings that say no more than that there is nothing. A new write takes their place although
+    /// nobody has seen them: they would count as concurrent values for ever.
+    fn dead_siblings(&self, now: Now, at: At, key: &Key) -> Vec<Dot> {
+        let outline = self.engine.outline(at, key).unwrap_or_default();
+        let is_over = |expiry: Option<WallMs>| expiry.is_some_and(|at| at <= now.wall);
+        let dead = outline
+            .siblings()
+            .iter()
+            .filter(|sibling| sibling.content.kind == Kind::Tombstone || is_over(sibling.expiry));
+        dead.map(|sibling| sibling.dot).collect()
     }
 
     /// The dot this very write was given before, unless it is a request never seen.
