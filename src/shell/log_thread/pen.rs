@@ -37,6 +37,8 @@ pub(super) struct Pen<D> {
     state: State,
     /// Bytes written since the last sync plan.
     unsynced_bytes: usize,
+    /// Bytes written in all.
+    written_bytes: u64,
     /// What the loop was last told of: written, synced.
     told: (Ticket, Ticket),
     news: Sender<io::Result<DiskEvent>>,
@@ -110,9 +112,15 @@ impl<D: Disk> Pen<D> {
             segment: None,
             state: State::Open,
             unsynced_bytes: 0,
+            written_bytes: 0,
             told: (Ticket::default(), Ticket::default()),
             news,
         }
+    }
+
+    /// Bytes written so far.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     pub(super) fn state(&self) -> State {
@@ -180,6 +188,7 @@ impl<D: Disk> Pen<D> {
             self.segment = Some(*segment);
         }
         self.unsynced_bytes += request_bytes(request);
+        self.written_bytes += request_bytes(request) as u64;
         if std::mem::replace(&mut self.state, State::Open) == State::Full {
             log::info!("the disk has room again");
             self.send(DiskEvent::Room);

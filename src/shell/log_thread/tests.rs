@@ -308,3 +308,18 @@ fn free_bytes_are_told_when_they_have_changed_by_more_than_a_hundredth() {
     assert!(!bench.events.contains(&DiskEvent::Free(995_000)));
     bench.log.finish().unwrap();
 }
+
+#[test]
+fn free_bytes_are_looked_at_within_a_burst_before_it_is_acknowledged() {
+    let mut bench = Bench::new();
+    *bench.fake.0.free.lock().unwrap() = 900_000;
+    let bytes = Bytes::from(vec![0; 100_000]);
+    bench
+        .log
+        .submit(DiskRequest::Append { ticket: Ticket(1), segment: 0, position: 0, bytes, sync: true })
+        .unwrap();
+    bench.wait_for(DiskEvent::Synced(Ticket(1)));
+    let at = |wanted: DiskEvent| bench.events.iter().position(|event| *event == wanted);
+    assert!(at(DiskEvent::Free(900_000)).is_some_and(|seen| Some(seen) < at(DiskEvent::Synced(Ticket(1)))));
+    bench.log.finish().unwrap();
+}

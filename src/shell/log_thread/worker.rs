@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// How often a request that did not fit is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
-/// How often the free bytes are looked at.
+/// How often the free bytes are looked at, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// And whenever this part of them may have been used up: a burst must not run through the reserve
+/// between two looks.
+const LOOK_PART: u64 = 16;
 /// How often the queue is looked at before a sync: what the loop queued meanwhile must not wait
 /// for the sync, nor the sync for a loop that always queues more.
 const ROUNDS_MAX: usize = 8;
@@ -27,6 +30,11 @@ pub(super) struct Worker<D: Disk> {
     /// When there was last nothing unsynced.
     synced_at: Instant,
     looked_at: Option<Instant>,
+    /// Bytes written by then, and by now.
+    looked_bytes: u64,
+    written_bytes: u64,
+    /// Free bytes when last looked at.
+    free: u64,
     /// The free bytes that the loop knows of.
     told_free: Option<u64>,
     /// The disk was full when the pen was last held.
@@ -40,8 +48,19 @@ impl<D: Disk> Worker<D> {
         news: Sender<io::Result<DiskEvent>>,
         waker: Arc<mio::Waker>,
     ) -> Self {
-        let (looked_at, told_free) = (None, None);
-        Self { shared, gauge, news, waker, synced_at: Instant::now(), looked_at, told_free, is_full: false }
+        Self {
+            shared,
+            gauge,
+            news,
+            waker,
+            synced_at: Instant::now(),
+            looked_at: None,
+            looked_bytes: 0,
+            written_bytes: 0,
+            free: u64::MAX,
+            told_free: None,
+            is_full: false,
+        }
     }
 
     /// Serves until the loop's end is closed or the disk fails.
@@ -61,7 +80,14 @@ impl<D: Disk> Worker<D> {
         loop {
             let closing = self.shared.wait(self.patience());
             let was_full = self.is_full;
-            match self.write(closing)? {
+            let planned = self.write(closing)?;
+            let is_time = self.looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY)
+                || self.written_bytes - self.looked_bytes >= self.free / LOOK_PART;
+            // Before what was written is acknowledged: more would come at once.
+            if is_time || self.is_full || was_full {
+                self.look_at_space();
+            }
+            match planned {
                 Some((plan, job)) => {
                     job()?;
                     self.synced_at = Instant::now();
@@ -79,10 +105,6 @@ impl<D: Disk> Worker<D> {
                 }
                 None if closing && !self.shared.has_queued() => return Ok(()),
                 None => {}
-            }
-            let is_time = self.looked_at.is_none_or(|at| at.elapsed() >= LOOK_EVERY);
-            if is_time || self.is_full || was_full {
-                self.look_at_space();
             }
         }
     }
@@ -104,11 +126,13 @@ impl<D: Disk> Worker<D> {
             let before = pen.state();
             pen.write_queued(&self.shared, None)?;
             let after = pen.state();
+            let written_bytes = pen.written_bytes();
             let has_news = pen.tell() || before != after;
             if planned.is_none() && (is_time || pen.is_sync_due()) {
                 planned = pen.sync_plan()?;
             }
             drop(pen);
+            self.written_bytes = written_bytes;
             self.is_full = after == State::Full;
             if has_news {
                 self.wake();
@@ -127,6 +151,7 @@ impl<D: Disk> Worker<D> {
     /// Tells the loop of the free bytes, if they are others than it knows by more than a hundredth.
     fn look_at_space(&mut self) {
         self.looked_at = Some(Instant::now());
+        self.looked_bytes = self.written_bytes;
         let free = match (self.gauge)() {
             Ok(free) => free,
             Err(error) => {
@@ -134,6 +159,7 @@ impl<D: Disk> Worker<D> {
                 return;
             }
         };
+        self.free = free;
         if self.told_free.is_none_or(|told| free.abs_diff(told) > told / 100) {
             self.told_free = Some(free);
             let _ = self.news.send(Ok(DiskEvent::Free(free)));
