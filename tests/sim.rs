@@ -210,3 +210,18 @@ fn keeping_no_tombstones_is_caught() {
 fn comparing_no_copies_is_caught() {
     caught(Mutant::SkipAntiEntropy);
 }
+
+#[test]
+fn letting_go_of_a_tombstone_without_a_fence_is_caught() {
+    caught(Mutant::ReapWithoutFence);
+}
+
+#[test]
+fn raising_a_fence_over_kept_hints_is_caught() {
+    caught(Mutant::ReapWithHints);
+}
+
+#[test]
+fn letting_go_of_a_tombstone_that_some_owner_lacks_is_caught() {
+    caught(Mutant::ReapUnequal);
+}
