@@ -131,6 +131,9 @@ impl Node {
         if now.mono < self.anti_entropy.look_at {
             return;
         }
+        if self.options.compare_every_ms == 0 {
+            return self.rest(now, COMPARE_EVERY_MS);
+        }
         let skipped = self.options.planted.is(Mutant::SkipAntiEntropy);
         if self.pending.len() > ROWS_BEFORE_REPAIR || self.stopping || skipped {
             return self.rest(now, BUSY_MS);
@@ -167,7 +170,7 @@ impl Node {
     /// After the last owner of the last round it is a while until everything is compared again.
     fn rest_after_exchange(&mut self, now: Now) {
         let is_last = self.anti_entropy.rounds.is_empty() && self.anti_entropy.cursor.is_none();
-        self.rest(now, if is_last { COMPARE_EVERY_MS } else { COMPARE_STEP_MS });
+        self.rest(now, if is_last { self.options.compare_every_ms } else { COMPARE_STEP_MS });
     }
 
     fn rest(&mut self, now: Now, ms: u64) {

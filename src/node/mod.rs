@@ -94,6 +94,9 @@ pub struct Options {
     pub scrub_bytes_per_second: u64,
     /// Bytes kept for each node that is away.
     pub hint_bytes_max: u64,
+    /// How long owners wait after comparing their copies before they do it again, in milliseconds; 0:
+    /// they never do.
+    pub compare_every_ms: u64,
     /// How long a tombstone stays at least, in milliseconds.
     pub reap_after_ms: u64,
     /// Clients may have messages from and to peers dropped: for demonstrations.

@@ -150,6 +150,7 @@ pub(super) fn options(addr: &str) -> Options {
         segment_bytes: 64 << 10,
         scrub_bytes_per_second: 0,
         hint_bytes_max: 4096,
+        compare_every_ms: 10_000,
         reap_after_ms: 3000,
         allow_fault_injection: true,
         disk_reserve_bytes: 1000,

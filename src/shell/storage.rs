@@ -91,6 +91,7 @@ impl Process {
             segment_bytes: settings.segment_bytes,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
             hint_bytes_max: settings.hint_bytes_max,
+            compare_every_ms: settings.compare_every_ms,
             reap_after_ms: settings.reap_after_ms,
             allow_fault_injection: settings.allow_fault_injection,
             disk_reserve_bytes: match settings.disk_reserve_bytes {

@@ -4,6 +4,7 @@
 use super::process::{ProcId, Process, Running};
 use super::world::{MANAGER, World};
 use crate::engine::LogWriter;
+use crate::limits::COMPARE_EVERY_MS;
 use crate::manager::{self, Manager};
 use crate::mutant::Planted;
 use crate::node::{self, Node};
@@ -42,6 +43,7 @@ pub(super) fn open_node(
         segment_bytes: 16 << 10,
         scrub_bytes_per_second: 100_000,
         hint_bytes_max: 4 << 10,
+        compare_every_ms: COMPARE_EVERY_MS,
         reap_after_ms: 3000,
         allow_fault_injection: false,
         disk_reserve_bytes: 0,

@@ -3,8 +3,8 @@
 use super::NAME;
 use super::inspect::Inspection;
 use crate::limits::{
-    HINT_BYTES_MAX, REAP_AFTER_MS, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN,
+    COMPARE_EVERY_MS, HINT_BYTES_MAX, REAP_AFTER_MS, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
 use crate::shell::args::{Program, addr_list, check_addr, listen_addr, size, value};
 use crate::shell::memory::memory_bytes;
@@ -36,6 +36,8 @@ pub(super) struct Settings {
     pub(super) segment_bytes: u64,
     pub(super) scrub_bytes_per_second: u64,
     pub(super) hint_bytes_max: u64,
+    /// How long owners wait before they compare their copies again.
+    pub(super) compare_every_ms: u64,
     /// How long a tombstone stays at least.
     pub(super) reap_after_ms: u64,
     pub(super) allow_fault_injection: bool,
@@ -75,6 +77,8 @@ impl Settings {
             scrub_bytes_per_second: size_of(matches, "scrub-bytes-per-second")?
                 .unwrap_or(SCRUB_BYTES_PER_SECOND),
             hint_bytes_max: size_of(matches, "hint-bytes")?.unwrap_or(HINT_BYTES_MAX),
+            compare_every_ms: value::<u64>(matches, "compare-every", COMPARE_EVERY_MS / 1000)?
+                .saturating_mul(1000),
             reap_after_ms: value::<u64>(matches, "reap-after", REAP_AFTER_MS / 1000)?.saturating_mul(1000),
             allow_fault_injection: matches.opt_present("allow-fault-injection"),
             disk_reserve_bytes: size_of(matches, "disk-reserve-bytes")?,
@@ -142,6 +146,12 @@ fn program() -> Program {
         .optopt("", "weight", "share of the data relative to other nodes (100)", "W")
         .optopt("", "cache-bytes", "memory for values, as 512MiB (a quarter of the machine's)", "SIZE")
         .optopt("", "hint-bytes", "disk for what each node that is away misses (64MiB)", "SIZE")
+        .optopt(
+            "",
+            "compare-every",
+            "how long owners wait before they compare their copies again; 0: never (10)",
+            "SECONDS",
+        )
         .optopt(
             "",
             "reap-after",
