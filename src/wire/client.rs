@@ -289,7 +289,8 @@ pub enum ClientReply {
     Status(ClusterStatus),
     /// A page of what a node holds.
     Dump {
-        /// The entries, in sector and key order.
+        /// The entries by sector, then by the hash that orders a sector's keys
+        /// ([`tag_of`](crate::engine::tag_of)), then by key.
         entries: Vec<DumpEntry>,
         /// Where to go on; none at the end.
         next: Option<(SectorId, Key)>,

@@ -529,7 +529,7 @@ pub(crate) fn dump_node(
 }
 
 /// Entries of one page, and where the next one begins.
-type Page = (Vec<DumpEntry>, Option<(SectorId, bytes::Bytes)>);
+pub(crate) type Page = (Vec<DumpEntry>, Option<(SectorId, bytes::Bytes)>);
 
 /// One page of what the node at an address holds in the store's keyspace.
 pub(crate) fn dump_page(
