@@ -1,5 +1,6 @@
 //! `status`, `ring`, `owners` and `dump`: the cluster as it sees itself.
 
+use super::everyone::ask_statuses;
 use super::exit::{CommandResult, Exit, Failure};
 use super::options::{Format, Globals};
 use super::output::{object, print_json, print_rows};
@@ -515,6 +516,11 @@ pub(crate) fn dump_node(
     let Some(member) = table.members.get(&NodeId(node)) else {
         return Err(Failure::new(Exit::Usage, format!("there is no node {node}; see `gtstore status`")));
     };
+    let seen = ask_statuses(store, &[(NodeId(node), member.addr.clone())]);
+    if let Some(other) = seen.replaced.get(&NodeId(node)) {
+        let text = format!("node {node} is not there: node {other} answers at its address");
+        return Err(Failure::new(Exit::Unavailable, text));
+    }
     let mut after = None;
     loop {
         let (entries, next) = dump_page(store, &member.addr, after)?;

@@ -2,6 +2,7 @@
 
 use super::bulk::{FAILURES_TOLD, settings_in};
 use super::cluster::{Page, ask_status, ask_table, dump_page};
+use super::everyone::ask_statuses;
 use super::exit::{CommandResult, Exit, Failure, exit_of};
 use super::lines::{format_of_name, write_line};
 use super::options::FileFormat;
@@ -159,7 +160,11 @@ pub(crate) fn export(
     let copies: u64 = status.nodes.iter().map(|node| node.keys).sum();
     let expected = copies / u64::from(status.n.max(1));
     let up = status.nodes.into_iter().filter(|node| node.health.is_up());
-    let mut sources: Vec<Source> = up.map(|node| Source::new(node.node, node.addr)).collect();
+    let up: Vec<(NodeId, String)> = up.map(|node| (node.node, node.addr)).collect();
+    // The list of whoever else is at a node's address would be taken for the node's.
+    let replaced = ask_statuses(store, &up).replaced;
+    let present = up.into_iter().filter(|node| !replaced.contains_key(&node.0));
+    let mut sources: Vec<Source> = present.map(|(node, addr)| Source::new(node, addr)).collect();
     let mut target = Target::open(out, file)?;
     let mut progress =
         Progress::new("exporting", "keys", (store.options().keyspace.is_empty()).then_some(expected));

@@ -18,6 +18,8 @@ pub(super) struct Testimony {
     pub(super) table: Option<Table>,
     /// What each node sees.
     pub(super) seen: BTreeMap<NodeId, ClusterStatus>,
+    /// Nodes at whose address another one answers, and which; 0 is one that has not joined.
+    pub(super) replaced: BTreeMap<NodeId, NodeId>,
     /// What each node keeps for others.
     pub(super) kept: BTreeMap<NodeId, Vec<HintStatus>>,
     /// What the manager sees; none if it was not named to us.
@@ -49,6 +51,8 @@ pub(super) struct Sight {
     pub(super) node: NodeId,
     /// Whether it answered our own question.
     pub(super) answers: bool,
+    /// Who answered in its place.
+    pub(super) replaced_by: Option<NodeId>,
     /// Who sees it how; the manager is 0.
     pub(super) seen: BTreeMap<Health, BTreeSet<NodeId>>,
 }
@@ -80,7 +84,10 @@ fn sight(told: &Testimony, node: NodeId) -> Sight {
             seen.entry(row.health).or_default().insert(observer);
         }
     }
-    Sight { node, answers: told.seen.contains_key(&node), seen }
+    let answers = told.seen.contains_key(&node);
+    // What has not joined yet may still turn out to be the node itself.
+    let replaced_by = told.replaced.get(&node).copied().filter(|&other| other != NodeId(0));
+    Sight { node, answers, replaced_by, seen }
 }
 
 /// How many sectors have fewer copies on nodes that are up than they should.
@@ -136,6 +143,11 @@ impl Sight {
     }
 
     fn text(&self) -> String {
+        let instead = self.replaced_by.map(|other| format!("; node {other} is at its address now"));
+        self.how_it_is() + &instead.unwrap_or_default()
+    }
+
+    fn how_it_is(&self) -> String {
         let node = self.node;
         let mut seen = self.seen.iter().rev();
         match (seen.next(), seen.next()) {
@@ -236,6 +248,11 @@ impl Finding {
                 "A node that some reach and others do not: look again in a moment, then at the network \
                  between them."
             }
+            Finding::Node(Sight { replaced_by: Some(_), .. }) => {
+                "A node whose directory was lost has joined as a new one; the old one stays down, and what \
+                 it had stays a copy short: nothing removes a node yet. To have every copy again, export, \
+                 and import into a new cluster."
+            }
             Finding::Node(_) => {
                 "A node that is down: restart it from its data directory; the log there says why it ended."
             }
@@ -276,7 +293,7 @@ fn names(observers: &BTreeSet<NodeId>) -> String {
 mod tests {
     use super::*;
     use crate::ring::{MemberState, Slot};
-    use crate::types::{Epoch, Incarnation};
+    use crate::types::{ClusterId, Epoch, Incarnation};
     use crate::wire::client::NodeStatus;
 
     /// How the observer sees nodes 1, 2 and so on.
@@ -326,6 +343,21 @@ mod tests {
             texts(&cut),
             ["node 1 is down to node 3; up to node 2", "node 3 is cut off to node 1; up to node 2"]
         );
+    }
+
+    #[test]
+    fn a_node_is_down_whoever_has_its_address() {
+        let mut told = told(&[(1, &[UP, DOWN, UP]), (3, &[UP, DOWN, UP])]);
+        told.replaced.insert(NodeId(2), NodeId(3));
+        let slots = [1, 2].map(|node| Slot::Settled(NodeId(node))).to_vec();
+        let sectors = vec![Sector { conf_epoch: Epoch(1), slots }];
+        told.table = Some(Table { sectors, ..Table::new(ClusterId(1), 2, 1) });
+        let expected = [
+            "node 2 is down, as seen by nodes 1, 3; node 3 is at its address now",
+            "1 sector has fewer than 2 copies on nodes that are up (the fewest: 1)",
+        ];
+        assert_eq!(texts(&told), expected);
+        assert!(diagnose(&told)[0].advice().contains("nothing removes a node yet"));
     }
 
     #[test]
