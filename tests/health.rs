@@ -64,3 +64,27 @@ fn a_node_whose_directory_was_lost_stays_down_though_another_has_its_address() {
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(4), ""));
     assert!(text(&output.stderr).contains(&instead), "{}", text(&output.stderr));
 }
+
+#[test]
+fn a_node_that_refuses_puts_for_want_of_room_is_named_and_explains_its_hints() {
+    let mut cluster = Cluster::new(0, 3);
+    // More than any disk has.
+    for args in [&[][..], &[], &["--disk-reserve-bytes", "900000GiB"]] {
+        cluster.add_node(args);
+    }
+    cluster.settle();
+    let full = id_of(&cluster, 2);
+    let found = findings(&cluster, &["disk"]);
+    assert_eq!(of_kind(&found, "disk")["node"], full);
+    assert!(of_kind(&found, "disk")["advice"].as_str().unwrap().contains("free some space"));
+
+    assert_eq!(gtstore(&cluster, &["put", "key", "value"]).status.code(), Some(0));
+    let found = findings(&cluster, &["disk", "hints"]);
+    assert_eq!(of_kind(&found, "hints")["node"], full);
+    assert!(of_kind(&found, "hints")["advice"].as_str().unwrap().ends_with("once it has room."));
+    let status = text(&gtstore(&cluster, &["status"]).stdout);
+    assert!(status.contains("Disk\n") && status.contains(&format!("reserve: node {full}.")), "{status}");
+    let rows = text(&gtstore(&cluster, &["status", "-o", "plain"]).stdout);
+    assert_eq!(rows.lines().filter(|row| row.ends_with("\tlow")).count(), 1, "{rows}");
+    assert_eq!(rows.lines().filter(|row| row.ends_with("\tok")).count(), 2, "{rows}");
+}

@@ -84,6 +84,7 @@ impl Node {
                 pending: said.pending,
                 damaged: said.damaged,
                 hint_bytes: said.hint_bytes,
+                room: said.room,
             }
         };
         let is_moving = |slot: &Slot| matches!(slot, Slot::Moving { .. });

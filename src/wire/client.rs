@@ -11,7 +11,7 @@ pub(crate) use encoding::DATA_REQUEST;
 use super::peer::Worth;
 use crate::ring::{KeyspaceSettings, MemberState};
 use crate::types::{
-    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp,
 };
 use crate::version::{Content, Context};
 use bytes::Bytes;
@@ -366,6 +366,8 @@ pub struct NodeStatus {
     pub damaged: u16,
     /// Bytes that it keeps for nodes that are away.
     pub hint_bytes: u64,
+    /// Whether its disk has room.
+    pub room: Room,
 }
 
 /// What a node keeps for another that is away, or was since this one's start.

@@ -6,7 +6,7 @@
 use super::Message;
 use super::codec::{DecodeError, Reader, Writer};
 use crate::limits::{ADDR_BYTES_MAX, MANAGER_BODY_BYTES_MAX, SECTORS_MAX, TEXT_BYTES_MAX};
-use crate::types::{ClusterId, DiskUuid, Epoch, Incarnation, NodeId, SectorId};
+use crate::types::{ClusterId, DiskUuid, Epoch, Incarnation, NodeId, Room, SectorId};
 use bytes::Bytes;
 
 /// What a node tells the manager.
@@ -57,6 +57,8 @@ pub struct Report {
     pub damaged: u16,
     /// Bytes that it keeps for nodes that are away.
     pub hint_bytes: u64,
+    /// Whether its disk has room.
+    pub room: Room,
 }
 
 /// What the manager tells a node.
@@ -119,6 +121,7 @@ impl Message for NodeToManager {
                 out.u32(report.pending);
                 out.u16(report.damaged);
                 out.u64(report.hint_bytes);
+                out.u8(report.room.to_byte());
             }
             NodeToManager::Streamed(sectors) => {
                 out.count(sectors.len());
@@ -150,6 +153,7 @@ impl Message for NodeToManager {
                 pending: reader.u32()?,
                 damaged: reader.u16()?,
                 hint_bytes: reader.u64()?,
+                room: Room::from_byte(reader.u8()?).ok_or(DecodeError::Invalid("room"))?,
             }),
             STREAMED => {
                 let count = reader.count("streamed sectors", SECTORS_MAX, 10)?;

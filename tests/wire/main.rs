@@ -6,7 +6,7 @@ mod samples;
 use bytes::Bytes;
 use gtstore::limits::PEER_BODY_BYTES_MAX;
 use gtstore::ring::{MemberState, Profile, Slot, Table};
-use gtstore::types::{Epoch, Health, Incarnation, NodeId, RequestId};
+use gtstore::types::{Epoch, Health, Incarnation, NodeId, RequestId, Room};
 use gtstore::wire::client::{ClientReply, ClientRequest, ClusterStatus, NodeStatus};
 use gtstore::wire::codec::{DecodeError, Reader, SHARED_BYTES_MIN, Writer};
 use gtstore::wire::frame::{Decoder, Frame, FrameError, HEADER_BYTES, write_frame};
@@ -490,6 +490,7 @@ fn a_health_that_nobody_knows_is_refused() {
             pending: 0,
             damaged: 0,
             hint_bytes: 0,
+            room: Room::Enough,
         };
         let mut out = Writer::default();
         let reply = ClientReply::Status(ClusterStatus { nodes: vec![node], ..ClusterStatus::default() });

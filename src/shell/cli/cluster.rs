@@ -9,7 +9,7 @@ use super::text::{escaped, human_bytes, json_bytes, quoted};
 use crate::client::{Store, Target};
 use crate::ring::{MemberState, Slot, Table, hash_slot};
 use crate::shell::blocking::unexpected;
-use crate::types::{Epoch, Health, NodeId, SectorId};
+use crate::types::{Epoch, Health, NodeId, Room, SectorId};
 use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus, DumpEntry, NodeStatus};
 use crate::wire::decode_table;
 use serde_json::{Map, Value};
@@ -81,6 +81,8 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
             headings.extend(has_damage.then_some("Damaged"));
             let has_hints = status.nodes.iter().any(|node| node.hint_bytes > 0);
             headings.extend(has_hints.then_some("Hints kept"));
+            let has_full = status.nodes.iter().any(|node| node.room != Room::Enough);
+            headings.extend(has_full.then_some("Disk"));
             let row = |node: &NodeStatus| {
                 let known = Known::of(node, status.observer);
                 let mut row = status_row(node, &known, cell(known.bytes.map(human_bytes)));
@@ -90,11 +92,13 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                     Some(0) | None => UNKNOWN.to_owned(),
                 }));
                 row.extend(has_hints.then(|| cell(known.hint_bytes.map(human_bytes))));
+                row.extend(has_full.then(|| cell(known.room)));
                 row
             };
             let rows = status.nodes.iter().map(row).collect();
             print_rows(out, Format::Table, &headings, &[2, 5, 6, 7, 8, 9, 10, 11], rows)?;
-            for advice in status_advice(&status).into_iter().chain(damage_advice(&status)) {
+            let advice = [status_advice(&status), room_advice(&status), damage_advice(&status)];
+            for advice in advice.into_iter().flatten() {
                 writeln!(out, "\n{advice}")?;
             }
         }
@@ -103,6 +107,7 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                 let known = Known::of(node, status.observer);
                 let mut row = status_row(node, &known, cell(known.bytes));
                 row.extend([cell(known.damaged), node.health.to_string(), cell(known.hint_bytes)]);
+                row.push(cell(known.room));
                 row
             };
             let rows = status.nodes.iter().map(row).collect();
@@ -160,6 +165,19 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
+/// What a person may do about disks without room.
+fn room_advice(status: &ClusterStatus) -> Option<String> {
+    let full = status.nodes.iter().filter(|node| node.health.is_up() && node.room != Room::Enough);
+    let full: Vec<String> = full.map(|node| node.node.to_string()).collect();
+    (!full.is_empty()).then(|| {
+        format!(
+            "Disk full, or less free than its reserve: node {}. It refuses puts; reads go on. Free some space \
+             there, or add a node:\nputs are taken again without a restart.",
+            full.join(", ")
+        )
+    })
+}
+
 /// What a person may do about damaged logs.
 pub(crate) fn damage_advice(status: &ClusterStatus) -> Option<String> {
     let damaged: Vec<String> = status
@@ -194,6 +212,7 @@ struct Known {
     life: Option<u32>,
     damaged: Option<u16>,
     hint_bytes: Option<u64>,
+    room: Option<Room>,
 }
 
 impl Known {
@@ -210,12 +229,13 @@ impl Known {
             life: (node.incarnation.0 != 0).then_some(node.incarnation.0),
             damaged: heard.then_some(node.damaged),
             hint_bytes: heard.then_some(node.hint_bytes),
+            room: heard.then_some(node.room),
         }
     }
 }
 
 fn cell<T: ToString>(known: Option<T>) -> String {
-    known.map_or(UNKNOWN.to_owned(), |number| number.to_string())
+    known.map_or(UNKNOWN.to_owned(), |known| known.to_string())
 }
 
 fn status_row(node: &NodeStatus, known: &Known, bytes: String) -> Vec<String> {
@@ -255,6 +275,7 @@ fn json_status(status: &ClusterStatus) -> Map<String, Value> {
             ("damaged", known.damaged.into()),
             ("health", node.health.to_string().into()),
             ("hint_bytes", known.hint_bytes.into()),
+            ("disk", known.room.map(|room| room.to_string()).into()),
         ]));
         row.into()
     };
@@ -608,6 +629,7 @@ mod tests {
             pending: 3,
             damaged: 0,
             hint_bytes: 0,
+            room: Room::Enough,
         }
     }
 
@@ -631,7 +653,9 @@ mod tests {
         let status = ClusterStatus { nodes: vec![node(false, 0)], ..ClusterStatus::default() };
         let nodes = &json_status(&status)["nodes"][0];
         assert!(
-            ["keys", "bytes", "pending", "epoch", "incarnation"].iter().all(|name| nodes[name].is_null())
+            ["keys", "bytes", "pending", "epoch", "incarnation", "disk"]
+                .iter()
+                .all(|name| nodes[name].is_null())
         );
         assert_eq!(nodes["sectors"], 4);
     }

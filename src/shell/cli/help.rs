@@ -66,7 +66,8 @@ Output that programs may rely on
             value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
             OK, coordinator, context. status: state, node, address, zone, sectors,
             first in, keys, bytes, working on, epoch, life, damaged sectors, health,
-            bytes of hints kept. Columns are only ever added at the end.
+            bytes of hints kept, disk (ok, low, full). Columns are only ever added at the
+            end.
   Results go to standard output, everything else to standard error.
 
 Exit codes
@@ -202,7 +203,8 @@ What that one does not know of the others is shown as '-' (null in json): a node
 works on nothing, and one that the manager has not heard of since its own start has no keys.
 A node that found its log damaged counts the sectors concerned ('Damaged', a column only when
 there are any): their other owners serve them. 'Hints kept' (likewise) is what it has in store
-for nodes that are away; see 'gtstore help hints'.
+for nodes that are away; see 'gtstore help hints'. 'Disk' (likewise) is 'low' where less is free
+than the node's reserve, so that it refuses puts, and 'full' where it can write nothing.
 ",
     ),
     (
@@ -222,14 +224,15 @@ gtstore health [--watch]
 
 Asks every node, and the manager, and says 'All is well' (exit code 0), or what is not (7):
 nodes that are suspected, cut off or down, and to whom, for nodes may differ; sectors with fewer
-copies than they should have on nodes that are up, and sectors with none; writes that are owed
-to nodes which missed them; damaged sectors; and what can be done about it. When nobody answers
-at all: 4. --watch looks again each second until Ctrl-C, in place on a terminal, else a line
-each time. It is not for use inside the shell, where Ctrl-C has another meaning.
+copies than they should have on nodes that are up, and sectors with none; disks without room,
+whose nodes refuse puts; writes that are owed to nodes which missed them; damaged sectors; and
+what can be done about it. When nobody answers at all: 4. --watch looks again each second until
+Ctrl-C, in place on a terminal, else a line each time; how it ends says nothing of the cluster.
+It is not for use inside the shell, where Ctrl-C has another meaning.
 
 -o json: well, nodes, moving, findings[kind, node, count, text, advice]; kind is node, manager,
-short, lost, hints, damaged or not_serving; short and lost count sectors. -o plain: kind, node,
-count, text of each finding; nothing where all is well.
+short, lost, disk, hints, damaged or not_serving; short and lost count sectors. -o plain: kind,
+node, count, text of each finding; nothing where all is well.
 ",
     ),
     (

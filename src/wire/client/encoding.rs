@@ -12,7 +12,7 @@ use crate::limits::{
     MEMBERS_MAX, SIBLINGS_DECODED_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::types::{
-    ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+    ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp,
 };
 use crate::version::Content;
 use crate::wire::Message;
@@ -537,6 +537,7 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.u32(row.pending);
         out.u16(row.damaged);
         out.u64(row.hint_bytes);
+        out.u8(row.room.to_byte());
     }
 }
 
@@ -545,7 +546,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
     let cluster_id = ClusterId(reader.u128()?);
     let epoch = Epoch(reader.u64()?);
     let (n, sectors, serving, moving) = (reader.u8()?, reader.u16()?, reader.bool("serving")?, reader.u16()?);
-    let count = reader.count("status rows", MEMBERS_MAX, 58)?;
+    let count = reader.count("status rows", MEMBERS_MAX, 59)?;
     let mut nodes = Vec::with_capacity(count);
     for _ in 0..count {
         nodes.push(NodeStatus {
@@ -562,6 +563,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             pending: reader.u32()?,
             damaged: reader.u16()?,
             hint_bytes: reader.u64()?,
+            room: Room::from_byte(reader.u8()?).ok_or(DecodeError::Invalid("room"))?,
         });
     }
     Ok(ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes })
