@@ -152,8 +152,16 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
         let ids: Vec<String> = nodes.map(|node| node.node.to_string()).collect();
         (!ids.is_empty()).then(|| ids.join(", "))
     };
+    let known = match status.observer {
+        NodeId(0) => "the manager does not hear it".to_owned(),
+        observer => format!("neither node {observer} nor those it asked hear it"),
+    };
+    // One that stands still, or is cut off from all, looks like one that has ended.
     let down = named(Health::Down).map(|ids| {
-        format!("Down: node {ids}. Restart from the data directory; see the log there for why it ended.")
+        format!(
+            "Down: node {ids}: {known}. If its process has ended, start it again from its data directory: \
+             the log there says\nwhy it ended. If it runs, it stands still, or the network to it is cut."
+        )
     });
     let cut_off = named(Health::CutOff).map(|ids| {
         format!(
@@ -646,6 +654,17 @@ mod tests {
         assert_eq!(shown(&node(false, 0), 0), ["-"; 5], "never heard of since the manager started");
         assert_eq!(shown(&node(true, 1), 1)[2], "-", "another node's requests are not told to nodes");
         assert_eq!(shown(&node(true, 1), 2)[2], "3");
+    }
+
+    #[test]
+    fn a_node_that_is_down_is_not_said_to_have_ended() {
+        let mut status =
+            ClusterStatus { nodes: vec![node(false, 1)], serving: true, ..ClusterStatus::default() };
+        let said = status_advice(&status).unwrap();
+        assert!(said.starts_with("Down: node 2: the manager does not hear it. If its process"), "{said}");
+        assert!(said.contains("If it runs, it stands still, or the network to it is cut."), "{said}");
+        status.observer = NodeId(1);
+        assert!(status_advice(&status).unwrap().contains("neither node 1 nor those it asked hear it"));
     }
 
     #[test]

@@ -288,7 +288,8 @@ impl Finding {
                  and import into a new cluster."
             }
             Finding::Node(_) => {
-                "A node that is down: restart it from its data directory; the log there says why it ended."
+                "A node that is down: if its process has ended, start it again from its data directory; the \
+                 log there says why it ended. If it runs, it stands still, or the network to it is cut."
             }
             Finding::Short { .. } => "Sectors have all their copies again when their owners are back.",
             Finding::Lost { .. } => {
