@@ -93,6 +93,11 @@ const OFFER_TABLE: u8 = 0x94;
 
 const ZONE_BYTES_MAX: usize = 64;
 
+/// A text that stands in tables and lines later on: nothing in it may end a field or a line.
+fn plain(text: String, what: &'static str) -> Result<String, DecodeError> {
+    if text.contains(char::is_control) { Err(DecodeError::Invalid(what)) } else { Ok(text) }
+}
+
 impl Message for NodeToManager {
     fn kind(&self) -> u8 {
         match self {
@@ -141,8 +146,8 @@ impl Message for NodeToManager {
                 node: NodeId(reader.u32()?),
                 disk_uuid: DiskUuid(reader.u128()?),
                 incarnation: Incarnation(reader.u32()?),
-                addr: reader.text("address", ADDR_BYTES_MAX)?,
-                zone: reader.text("zone", ZONE_BYTES_MAX)?,
+                addr: plain(reader.text("address", ADDR_BYTES_MAX)?, "address")?,
+                zone: plain(reader.text("zone", ZONE_BYTES_MAX)?, "zone")?,
                 weight: reader.u16()?,
                 epoch: Epoch(reader.u64()?),
             }),
