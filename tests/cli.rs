@@ -456,6 +456,29 @@ fn an_export_that_may_lack_keys_never_ends_as_if_it_were_whole() {
 }
 
 #[test]
+fn an_export_that_too_few_nodes_answer_stops_and_names_another_way() {
+    let dev = Dev::start(3, 3, None);
+    let lines: String = (0..700).map(|at| format!("key{at}\tvalue\n")).collect();
+    assert_eq!(code(&run(dev.manager(), &["import", "-"], lines.as_bytes())), 0);
+    dev.pids()[..2].iter().for_each(|&pid| kill("KILL", pid));
+    let living = dev.node_addr(2);
+    wait_until("the survivor knows that it is alone", || {
+        let status = text(&run(living, &["status", "-o", "plain"], b"").stdout);
+        (status.lines().filter(|row| row.starts_with("DN")).count() == 2).then_some(())
+    });
+    let output = run(living, &["export", "-", "--timeout-ms", "200"], b"");
+    let said = text(&output.stderr);
+    assert_eq!(code(&output), 4, "{said}");
+    assert!(said.contains("exported 0 keys, 512 failed, NOT WHOLE"), "{said}");
+    assert!(said.contains("for 512 keys in a row: the export has stopped"), "{said}");
+    let output = run(living, &["export", "-", "-r", "1"], b"");
+    assert_eq!((code(&output), text(&output.stdout).lines().count()), (4, 700), "the way that it names");
+    let output = run(living, &["import", "-", "--timeout-ms", "200"], b"key1\tvalue\n");
+    let said = text(&output.stderr);
+    assert!(said.contains("line 1, \"key1\" not imported: "), "{said}");
+}
+
+#[test]
 fn a_killed_dev_leaves_no_process_and_no_temporary_directory() {
     let dev = Dev::start(2, 2, None);
     let dir = dev.ready["data_dir"].as_str().unwrap().to_owned();

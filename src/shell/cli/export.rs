@@ -9,9 +9,10 @@ use super::options::FileFormat;
 use super::progress::Progress;
 use super::target::Target;
 use super::text::quoted;
-use crate::client::Store;
+use crate::client::{Error, Reason, Store};
 use crate::engine::tag_of;
 use crate::ring::{KeyspaceSettings, Slot, Table};
+use crate::shell::blocking::IN_FLIGHT;
 use crate::types::{NodeId, SectorId};
 use crate::wire::client::DumpEntry;
 use bytes::Bytes;
@@ -19,7 +20,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Write};
 
 /// Keys an export reads at once.
-const EXPORT_BATCH: usize = 1000;
+const EXPORT_BATCH: usize = 2 * IN_FLIGHT;
+/// After so many keys in a row that too few owners answered for, the rest would only fail one by one,
+/// each for the whole of its time. Those of one sector, whose owners alone are away, are seldom so many.
+const UNAVAILABLE_KEYS_MAX: u64 = 2 * IN_FLIGHT as u64;
 
 /// Where a key stands in the list of every node: by sector, then by the hash that orders a sector's
 /// keys, then by key. Lists that are merged by anything else give a key once for each list.
@@ -143,6 +147,24 @@ struct Tally {
     failed: u64,
     /// How the first failed read would end a command.
     exit: Option<Exit>,
+    /// Keys in a row that too few owners answered for.
+    unavailable: u64,
+}
+
+impl Tally {
+    fn note_failure(&mut self, error: &Error) {
+        self.failed += 1;
+        let exit = exit_of(error);
+        self.exit.get_or_insert(exit);
+        // A copy that cannot be read says nothing of the next key.
+        let is_lost = exit == Exit::Unavailable && !matches!(error.reason, Some(Reason::Unreadable { .. }));
+        self.unavailable = if is_lost { self.unavailable + 1 } else { 0 };
+    }
+
+    /// Whether there is no use in going on.
+    fn is_hopeless(&self) -> bool {
+        self.unavailable >= UNAVAILABLE_KEYS_MAX
+    }
 }
 
 /// `export FILE|-`: the keys of the keyspace, in sector order, each read by quorum.
@@ -175,6 +197,7 @@ pub(crate) fn export(
         Err(error) => return Err(target.discard(error)),
     };
     let lack = lack(&table, settings, &sources);
+    let stopped = tally.is_hopeless().then(|| stopped(&tally));
     let is_whole = tally.failed == 0 && lack.is_none();
     let but = if is_whole { "" } else { ", NOT WHOLE" };
     let (done, failed, rate) = (tally.done, tally.failed, progress.rate(tally.done));
@@ -187,7 +210,7 @@ pub(crate) fn export(
     }
     writeln!(io::stderr(), "{count}")?;
     let kept = target.keep_partial()?;
-    Err(match (lack, tally.exit) {
+    Err(match (stopped.or(lack), tally.exit) {
         (Some(lack), _) => Failure::new(Exit::Unavailable, format!("{lack}{kept}; see `gtstore status`")),
         (None, exit) => {
             let text = format!("{failed} keys could not be read{kept}; see `gtstore status`");
@@ -216,6 +239,7 @@ fn copy(
         for (key, result) in keys.iter().zip(results) {
             match result {
                 Ok(entry) => {
+                    tally.unavailable = 0;
                     for version in &entry.values {
                         write_line(target, format, key, &version.value)?;
                     }
@@ -223,16 +247,27 @@ fn copy(
                     tally.values += entry.values.len() as u64;
                 }
                 Err(error) => {
-                    tally.failed += 1;
-                    tally.exit.get_or_insert(exit_of(&error));
+                    tally.note_failure(&error);
                     if tally.failed as usize <= FAILURES_TOLD {
                         let _ = writeln!(io::stderr(), "gtstore: {} not exported: {error}", quoted(key));
                     }
                 }
             }
         }
+        if tally.is_hopeless() {
+            return Ok(tally);
+        }
         progress.show(tally.done, tally.done);
     }
+}
+
+/// Why an export has stopped, and what else there is to do than to wait.
+fn stopped(tally: &Tally) -> String {
+    format!(
+        "too few owners answered for {} keys in a row: the export has stopped. Try again when more nodes are \
+         up, or take what a single copy says of each key, which may be old: export -r 1",
+        tally.unavailable
+    )
 }
 
 /// Why keys may be missing, if they may: whom nobody could ask.
@@ -255,6 +290,7 @@ fn lack(table: &Table, settings: KeyspaceSettings, sources: &[Source]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::ErrorKind;
     use crate::types::{Dot, Stamp};
     use std::collections::BTreeMap;
 
@@ -298,6 +334,21 @@ mod tests {
         assert_eq!(keys.len(), wanted.len());
         assert_eq!(keys.into_iter().collect::<BTreeSet<_>>(), wanted);
         assert!(sources.iter().all(|source| matches!(source.listing, Listing::Whole)));
+    }
+
+    #[test]
+    fn an_export_stops_for_nodes_that_are_away_and_for_no_other_failure() {
+        let mut tally = Tally::default();
+        let error = |reason| Error { reason, ..Error::new(ErrorKind::Failed, "") };
+        for _ in 0..2 * UNAVAILABLE_KEYS_MAX {
+            tally.note_failure(&error(Some(Reason::Unreadable { copies: 1 })));
+        }
+        assert!(!tally.is_hopeless());
+        for reason in [None, Some(Reason::NoQuorum)].into_iter().cycle().take(UNAVAILABLE_KEYS_MAX as usize) {
+            assert!(!tally.is_hopeless());
+            tally.note_failure(&error(reason));
+        }
+        assert!(tally.is_hopeless() && tally.exit == Some(Exit::Unavailable));
     }
 
     #[test]

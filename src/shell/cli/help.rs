@@ -171,7 +171,8 @@ Concurrent values are written as several lines. The count goes to standard error
 values where there are more of them.
 It is written to FILE.partial, which replaces FILE when it is whole and on disk. If so many
 nodes are down that keys may be missing, or keys cannot be read, it says so and the exit code
-is 4: FILE.partial is kept, and an earlier FILE is left as it was.
+is 4: FILE.partial is kept, and an earlier FILE is left as it was. It stops when too few owners
+answer for 512 keys in a row. With -r 1 a single copy of each key is enough, perhaps an old one.
 ",
     ),
     (

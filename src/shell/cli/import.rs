@@ -222,7 +222,7 @@ impl Import {
         match outcome {
             Ok(()) => self.silence = None,
             Err(error) => {
-                self.fail(&quoted(&key), exit_of(&error), &error.to_string());
+                self.fail(&format!("line {line}, {}", quoted(&key)), exit_of(&error), &error.to_string());
                 self.note_answer(line, &error);
             }
         }
