@@ -374,6 +374,35 @@ fn siblings_survive_export_and_import_and_are_not_doubled_by_them() {
 }
 
 #[test]
+fn the_time_to_live_goes_through_a_file_of_json_and_is_told_to_be_lost_in_one_of_tabs() {
+    let (dev, dir) = (Dev::start(1, 1, None), TempDir::new().unwrap());
+    let expiry = |key: &str| {
+        let json: serde_json::Value = serde_json::from_str(&dev.ok(&["get", key, "-o", "json"])).unwrap();
+        json["values"][0]["expires_ms"].as_u64()
+    };
+    dev.ok(&["put", "for-a-while", "1", "--ttl", "1d"]);
+    dev.ok(&["put", "for-good", "2"]);
+    let before = expiry("for-a-while").unwrap();
+    assert_eq!(expiry("for-good"), None);
+    let file = dir.path().join("all.jsonl");
+    dev.ok(&["export", file.to_str().unwrap()]);
+    let mut lines = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(lines.matches(&format!("\"expires_ms\":{before}")).count(), 1, "{lines}");
+
+    lines.push_str("{\"key\":\"over\",\"value\":\"3\",\"expires_ms\":1}\n");
+    ["for-a-while", "for-good"].iter().for_each(|key| drop(dev.ok(&["del", key])));
+    let output = run(dev.manager(), &["import", "-", "--ttl", "2d"], lines.as_bytes());
+    assert!(text(&output.stdout).starts_with("imported 2 values, 0 failed, 1 expired"), "{output:?}");
+    assert_eq!(code(&dev.run(&["get", "over"])), 3);
+    assert!(expiry("for-a-while").unwrap().abs_diff(before) < 60_000, "what was left, and no more");
+    assert!(expiry("for-good").unwrap() > before, "the option is for lines that do not say");
+
+    let output = dev.run(&["export", "-", "--format", "tsv"]);
+    assert_eq!((code(&output), text(&output.stdout).lines().count()), (0, 2));
+    assert!(text(&output.stderr).contains("2 values have a time to live"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn an_import_stops_at_a_line_without_an_end() {
     let dev = Dev::start(1, 1, None);
     let output = dev.run(&["import", "/dev/zero"]);

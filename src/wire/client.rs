@@ -11,7 +11,7 @@ pub(crate) use encoding::DATA_REQUEST;
 use super::peer::Worth;
 use crate::ring::{KeyspaceSettings, MemberState};
 use crate::types::{
-    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp,
+    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp, WallMs,
 };
 use crate::version::{Content, Context};
 use bytes::Bytes;
@@ -153,6 +153,8 @@ pub struct Version {
     pub dot: Dot,
     /// Its stamp.
     pub stamp: Stamp,
+    /// When it ceases to be visible, by the wall time of its coordinator; none for never.
+    pub expiry: Option<WallMs>,
     /// The value.
     pub value: Bytes,
 }

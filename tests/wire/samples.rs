@@ -275,6 +275,7 @@ fn found() -> DataReply {
     let value = |seq, text: &'static str| Version {
         dot: dot(1, seq),
         stamp: Stamp(seq),
+        expiry: text.is_empty().then_some(WallMs(seq + 1)),
         value: Bytes::from_static(text.as_bytes()),
     };
     let values = vec![value(40, "forty"), value(41, "")];

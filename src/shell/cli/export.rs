@@ -144,6 +144,8 @@ struct Tally {
     done: u64,
     /// Values of these keys, which are the lines written.
     values: u64,
+    /// Of these, values with a time to live.
+    expiring: usize,
     failed: u64,
     /// How the first failed read would end a command.
     exit: Option<Exit>,
@@ -196,6 +198,14 @@ pub(crate) fn export(
         Ok(tally) => tally,
         Err(error) => return Err(target.discard(error)),
     };
+    if format == FileFormat::Tabs && tally.expiring > 0 {
+        writeln!(
+            io::stderr(),
+            "gtstore: {} values have a time to live, which tab-separated lines cannot carry: whoever imports \
+             them keeps them for good; --format jsonl carries it",
+            tally.expiring
+        )?;
+    }
     let lack = lack(&table, settings, &sources);
     let stopped = tally.is_hopeless().then(|| stopped(&tally));
     let is_whole = tally.failed == 0 && lack.is_none();
@@ -241,8 +251,9 @@ fn copy(
                 Ok(entry) => {
                     tally.unavailable = 0;
                     for version in &entry.values {
-                        write_line(target, format, key, &version.value)?;
+                        write_line(target, format, key, &version.value, version.expiry)?;
                     }
+                    tally.expiring += entry.values.iter().filter(|value| value.expiry.is_some()).count();
                     tally.done += u64::from(!entry.values.is_empty());
                     tally.values += entry.values.len() as u64;
                 }

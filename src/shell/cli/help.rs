@@ -59,7 +59,7 @@ The assignment's forms
 Output that programs may rely on
   -o json   one JSON value per line. Keys and values that are not UTF-8 stand as
             \"key_base64\" and \"value_base64\". get: found, key, values[value, dot,
-            wall_ms], coordinator, answered, fallbacks, needed, replicas, context.
+            wall_ms, expires_ms], coordinator, answered, fallbacks, needed, replicas, context.
             put, del: result, key, coordinator, answered, fallbacks, needed, replicas,
             context. ('fallbacks' of those that answered stood in for owners.)
   -o plain  tab-separated, no headings. get: the value's bytes and a newline, each
@@ -142,7 +142,8 @@ Writes every key of a file, many at a time. The format is told by the name (.jso
 .ndjson; .tsv .tab .txt), else by the first line.
 
   jsonl   one object per line: {\"key\":\"k\",\"value\":\"v\"}; bytes that are not UTF-8 as
-          \"key_base64\" and \"value_base64\"
+          \"key_base64\" and \"value_base64\"; \"expires_ms\", where a value is to be visible for a
+          while: until when, in milliseconds since 1970
   tsv     key, tab, value. In both, \\\\ \\t \\n \\r and \\xNN stand for backslash, tab, newline,
           carriage return and any byte; any other backslash stands for itself
 
@@ -151,8 +152,10 @@ wins. In a 'siblings' keyspace lines with one key are its concurrent values, as 
 them. There each key is read first, and a value it has is not written again: it ends with the
 values of the file beside those it had, and the same import once more changes nothing. To go
 back to just what is in the file, import into a keyspace of its own. The last line printed
-counts values: lines that were written, that failed, and that were there already; with -o json
-it is an object (imported, failed, already_there, seconds), with -o plain three numbers.
+counts values: lines that were written, that failed, that were there already, and whose time
+was over, which are not written; with -o json it is an object (imported, failed, already_there,
+expired, seconds), with -o plain four numbers. --ttl is for the lines that do not say themselves
+how long they are to be visible.
 Lines that failed are told on standard error, and the exit code is that of the first failure.
 At a line of more than 8 MiB, which no key and value need, the import stops. So it does when no
 server has answered for 512 keys in a row, and says from which line to go on.
@@ -167,8 +170,9 @@ gtstore export FILE|-  [--format jsonl|tsv]
 
 Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
 of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
-Concurrent values are written as several lines. The count goes to standard error: keys, and
-values where there are more of them.
+Concurrent values are written as several lines. How long a value is to be visible goes along in
+jsonl; tsv cannot carry it, and it is said how many values have lost it so. The count goes to
+standard error: keys, and values where there are more of them.
 It is written to FILE.partial, which replaces FILE when it is whole and on disk. If so many
 nodes are down that keys may be missing, or keys cannot be read, it says so and the exit code
 is 4: FILE.partial is kept, and an earlier FILE is left as it was. It stops when too few owners

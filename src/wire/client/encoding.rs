@@ -13,6 +13,7 @@ use crate::limits::{
 };
 use crate::types::{
     ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp,
+    WallMs,
 };
 use crate::version::Content;
 use crate::wire::Message;
@@ -212,6 +213,7 @@ impl DataReply {
                 for version in values {
                     encode_dot(version.dot, out);
                     out.u64(version.stamp.0);
+                    out.u64(version.expiry.map_or(0, |at| at.0));
                     out.value(&version.value);
                 }
             }
@@ -232,11 +234,13 @@ impl DataReply {
             1 => DataResult::Stored { context: decode_context(reader)? },
             2 => {
                 let context = decode_context(reader)?;
-                let count = reader.count("values", SIBLINGS_DECODED_MAX, 28)?;
+                let count = reader.count("values", SIBLINGS_DECODED_MAX, 36)?;
                 let mut values = Vec::with_capacity(count);
                 for _ in 0..count {
                     let (dot, stamp) = (decode_dot(reader)?, Stamp(reader.u64()?));
-                    values.push(Version { dot, stamp, value: reader.bytes("value", VALUE_BYTES_MAX)? });
+                    let expiry = Some(reader.u64()?).filter(|&at| at > 0).map(WallMs);
+                    let value = reader.bytes("value", VALUE_BYTES_MAX)?;
+                    values.push(Version { dot, stamp, expiry, value });
                 }
                 DataResult::Found { values, context }
             }
