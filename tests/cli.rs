@@ -316,16 +316,17 @@ fn dev_starts_without_a_node_that_is_lost_or_damaged_and_says_so() {
     assert_eq!(dev.ready["missing"], serde_json::json!([ids[0]]));
     assert_eq!(
         (dev.nodes().len(), dev.ok(&["get", "k"]).as_str()),
-        (3, "v\n"),
+        (2, "v\n"),
         "two of three copies are there"
     );
+    assert!(!dir.path().join("node-1").exists(), "its place stays free for it");
     drop(dev);
 
     let identity = dir.path().join("node-2/identity");
     std::fs::write(&identity, b"nonsense").unwrap();
     let mut dev = Dev::start_short(3, 3, Some(dir.path()));
     assert_eq!(dev.ready["missing"], serde_json::json!([ids[0], ids[1]]));
-    assert_eq!((&dev.ready["failed"], dev.nodes().len()), (&serde_json::json!(["node-2"]), 2));
+    assert_eq!((&dev.ready["failed"], dev.nodes().len()), (&serde_json::json!(["node-2"]), 1));
     assert_eq!(dev.ok(&["get", "k", "-r", "1"]), "v\n");
     dev.signal("TERM");
     let mut said = String::new();

@@ -301,7 +301,7 @@ is no terminal) ends with the exit code of its first failure, unless exit names 
         "dev",
         "\
 gtstore dev [--nodes 3] [--rep 3] [--profile NAME] [--data-dir DIR] [--any-ports]
-            [--cache-bytes SIZE]            [--no-shell] [-o json]
+            [--cache-bytes SIZE] [--no-shell] [-o json]
 
 Starts a manager and storage nodes on this machine, waits until they serve, and opens a shell
 in which, beside all other commands,
@@ -318,9 +318,10 @@ started, and so does Ctrl-C while a command runs.
 
 Without --data-dir everything is temporary and deleted at the end. With one, data is kept
 there (manager/, node-1/, ...) beside the servers' logs (manager.log, node-1.log, ...); given
-again, what is found there is started again, and nodes up to --nodes. --rep (copies of each
-key) and --profile (key and value limits: default, or gtstore with 20 and 1000 bytes) are the
-cluster's for good: given for an old one, they must be what it was made with.
+again, what is found there is started again. New nodes are added only if --nodes says more than
+the cluster has members, missing ones included; their numbers are above all there ever were.
+--rep (copies of each key) and --profile (key and value limits: default, or gtstore with 20 and
+1000 bytes) are the cluster's for good: an old one must have been made with what is given.
 --cache-bytes is the memory that each node keeps values in, as 64MiB; usually each takes up to a
 quarter of the machine's.
 --no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:

@@ -65,10 +65,10 @@ fn start_and_serve(
     cluster: &SharedCluster,
 ) -> CommandResult {
     if globals.format != Format::Json {
-        writeln!(out, "Starting a manager and {} storage nodes ...", options.nodes)?;
+        writeln!(out, "Starting a manager and {} storage nodes ...", lock(cluster).numbers.len())?;
         out.flush()?;
     }
-    lock(cluster).start(options.nodes)?;
+    lock(cluster).start()?;
     let (manager, nodes) = {
         let cluster = lock(cluster);
         let started = cluster.nodes.iter().filter(|server| server.id != 0).count();
