@@ -520,8 +520,8 @@ fn a_killed_dev_leaves_no_process_and_no_temporary_directory() {
 
 #[test]
 fn the_shell_runs_a_script_and_commands_the_processes() {
-    let script =
-        "put a 1\nkill 2\nget a\nrestart 2\nget a\npartition 1|2,3\nheal\nget nothing\n# done\nexit\n";
+    let script = "put a 1\nkill 2\nget a\nrestart 2\nget a\npartition 1|2,3\nheal\nget nothing\n\
+         kill 3\nkill 3\npause 3\nresume 2\n# done\nexit\n";
     let output = {
         let mut child = Command::new(GTSTORE)
             .args(["dev", "--any-ports"])
@@ -539,6 +539,10 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     assert_eq!(said.lines().filter(|line| *line == "1").count(), 2, "{said}");
     assert!(said.contains("node 2 is there again"), "{said}");
     assert!(said.contains("do not hear each other") && said.contains("hear each other again"), "{said}");
+    assert_eq!(said.matches("node 3 killed").count(), 1, "{said}");
+    let why = text(&output.stderr);
+    assert_eq!(why.matches("node 3 does not run; 'restart 3' starts it").count(), 2, "{why}");
+    assert!(why.contains("node 2 runs already"), "{why}");
 }
 
 /// What becomes of `gtstore dev` in this directory, with these lines typed into its shell.

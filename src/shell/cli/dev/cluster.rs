@@ -168,8 +168,22 @@ impl DevCluster {
         self.last_number = self.last_number.saturating_add(1);
         let at = self.add_server(self.last_number)?;
         let server = &mut self.nodes[at];
-        server.id = server.process.wait_for(ready_node, &self.stopping)?;
+        match server.process.wait_for(ready_node, &self.stopping) {
+            Ok(id) => server.id = id,
+            Err(failure) if server.process.pid().is_none() => return Err(failure),
+            Err(failure) => {
+                let text = format!(
+                    "{failure}. It runs and goes on trying; once it has joined, 'processes' shows its number"
+                );
+                return Err(Failure { text, ..failure });
+            }
+        }
         Ok(at)
+    }
+
+    /// Takes note of nodes that have joined since they were waited for.
+    pub(super) fn learn_ids(&mut self) {
+        self.nodes.iter_mut().for_each(Server::learn_id);
     }
 
     /// Where a server is to listen whose port is this one if all is well.
@@ -247,6 +261,16 @@ impl DevCluster {
 }
 
 impl Server {
+    /// Takes note of its number if it has one by now: it has joined only after nobody waited any more,
+    /// the manager having been away.
+    fn learn_id(&mut self) {
+        if self.id == 0
+            && let Some(id) = self.process.heard(ready_node)
+        {
+            self.id = id;
+        }
+    }
+
     /// Starts it and waits until it listens. If somebody has taken the port meanwhile, or an earlier
     /// life of it has not quite let go of its directory, it is started once more, on a port that the
     /// system chooses.
