@@ -76,6 +76,7 @@ Exit codes
   2 usage                   6 conflict with what is there; not applied
   3 no such key             7 'health' has found something that is not well
 ";
+                            141 whoever read the output has closed it (as SIGPIPE ends others)
 
 /// Help about one command: its forms, and what to know.
 const COMMANDS: &[(&str, &str)] = &[
