@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
 
 mod common;
+#[path = "cli/misuse.rs"]
+mod misuse;
 
 use common::cluster::status_of;
 use common::wait_until;
@@ -170,6 +172,9 @@ fn each_ending_has_its_exit_code_and_says_what_to_do() {
     ends(&["keyspace", "create", "x", "--r", "9"], 2, "--r takes 1 to 3, the copies of this keyspace");
     ends(&["keyspace", "create", "x", "--n", "2", "--w", "0"], 2, "--w takes 1 to 2, the copies");
     ends(&["get", "k", "-k", ""], 2, "1 to 64");
+    ends(&["status", "-k", "default"], 2, "--keyspace is not an option of 'status'");
+    ends(&["health", "-k", "default"], 2, "--keyspace is not an option of 'health'");
+    ends(&["help", "help"], 0, "");
     ends(&["owners", ""], 2, "1 to 1024");
     ends(&["get", "k", "-r", "4"], 2, "3 copies");
     ends(&["-k", "default", "export", "-", "-r", "4"], 2, "at most 3");
@@ -683,54 +688,6 @@ fn ctrl_c_while_a_command_runs_stops_a_dev_cluster_and_prompts_no_more() {
     let rest = terminal.screen.lock().unwrap().clone();
     let is_silent = ["gtstore>", "Stopping", "interrupted"].iter().all(|said| !rest.contains(said));
     assert!(is_silent, "{rest}");
-}
-
-#[test]
-fn every_program_that_is_misused_says_how_to_get_help() {
-    for (program, name) in [
-        (GTSTORE, "gtstore help"),
-        (env!("CARGO_BIN_EXE_gtstore-manager"), "gtstore-manager --help"),
-        (env!("CARGO_BIN_EXE_gtstore-storage"), "gtstore-storage --help"),
-        (env!("CARGO_BIN_EXE_gtstore-load"), "gtstore-load --help"),
-        (env!("CARGO_BIN_EXE_gtstore-sim"), "gtstore-sim --help"),
-    ] {
-        for wrong in ["--nonsense", "stray"] {
-            let output = Command::new(program).arg(wrong).output().unwrap();
-            assert_eq!(code(&output), 2, "{program} {wrong}");
-            let said = text(&output.stderr);
-            assert!(said.contains(&format!("Try '{name}'.")), "{program} {wrong}: {said}");
-        }
-    }
-}
-
-#[test]
-fn a_data_directory_that_is_a_plain_file_is_said_to_be_none() {
-    let dir = TempDir::new().unwrap();
-    let file = dir.path().join("file");
-    std::fs::write(&file, b"mine").unwrap();
-    let file = file.to_str().unwrap();
-    for (program, args) in [
-        (GTSTORE, &["dev", "--no-shell", "--data-dir", file][..]),
-        (env!("CARGO_BIN_EXE_gtstore-manager"), &["--listen", "127.0.0.1:0", "--data-dir", file]),
-        (env!("CARGO_BIN_EXE_gtstore-storage"), &["--listen", "127.0.0.1:0", "--data-dir", file]),
-    ] {
-        let output = Command::new(program).args(args).output().unwrap();
-        assert_eq!(code(&output), 1, "{program}");
-        let said = text(&output.stderr);
-        assert!(said.contains("file is not a directory"), "{program}: {said}");
-    }
-    assert_eq!(std::fs::read(file).unwrap(), b"mine");
-}
-
-#[test]
-fn an_argument_that_is_no_text_is_refused_and_not_replaced() {
-    use std::os::unix::ffi::OsStrExt;
-    let key = std::ffi::OsStr::from_bytes(b"c\xff");
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_gtstore")).args(["put".as_ref(), key, "one".as_ref()]).output();
-    let output = output.unwrap();
-    assert_eq!(code(&output), 2);
-    assert!(text(&output.stderr).contains("not UTF-8"), "{}", text(&output.stderr));
 }
 
 #[test]

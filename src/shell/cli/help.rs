@@ -35,7 +35,8 @@ Options, before or after the command
                       you like; or the environment's GTSTORE_MANAGER; else 127.0.0.1:7400.
                       A storage node answers too, so that all but 'keyspace create'
                       works while the manager is down.
-  -k, --keyspace NAME the keyspace of the keys; 'default' if not given
+  -k, --keyspace NAME the keyspace of the keys; 'default' if not given. For commands about
+                      keys; the others are of the whole cluster
   -o, --output FORMAT table (for people), json or plain (stable, see below)
   -r R, -w W          replicas that must answer a read, or acknowledge a write,
                       instead of the keyspace's numbers; for commands that read, or write
@@ -75,8 +76,8 @@ Exit codes
   1 another error           5 a write whose outcome is unknown: read before repeating
   2 usage                   6 conflict with what is there; not applied
   3 no such key             7 'health' has found something that is not well
-";
                             141 whoever read the output has closed it (as SIGPIPE ends others)
+";
 
 /// Help about one command: its forms, and what to know.
 const COMMANDS: &[(&str, &str)] = &[
@@ -349,7 +350,8 @@ pub(crate) fn command_names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// There is no such command.
 pub(crate) fn text(about: Option<&str>) -> Result<String, Failure> {
-    let Some(about) = about else { return Ok(GENERAL.to_owned()) };
+    // Of help itself there is no more to say than what it gives.
+    let Some(about) = about.filter(|about| *about != "help") else { return Ok(GENERAL.to_owned()) };
     let found = COMMANDS.iter().find(|entry| entry.0 == about);
     let text = found.map(|entry| entry.1.to_owned());
     text.ok_or_else(|| Failure::usage(format!("there is no command '{about}'")))
@@ -365,6 +367,8 @@ mod tests {
             assert!(GENERAL.contains(&format!("  {name} ")), "{name}");
             assert!(text(Some(name)).unwrap().starts_with(&format!("gtstore {name}")), "{name}");
         }
+        assert_eq!(text(Some("help")).unwrap(), GENERAL);
+        assert!(text(Some("frobnicate")).is_err());
     }
 
     #[test]

@@ -147,6 +147,25 @@ pub(crate) enum Parsed {
 
 /// Options that only some commands take, with those that do.
 const SPECIAL: &[(&str, &[&str])] = &[
+    (
+        "keyspace",
+        &[
+            "put",
+            "get",
+            "del",
+            "mget",
+            "--put",
+            "--get",
+            "trace get",
+            "trace put",
+            "import",
+            "export",
+            "owners",
+            "dump",
+            "shell",
+            "dev",
+        ],
+    ),
     ("node", &["dump"]),
     ("watch", &["health"]),
     ("format", &["import", "export"]),
