@@ -108,6 +108,18 @@ pub enum Health {
     Down,
 }
 
+/// Whether a node's disk has room, as the node finds it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Room {
+    /// For everything.
+    #[default]
+    Enough,
+    /// Less is free than its reserve: it refuses puts; deletes and reads go on.
+    Low,
+    /// Nothing can be written at all.
+    Full,
+}
+
 /// The two clocks, read once a turn and handed to a machine with every input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Now {
@@ -172,6 +184,34 @@ impl Health {
             Health::Up => true,
             Health::Suspected | Health::CutOff | Health::Down => false,
         }
+    }
+}
+
+impl Room {
+    /// Its number in messages.
+    #[must_use]
+    pub fn to_byte(self) -> u8 {
+        match self {
+            Room::Enough => 0,
+            Room::Low => 1,
+            Room::Full => 2,
+        }
+    }
+
+    /// By its number in messages.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Room::Enough, Room::Low, Room::Full].into_iter().find(|room| room.to_byte() == byte)
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Room::Enough => "ok",
+            Room::Low => "low",
+            Room::Full => "full",
+        })
     }
 }
 

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
 
 mod common;
+#[path = "cli/misuse.rs"]
+mod misuse;
 
 use common::cluster::status_of;
 use common::wait_until;
@@ -170,6 +172,9 @@ fn each_ending_has_its_exit_code_and_says_what_to_do() {
     ends(&["keyspace", "create", "x", "--r", "9"], 2, "--r takes 1 to 3, the copies of this keyspace");
     ends(&["keyspace", "create", "x", "--n", "2", "--w", "0"], 2, "--w takes 1 to 2, the copies");
     ends(&["get", "k", "-k", ""], 2, "1 to 64");
+    ends(&["status", "-k", "default"], 2, "--keyspace is not an option of 'status'");
+    ends(&["health", "-k", "default"], 2, "--keyspace is not an option of 'health'");
+    ends(&["help", "help"], 0, "");
     ends(&["owners", ""], 2, "1 to 1024");
     ends(&["get", "k", "-r", "4"], 2, "3 copies");
     ends(&["-k", "default", "export", "-", "-r", "4"], 2, "at most 3");
@@ -316,16 +321,17 @@ fn dev_starts_without_a_node_that_is_lost_or_damaged_and_says_so() {
     assert_eq!(dev.ready["missing"], serde_json::json!([ids[0]]));
     assert_eq!(
         (dev.nodes().len(), dev.ok(&["get", "k"]).as_str()),
-        (3, "v\n"),
+        (2, "v\n"),
         "two of three copies are there"
     );
+    assert!(!dir.path().join("node-1").exists(), "its place stays free for it");
     drop(dev);
 
     let identity = dir.path().join("node-2/identity");
     std::fs::write(&identity, b"nonsense").unwrap();
     let mut dev = Dev::start_short(3, 3, Some(dir.path()));
     assert_eq!(dev.ready["missing"], serde_json::json!([ids[0], ids[1]]));
-    assert_eq!((&dev.ready["failed"], dev.nodes().len()), (&serde_json::json!(["node-2"]), 2));
+    assert_eq!((&dev.ready["failed"], dev.nodes().len()), (&serde_json::json!(["node-2"]), 1));
     assert_eq!(dev.ok(&["get", "k", "-r", "1"]), "v\n");
     dev.signal("TERM");
     let mut said = String::new();
@@ -371,6 +377,35 @@ fn siblings_survive_export_and_import_and_are_not_doubled_by_them() {
     let values = |key: &str| siblings(key).into_iter().map(|version| version.0).collect::<Vec<_>>();
     assert_eq!(values("ann"), ["apples", "pears"]);
     assert_eq!(values("bob"), ["figs", "grapes"]);
+}
+
+#[test]
+fn the_time_to_live_goes_through_a_file_of_json_and_is_told_to_be_lost_in_one_of_tabs() {
+    let (dev, dir) = (Dev::start(1, 1, None), TempDir::new().unwrap());
+    let expiry = |key: &str| {
+        let json: serde_json::Value = serde_json::from_str(&dev.ok(&["get", key, "-o", "json"])).unwrap();
+        json["values"][0]["expires_ms"].as_u64()
+    };
+    dev.ok(&["put", "for-a-while", "1", "--ttl", "1d"]);
+    dev.ok(&["put", "for-good", "2"]);
+    let before = expiry("for-a-while").unwrap();
+    assert_eq!(expiry("for-good"), None);
+    let file = dir.path().join("all.jsonl");
+    dev.ok(&["export", file.to_str().unwrap()]);
+    let mut lines = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(lines.matches(&format!("\"expires_ms\":{before}")).count(), 1, "{lines}");
+
+    lines.push_str("{\"key\":\"over\",\"value\":\"3\",\"expires_ms\":1}\n");
+    ["for-a-while", "for-good"].iter().for_each(|key| drop(dev.ok(&["del", key])));
+    let output = run(dev.manager(), &["import", "-", "--ttl", "2d"], lines.as_bytes());
+    assert!(text(&output.stdout).starts_with("imported 2 values, 0 failed, 1 expired"), "{output:?}");
+    assert_eq!(code(&dev.run(&["get", "over"])), 3);
+    assert!(expiry("for-a-while").unwrap().abs_diff(before) < 60_000, "what was left, and no more");
+    assert!(expiry("for-good").unwrap() > before, "the option is for lines that do not say");
+
+    let output = dev.run(&["export", "-", "--format", "tsv"]);
+    assert_eq!((code(&output), text(&output.stdout).lines().count()), (0, 2));
+    assert!(text(&output.stderr).contains("2 values have a time to live"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -456,6 +491,29 @@ fn an_export_that_may_lack_keys_never_ends_as_if_it_were_whole() {
 }
 
 #[test]
+fn an_export_that_too_few_nodes_answer_stops_and_names_another_way() {
+    let dev = Dev::start(3, 3, None);
+    let lines: String = (0..700).map(|at| format!("key{at}\tvalue\n")).collect();
+    assert_eq!(code(&run(dev.manager(), &["import", "-"], lines.as_bytes())), 0);
+    dev.pids()[..2].iter().for_each(|&pid| kill("KILL", pid));
+    let living = dev.node_addr(2);
+    wait_until("the survivor knows that it is alone", || {
+        let status = text(&run(living, &["status", "-o", "plain"], b"").stdout);
+        (status.lines().filter(|row| row.starts_with("DN")).count() == 2).then_some(())
+    });
+    let output = run(living, &["export", "-", "--timeout-ms", "200"], b"");
+    let said = text(&output.stderr);
+    assert_eq!(code(&output), 4, "{said}");
+    assert!(said.contains("exported 0 keys, 512 failed, NOT WHOLE"), "{said}");
+    assert!(said.contains("for 512 keys in a row: the export has stopped"), "{said}");
+    let output = run(living, &["export", "-", "-r", "1"], b"");
+    assert_eq!((code(&output), text(&output.stdout).lines().count()), (4, 700), "the way that it names");
+    let output = run(living, &["import", "-", "--timeout-ms", "200"], b"key1\tvalue\n");
+    let said = text(&output.stderr);
+    assert!(said.contains("line 1, \"key1\" not imported: "), "{said}");
+}
+
+#[test]
 fn a_killed_dev_leaves_no_process_and_no_temporary_directory() {
     let dev = Dev::start(2, 2, None);
     let dir = dev.ready["data_dir"].as_str().unwrap().to_owned();
@@ -467,8 +525,8 @@ fn a_killed_dev_leaves_no_process_and_no_temporary_directory() {
 
 #[test]
 fn the_shell_runs_a_script_and_commands_the_processes() {
-    let script =
-        "put a 1\nkill 2\nget a\nrestart 2\nget a\npartition 1|2,3\nheal\nget nothing\n# done\nexit\n";
+    let script = "put a 1\nkill 2\nget a\nrestart 2\nget a\npartition 1|2,3\nheal\nget nothing\n\
+         kill 3\nkill 3\npause 3\nresume 2\n# done\nexit\n";
     let output = {
         let mut child = Command::new(GTSTORE)
             .args(["dev", "--any-ports"])
@@ -486,6 +544,10 @@ fn the_shell_runs_a_script_and_commands_the_processes() {
     assert_eq!(said.lines().filter(|line| *line == "1").count(), 2, "{said}");
     assert!(said.contains("node 2 is there again"), "{said}");
     assert!(said.contains("do not hear each other") && said.contains("hear each other again"), "{said}");
+    assert_eq!(said.matches("node 3 killed").count(), 1, "{said}");
+    let why = text(&output.stderr);
+    assert_eq!(why.matches("node 3 does not run; 'restart 3' starts it").count(), 2, "{why}");
+    assert!(why.contains("node 2 runs already"), "{why}");
 }
 
 /// What becomes of `gtstore dev` in this directory, with these lines typed into its shell.
@@ -626,54 +688,6 @@ fn ctrl_c_while_a_command_runs_stops_a_dev_cluster_and_prompts_no_more() {
     let rest = terminal.screen.lock().unwrap().clone();
     let is_silent = ["gtstore>", "Stopping", "interrupted"].iter().all(|said| !rest.contains(said));
     assert!(is_silent, "{rest}");
-}
-
-#[test]
-fn every_program_that_is_misused_says_how_to_get_help() {
-    for (program, name) in [
-        (GTSTORE, "gtstore help"),
-        (env!("CARGO_BIN_EXE_gtstore-manager"), "gtstore-manager --help"),
-        (env!("CARGO_BIN_EXE_gtstore-storage"), "gtstore-storage --help"),
-        (env!("CARGO_BIN_EXE_gtstore-load"), "gtstore-load --help"),
-        (env!("CARGO_BIN_EXE_gtstore-sim"), "gtstore-sim --help"),
-    ] {
-        for wrong in ["--nonsense", "stray"] {
-            let output = Command::new(program).arg(wrong).output().unwrap();
-            assert_eq!(code(&output), 2, "{program} {wrong}");
-            let said = text(&output.stderr);
-            assert!(said.contains(&format!("Try '{name}'.")), "{program} {wrong}: {said}");
-        }
-    }
-}
-
-#[test]
-fn a_data_directory_that_is_a_plain_file_is_said_to_be_none() {
-    let dir = TempDir::new().unwrap();
-    let file = dir.path().join("file");
-    std::fs::write(&file, b"mine").unwrap();
-    let file = file.to_str().unwrap();
-    for (program, args) in [
-        (GTSTORE, &["dev", "--no-shell", "--data-dir", file][..]),
-        (env!("CARGO_BIN_EXE_gtstore-manager"), &["--listen", "127.0.0.1:0", "--data-dir", file]),
-        (env!("CARGO_BIN_EXE_gtstore-storage"), &["--listen", "127.0.0.1:0", "--data-dir", file]),
-    ] {
-        let output = Command::new(program).args(args).output().unwrap();
-        assert_eq!(code(&output), 1, "{program}");
-        let said = text(&output.stderr);
-        assert!(said.contains("file is not a directory"), "{program}: {said}");
-    }
-    assert_eq!(std::fs::read(file).unwrap(), b"mine");
-}
-
-#[test]
-fn an_argument_that_is_no_text_is_refused_and_not_replaced() {
-    use std::os::unix::ffi::OsStrExt;
-    let key = std::ffi::OsStr::from_bytes(b"c\xff");
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_gtstore")).args(["put".as_ref(), key, "one".as_ref()]).output();
-    let output = output.unwrap();
-    assert_eq!(code(&output), 2);
-    assert!(text(&output.stderr).contains("not UTF-8"), "{}", text(&output.stderr));
 }
 
 #[test]

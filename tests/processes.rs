@@ -74,6 +74,29 @@ fn a_manager_is_not_started_as_if_its_cluster_were_another_one() {
 }
 
 #[test]
+fn a_manager_takes_no_storage_nodes_directory_and_is_made_anew_from_its_table() {
+    let mut cluster = Cluster::new(2, 2);
+    Client::of(&cluster.nodes[0].addr()).put("key", "value");
+    cluster.manager.kill();
+    cluster.nodes[0].kill();
+    let dir = cluster.nodes[0].dir.clone();
+    let mut astray =
+        Process::start(MANAGER, &["--listen", "127.0.0.1:0", "--data-dir", &dir.to_string_lossy()]);
+    assert_eq!(astray.wait().code(), Some(1));
+    astray.logged.after("the data directory is a storage node's");
+
+    // The manager's own is lost: any node has a copy of the table.
+    std::fs::remove_dir_all(&cluster.manager.dir).unwrap();
+    std::fs::create_dir(&cluster.manager.dir).unwrap();
+    std::fs::copy(dir.join("table"), cluster.manager.dir.join("table")).unwrap();
+    cluster.start_all();
+    cluster.settle();
+    cluster.add_node(&[]);
+    assert_eq!(cluster.settle().nodes.len(), 3, "it goes on giving out numbers");
+    assert_eq!(Client::of(&cluster.nodes[2].addr()).get("key"), Some("value".to_owned()));
+}
+
+#[test]
 fn a_node_of_another_cluster_is_let_in_nowhere() {
     let mut cluster = Cluster::new(1, 1);
     let mut other = Cluster::new(1, 1);

@@ -57,6 +57,7 @@ pub use record::{
     ShelfRecord, read_record, value_of, write_merge, write_record,
 };
 pub use recovery::{Damage, Recovered, RecoveryError, recover};
+pub use shelf::tag_of;
 pub use storage::{FileName, Storage, replace};
 pub use store::{At, Engine, Fetched, Figures, Loaded, Merged, Settings as EngineSettings, Wanted};
 pub use tree::LEAVES;

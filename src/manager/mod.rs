@@ -125,12 +125,36 @@ impl Options {
     }
 }
 
+/// Whether a manager has such a file. A table alone may have come from a storage node: that is how a
+/// lost manager is made anew.
+fn is_managers(file: FileName) -> bool {
+    match file {
+        FileName::Table | FileName::TableDraft | FileName::TableDamaged(_) => true,
+        FileName::Segment(_)
+        | FileName::SegmentDraft(_)
+        | FileName::SegmentIndex(_)
+        | FileName::SegmentIndexDraft(_)
+        | FileName::Manifest
+        | FileName::ManifestDraft
+        | FileName::Identity
+        | FileName::IdentityDraft
+        | FileName::Fence
+        | FileName::FenceDraft => false,
+    }
+}
+
 impl Manager {
     /// Opens a data directory, or begins a new cluster in an empty one.
     ///
     /// # Errors
     /// Why the directory cannot be served from, and what the operator can do, in words.
     pub fn open(storage: &mut impl Storage, options: Options) -> Result<Self, String> {
+        let files = storage.list().map_err(|error| format!("the data directory: {error}"))?;
+        if !files.into_iter().all(is_managers) {
+            return Err("the data directory is a storage node's: give the manager one of its own with \
+                        --data-dir; nothing here was changed"
+                .to_owned());
+        }
         let read = storage.read(FileName::Table).map_err(|error| format!("the table file: {error}"))?;
         let table = match read {
             Some(bytes) => {

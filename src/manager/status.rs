@@ -80,6 +80,7 @@ impl Manager {
                 pending: report.pending,
                 damaged: report.damaged,
                 hint_bytes: report.hint_bytes,
+                room: report.room,
             }
         };
         ClusterStatus {

@@ -194,7 +194,8 @@ impl Get {
             .into_iter()
             .filter_map(|sibling| match &sibling.content {
                 Content::Value(value) => {
-                    Some(Version { dot: sibling.dot, stamp: sibling.stamp, value: value.clone() })
+                    let &Sibling { dot, stamp, expiry, .. } = sibling;
+                    Some(Version { dot, stamp, expiry, value: value.clone() })
                 }
                 Content::Tombstone => None,
             })

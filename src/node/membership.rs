@@ -166,9 +166,9 @@ impl Node {
         if !self.manager_up || self.identity.node == NodeId(0) {
             return;
         }
-        let Saying { epoch, keys, bytes, pending, damaged, hint_bytes, .. } = self.own_saying();
+        let Saying { epoch, keys, bytes, pending, damaged, hint_bytes, room, .. } = self.own_saying();
         let epoch = if self.view.as_ref().is_some_and(|view| view.durable) { epoch } else { Epoch(0) };
-        let report = Report { epoch, keys, bytes, pending, damaged, hint_bytes };
+        let report = Report { epoch, keys, bytes, pending, damaged, hint_bytes, room };
         out.push(Output::Manager(NodeToManager::Report(report)));
         let streamed = self.transfers.streamed();
         if !streamed.is_empty() {

@@ -10,7 +10,7 @@
 use super::Node;
 use crate::engine::DiskEvent;
 use crate::ring::Durability;
-use crate::types::Dot;
+use crate::types::{Dot, Room};
 use crate::version::{Content, Object};
 use crate::wire::client::Reason;
 
@@ -58,6 +58,15 @@ impl Space {
         !self.is_full && (is_delete || !self.is_low)
     }
 
+    /// What the node says of it.
+    pub(super) fn room(self) -> Room {
+        match (self.is_full, self.is_low) {
+            (true, _) => Room::Full,
+            (false, true) => Room::Low,
+            (false, false) => Room::Enough,
+        }
+    }
+
     /// Whether anything can be written at all.
     pub(super) fn takes_anything(self) -> bool {
         !self.is_full
@@ -100,9 +109,11 @@ mod tests {
         for (free, takes_puts) in [(1000, true), (999, false), (1249, false), (1250, true), (1000, true)] {
             space.on_disk(DiskEvent::Free(free));
             assert_eq!((space.takes(put), space.takes(delete)), (takes_puts, true), "{free} free");
+            assert_eq!(space.room(), if takes_puts { Room::Enough } else { Room::Low });
         }
         space.on_disk(DiskEvent::Full);
         assert!(!space.takes(put) && !space.takes(delete) && !space.takes_anything());
+        assert_eq!(space.room(), Room::Full);
         space.on_disk(DiskEvent::Room);
         assert!(space.takes(put) && space.takes_anything());
     }

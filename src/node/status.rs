@@ -84,6 +84,7 @@ impl Node {
                 pending: said.pending,
                 damaged: said.damaged,
                 hint_bytes: said.hint_bytes,
+                room: said.room,
             }
         };
         let is_moving = |slot: &Slot| matches!(slot, Slot::Moving { .. });
@@ -107,7 +108,7 @@ impl Node {
         self.ledger.all().map(row).collect()
     }
 
-    /// A page of what is held of a keyspace, in sector and key order.
+    /// A page of what is held of a keyspace, by sector, then as the index orders a sector's keys.
     fn dump(&self, keyspace: &str, after: Option<(SectorId, Key)>) -> ClientReply {
         let Some((id, _)) = self.table().and_then(|table| table.keyspace(keyspace)) else {
             return ClientReply::Error(format!(

@@ -49,6 +49,7 @@ impl Node {
             pending: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
             hint_bytes: self.ledger.bytes(),
             damaged: u16::try_from(self.engine.quarantined_sectors(sectors)).unwrap_or(u16::MAX),
+            room: self.space.room(),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use getopts::{Matches, Options};
 use std::fmt::Display;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::str::FromStr;
 
@@ -126,13 +126,36 @@ pub fn addr_list(text: &str) -> Result<Vec<String>, String> {
     text.split(',').map(|addr| check_addr(addr.trim())).collect()
 }
 
+/// `HOST:PORT` where others are to reach this process.
+///
+/// # Errors
+/// It is not of that form, or nobody can be reached there.
+pub fn reachable_addr(text: &str) -> Result<String, String> {
+    let addr = check_addr(text)?;
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let ip: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+    if ip.is_some_and(|ip| ip.is_unspecified()) {
+        return Err(format!("'{text}' is no address to reach anybody at: name this machine, as in n1:7401"));
+    }
+    if port.parse() == Ok(0) {
+        return Err(format!("'{text}' has port 0, at which nobody is reached: name the port listened on"));
+    }
+    Ok(addr)
+}
+
 /// `HOST:PORT`, as it stands.
 ///
 /// # Errors
 /// It is not of that form.
 pub fn check_addr(text: &str) -> Result<String, String> {
     let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-    if host.is_empty() || port.parse::<u16>().is_err() || text.len() > crate::limits::ADDR_BYTES_MAX {
+    let is_strange = |letter: char| letter.is_control() || letter.is_whitespace();
+    if host.is_empty()
+        || port.parse::<u16>().is_err()
+        || text.contains(is_strange)
+        || text.len() > crate::limits::ADDR_BYTES_MAX
+    {
+        let text = text.escape_debug();
         return Err(format!("'{text}' is not HOST:PORT, as in 127.0.0.1:7400"));
     }
     Ok(text.to_owned())
@@ -199,9 +222,13 @@ mod tests {
     #[test]
     fn addresses_are_hosts_with_ports() {
         assert_eq!(addr_list("a:1, [::1]:2").unwrap(), ["a:1", "[::1]:2"]);
-        for wrong in ["", "a", ":1", "a:", "a:x", "a:70000", "a:1,,b:2"] {
+        for wrong in ["", "a", ":1", "a:", "a:x", "a:70000", "a:1,,b:2", "a\tb:1", "a b:1"] {
             assert!(addr_list(wrong).is_err(), "{wrong}");
         }
+        for wrong in ["0.0.0.0:1", "[::]:7401", "a:0", "a"] {
+            assert!(reachable_addr(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(reachable_addr("[::1]:7401").unwrap(), "[::1]:7401");
         assert_eq!(listen_addr("127.0.0.1:0").unwrap().port(), 0);
         assert!(listen_addr("127.0.0.1").is_err());
     }

@@ -11,7 +11,7 @@ pub(crate) use encoding::DATA_REQUEST;
 use super::peer::Worth;
 use crate::ring::{KeyspaceSettings, MemberState};
 use crate::types::{
-    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp, WallMs,
 };
 use crate::version::{Content, Context};
 use bytes::Bytes;
@@ -153,6 +153,8 @@ pub struct Version {
     pub dot: Dot,
     /// Its stamp.
     pub stamp: Stamp,
+    /// When it ceases to be visible, by the wall time of its coordinator; none for never.
+    pub expiry: Option<WallMs>,
     /// The value.
     pub value: Bytes,
 }
@@ -289,7 +291,8 @@ pub enum ClientReply {
     Status(ClusterStatus),
     /// A page of what a node holds.
     Dump {
-        /// The entries, in sector and key order.
+        /// The entries by sector, then by the hash that orders a sector's keys
+        /// ([`tag_of`](crate::engine::tag_of)), then by key.
         entries: Vec<DumpEntry>,
         /// Where to go on; none at the end.
         next: Option<(SectorId, Key)>,
@@ -365,6 +368,8 @@ pub struct NodeStatus {
     pub damaged: u16,
     /// Bytes that it keeps for nodes that are away.
     pub hint_bytes: u64,
+    /// Whether its disk has room.
+    pub room: Room,
 }
 
 /// What a node keeps for another that is away, or was since this one's start.

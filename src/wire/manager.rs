@@ -6,7 +6,7 @@
 use super::Message;
 use super::codec::{DecodeError, Reader, Writer};
 use crate::limits::{ADDR_BYTES_MAX, MANAGER_BODY_BYTES_MAX, SECTORS_MAX, TEXT_BYTES_MAX};
-use crate::types::{ClusterId, DiskUuid, Epoch, Incarnation, NodeId, SectorId};
+use crate::types::{ClusterId, DiskUuid, Epoch, Incarnation, NodeId, Room, SectorId};
 use bytes::Bytes;
 
 /// What a node tells the manager.
@@ -57,6 +57,8 @@ pub struct Report {
     pub damaged: u16,
     /// Bytes that it keeps for nodes that are away.
     pub hint_bytes: u64,
+    /// Whether its disk has room.
+    pub room: Room,
 }
 
 /// What the manager tells a node.
@@ -91,6 +93,11 @@ const OFFER_TABLE: u8 = 0x94;
 
 const ZONE_BYTES_MAX: usize = 64;
 
+/// A text that stands in tables and lines later on: nothing in it may end a field or a line.
+fn plain(text: String, what: &'static str) -> Result<String, DecodeError> {
+    if text.contains(char::is_control) { Err(DecodeError::Invalid(what)) } else { Ok(text) }
+}
+
 impl Message for NodeToManager {
     fn kind(&self) -> u8 {
         match self {
@@ -119,6 +126,7 @@ impl Message for NodeToManager {
                 out.u32(report.pending);
                 out.u16(report.damaged);
                 out.u64(report.hint_bytes);
+                out.u8(report.room.to_byte());
             }
             NodeToManager::Streamed(sectors) => {
                 out.count(sectors.len());
@@ -138,8 +146,8 @@ impl Message for NodeToManager {
                 node: NodeId(reader.u32()?),
                 disk_uuid: DiskUuid(reader.u128()?),
                 incarnation: Incarnation(reader.u32()?),
-                addr: reader.text("address", ADDR_BYTES_MAX)?,
-                zone: reader.text("zone", ZONE_BYTES_MAX)?,
+                addr: plain(reader.text("address", ADDR_BYTES_MAX)?, "address")?,
+                zone: plain(reader.text("zone", ZONE_BYTES_MAX)?, "zone")?,
                 weight: reader.u16()?,
                 epoch: Epoch(reader.u64()?),
             }),
@@ -150,6 +158,7 @@ impl Message for NodeToManager {
                 pending: reader.u32()?,
                 damaged: reader.u16()?,
                 hint_bytes: reader.u64()?,
+                room: Room::from_byte(reader.u8()?).ok_or(DecodeError::Invalid("room"))?,
             }),
             STREAMED => {
                 let count = reader.count("streamed sectors", SECTORS_MAX, 10)?;

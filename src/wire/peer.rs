@@ -10,7 +10,7 @@ use crate::limits::{
     REAPED_AT_ONCE,
 };
 use crate::types::{
-    ClientId, Dot, Epoch, Fence, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+    ClientId, Dot, Epoch, Fence, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp,
 };
 use crate::version::{Object, VersionVector};
 use bytes::Bytes;
@@ -57,6 +57,8 @@ pub struct Saying {
     pub damaged: u16,
     /// Bytes of writes that it keeps for nodes that are away.
     pub hint_bytes: u64,
+    /// Whether its disk has room.
+    pub room: Room,
 }
 
 /// What a node asks of a peer.
@@ -393,6 +395,7 @@ fn encode_saying(said: &Saying, out: &mut Writer) {
     out.u32(said.pending);
     out.u16(said.damaged);
     out.u64(said.hint_bytes);
+    out.u8(said.room.to_byte());
 }
 
 fn decode_saying(reader: &mut Reader) -> Result<Saying, DecodeError> {
@@ -405,11 +408,12 @@ fn decode_saying(reader: &mut Reader) -> Result<Saying, DecodeError> {
         pending: reader.u32()?,
         damaged: reader.u16()?,
         hint_bytes: reader.u64()?,
+        room: Room::from_byte(reader.u8()?).ok_or(DecodeError::Invalid("room"))?,
     })
 }
 
 /// Bytes of a node's id and its saying.
-const RUMOR_BYTES: usize = 50;
+const RUMOR_BYTES: usize = 51;
 
 fn encode_rumors(rumors: &[(NodeId, Saying)], out: &mut Writer) {
     out.count(rumors.len());

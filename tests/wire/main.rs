@@ -6,12 +6,12 @@ mod samples;
 use bytes::Bytes;
 use gtstore::limits::PEER_BODY_BYTES_MAX;
 use gtstore::ring::{MemberState, Profile, Slot, Table};
-use gtstore::types::{Epoch, Health, Incarnation, NodeId, RequestId};
+use gtstore::types::{DiskUuid, Epoch, Health, Incarnation, NodeId, RequestId, Room};
 use gtstore::wire::client::{ClientReply, ClientRequest, ClusterStatus, NodeStatus};
 use gtstore::wire::codec::{DecodeError, Reader, SHARED_BYTES_MIN, Writer};
 use gtstore::wire::frame::{Decoder, Frame, FrameError, HEADER_BYTES, write_frame};
 use gtstore::wire::hello::{Opening, RefusalCause, Refused};
-use gtstore::wire::manager::{ManagerToNode, NodeToManager};
+use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager};
 use gtstore::wire::peer::{PeerReply, PeerRequest};
 use gtstore::wire::{Message, decode_context, decode_object, decode_table, encode_object, encode_table};
 use proptest::prelude::*;
@@ -490,6 +490,7 @@ fn a_health_that_nobody_knows_is_refused() {
             pending: 0,
             damaged: 0,
             hint_bytes: 0,
+            room: Room::Enough,
         };
         let mut out = Writer::default();
         let reply = ClientReply::Status(ClusterStatus { nodes: vec![node], ..ClusterStatus::default() });
@@ -501,4 +502,25 @@ fn a_health_that_nobody_knows_is_refused() {
     let mut unknown = up.to_vec();
     unknown[at] = 9;
     assert_eq!(ClientReply::decode(kind, unknown.into()), Err(DecodeError::Invalid("health")));
+}
+
+#[test]
+fn a_join_whose_zone_or_address_would_break_a_line_is_refused() {
+    let decoded = |addr: &str, zone: &str| {
+        let join = Join {
+            node: NodeId(0),
+            disk_uuid: DiskUuid(1),
+            incarnation: Incarnation(1),
+            addr: addr.to_owned(),
+            zone: zone.to_owned(),
+            weight: 100,
+            epoch: Epoch(0),
+        };
+        let (message, mut out) = (NodeToManager::Join(join), Writer::default());
+        message.encode(&mut out);
+        NodeToManager::decode(message.kind(), out.into_bytes()).map(|_| ())
+    };
+    assert_eq!(decoded("n1:7401", "rack 1"), Ok(()));
+    assert_eq!(decoded("n1:7401", "a\tb"), Err(DecodeError::Invalid("zone")));
+    assert_eq!(decoded("n1\n:7401", ""), Err(DecodeError::Invalid("address")));
 }

@@ -9,7 +9,7 @@ use gtstore::ring::{
 };
 use gtstore::types::{
     Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Fence, Health, Incarnation, KeyspaceId, NodeId, OpId,
-    RequestId, SectorId, Stamp, WallMs,
+    RequestId, Room, SectorId, Stamp, WallMs,
 };
 use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
 use gtstore::wire::Message;
@@ -176,6 +176,7 @@ fn saying(first: u32) -> Saying {
         pending: first + 5,
         damaged: 3,
         hint_bytes: u64::from(first) + 6,
+        room: Room::Full,
     }
 }
 
@@ -274,6 +275,7 @@ fn found() -> DataReply {
     let value = |seq, text: &'static str| Version {
         dot: dot(1, seq),
         stamp: Stamp(seq),
+        expiry: text.is_empty().then_some(WallMs(seq + 1)),
         value: Bytes::from_static(text.as_bytes()),
     };
     let values = vec![value(40, "forty"), value(41, "")];
@@ -423,6 +425,7 @@ fn status() -> ClusterStatus {
         pending: 19,
         damaged: 20,
         hint_bytes: 21,
+        room: Room::Low,
     };
     ClusterStatus {
         observer: NodeId(1),
@@ -539,7 +542,8 @@ fn to_manager() -> Vec<(&'static str, NodeToManager)> {
         weight: 100,
         epoch: Epoch(30),
     };
-    let report = Report { epoch: Epoch(31), keys: 32, bytes: 33, pending: 34, damaged: 35, hint_bytes: 36 };
+    let (epoch, room) = (Epoch(31), Room::Full);
+    let report = Report { epoch, keys: 32, bytes: 33, pending: 34, damaged: 35, hint_bytes: 36, room };
     let streamed = vec![(SectorId(35), Epoch(36)), (SectorId(37), Epoch(38))];
     vec![
         ("", NodeToManager::Join(join)),

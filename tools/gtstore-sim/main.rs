@@ -91,6 +91,11 @@ fn asked(matches: &Matches) -> Result<Asked, String> {
         Some(text) => text.parse::<u64>().map_err(|_| format!("--{name} takes a number, not {text:?}")),
         None => Ok(usual),
     };
+    // Nothing at all would pass every check.
+    let some = |name: &str, usual: u64| match number(name, usual)? {
+        0 => Err(format!("--{name} takes a number from 1 on")),
+        count => Ok(count),
+    };
     let (seeds, verbose) = match (matches.opt_str("seed"), matches.opt_str("seeds")) {
         (Some(_), None) => {
             let seed = number("seed", 0)?;
@@ -101,13 +106,13 @@ fn asked(matches: &Matches) -> Result<Asked, String> {
         (None, None) | (Some(_), Some(_)) => return Err("give --seed S or --seeds A..B".to_owned()),
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = number("threads", cores as u64)?;
+    let threads = some("threads", cores as u64)?;
     Ok(Asked {
         seeds,
-        ops: usize::try_from(number("ops", OPS as u64)?).map_err(|_| "too many --ops")?,
+        ops: usize::try_from(some("ops", OPS as u64)?).map_err(|_| "too many --ops")?,
         planted: planted(matches.opt_str("mutant"))?,
         mutant: matches.opt_str("mutant"),
-        threads: usize::try_from(threads.clamp(1, 256)).unwrap_or(1),
+        threads: usize::try_from(threads.min(256)).unwrap_or(1),
         verbose,
         keep_going: matches.opt_present("keep-going"),
         follow: matches.opt_str("follow"),

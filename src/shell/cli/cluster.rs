@@ -1,5 +1,6 @@
 //! `status`, `ring`, `owners` and `dump`: the cluster as it sees itself.
 
+use super::everyone::ask_statuses;
 use super::exit::{CommandResult, Exit, Failure};
 use super::options::{Format, Globals};
 use super::output::{object, print_json, print_rows};
@@ -8,7 +9,7 @@ use super::text::{escaped, human_bytes, json_bytes, quoted};
 use crate::client::{Store, Target};
 use crate::ring::{MemberState, Slot, Table, hash_slot};
 use crate::shell::blocking::unexpected;
-use crate::types::{Epoch, Health, NodeId, SectorId};
+use crate::types::{Epoch, Health, NodeId, Room, SectorId};
 use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus, DumpEntry, NodeStatus};
 use crate::wire::decode_table;
 use serde_json::{Map, Value};
@@ -80,6 +81,8 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
             headings.extend(has_damage.then_some("Damaged"));
             let has_hints = status.nodes.iter().any(|node| node.hint_bytes > 0);
             headings.extend(has_hints.then_some("Hints kept"));
+            let has_full = status.nodes.iter().any(|node| node.room != Room::Enough);
+            headings.extend(has_full.then_some("Disk"));
             let row = |node: &NodeStatus| {
                 let known = Known::of(node, status.observer);
                 let mut row = status_row(node, &known, cell(known.bytes.map(human_bytes)));
@@ -89,11 +92,13 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                     Some(0) | None => UNKNOWN.to_owned(),
                 }));
                 row.extend(has_hints.then(|| cell(known.hint_bytes.map(human_bytes))));
+                row.extend(has_full.then(|| cell(known.room)));
                 row
             };
             let rows = status.nodes.iter().map(row).collect();
             print_rows(out, Format::Table, &headings, &[2, 5, 6, 7, 8, 9, 10, 11], rows)?;
-            for advice in status_advice(&status).into_iter().chain(damage_advice(&status)) {
+            let advice = [status_advice(&status), room_advice(&status), damage_advice(&status)];
+            for advice in advice.into_iter().flatten() {
                 writeln!(out, "\n{advice}")?;
             }
         }
@@ -102,6 +107,7 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                 let known = Known::of(node, status.observer);
                 let mut row = status_row(node, &known, cell(known.bytes));
                 row.extend([cell(known.damaged), node.health.to_string(), cell(known.hint_bytes)]);
+                row.push(cell(known.room));
                 row
             };
             let rows = status.nodes.iter().map(row).collect();
@@ -146,8 +152,16 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
         let ids: Vec<String> = nodes.map(|node| node.node.to_string()).collect();
         (!ids.is_empty()).then(|| ids.join(", "))
     };
+    let known = match status.observer {
+        NodeId(0) => "the manager does not hear it".to_owned(),
+        observer => format!("neither node {observer} nor those it asked hear it"),
+    };
+    // One that stands still, or is cut off from all, looks like one that has ended.
     let down = named(Health::Down).map(|ids| {
-        format!("Down: node {ids}. Restart from the data directory; see the log there for why it ended.")
+        format!(
+            "Down: node {ids}: {known}. If its process has ended, start it again from its data directory: \
+             the log there says\nwhy it ended. If it runs, it stands still, or the network to it is cut."
+        )
     });
     let cut_off = named(Health::CutOff).map(|ids| {
         format!(
@@ -157,6 +171,19 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
     });
     let lines: Vec<String> = down.into_iter().chain(cut_off).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// What a person may do about disks without room.
+fn room_advice(status: &ClusterStatus) -> Option<String> {
+    let full = status.nodes.iter().filter(|node| node.health.is_up() && node.room != Room::Enough);
+    let full: Vec<String> = full.map(|node| node.node.to_string()).collect();
+    (!full.is_empty()).then(|| {
+        format!(
+            "Disk full, or less free than its reserve: node {}. It refuses puts; reads go on. Free some space \
+             there, or add a node:\nputs are taken again without a restart.",
+            full.join(", ")
+        )
+    })
 }
 
 /// What a person may do about damaged logs.
@@ -193,6 +220,7 @@ struct Known {
     life: Option<u32>,
     damaged: Option<u16>,
     hint_bytes: Option<u64>,
+    room: Option<Room>,
 }
 
 impl Known {
@@ -209,12 +237,13 @@ impl Known {
             life: (node.incarnation.0 != 0).then_some(node.incarnation.0),
             damaged: heard.then_some(node.damaged),
             hint_bytes: heard.then_some(node.hint_bytes),
+            room: heard.then_some(node.room),
         }
     }
 }
 
 fn cell<T: ToString>(known: Option<T>) -> String {
-    known.map_or(UNKNOWN.to_owned(), |number| number.to_string())
+    known.map_or(UNKNOWN.to_owned(), |known| known.to_string())
 }
 
 fn status_row(node: &NodeStatus, known: &Known, bytes: String) -> Vec<String> {
@@ -254,6 +283,7 @@ fn json_status(status: &ClusterStatus) -> Map<String, Value> {
             ("damaged", known.damaged.into()),
             ("health", node.health.to_string().into()),
             ("hint_bytes", known.hint_bytes.into()),
+            ("disk", known.room.map(|room| room.to_string()).into()),
         ]));
         row.into()
     };
@@ -515,6 +545,11 @@ pub(crate) fn dump_node(
     let Some(member) = table.members.get(&NodeId(node)) else {
         return Err(Failure::new(Exit::Usage, format!("there is no node {node}; see `gtstore status`")));
     };
+    let seen = ask_statuses(store, &[(NodeId(node), member.addr.clone())]);
+    if let Some(other) = seen.replaced.get(&NodeId(node)) {
+        let text = format!("node {node} is not there: node {other} answers at its address");
+        return Err(Failure::new(Exit::Unavailable, text));
+    }
     let mut after = None;
     loop {
         let (entries, next) = dump_page(store, &member.addr, after)?;
@@ -529,7 +564,7 @@ pub(crate) fn dump_node(
 }
 
 /// Entries of one page, and where the next one begins.
-type Page = (Vec<DumpEntry>, Option<(SectorId, bytes::Bytes)>);
+pub(crate) type Page = (Vec<DumpEntry>, Option<(SectorId, bytes::Bytes)>);
 
 /// One page of what the node at an address holds in the store's keyspace.
 pub(crate) fn dump_page(
@@ -602,6 +637,7 @@ mod tests {
             pending: 3,
             damaged: 0,
             hint_bytes: 0,
+            room: Room::Enough,
         }
     }
 
@@ -621,11 +657,24 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_is_down_is_not_said_to_have_ended() {
+        let mut status =
+            ClusterStatus { nodes: vec![node(false, 1)], serving: true, ..ClusterStatus::default() };
+        let said = status_advice(&status).unwrap();
+        assert!(said.starts_with("Down: node 2: the manager does not hear it. If its process"), "{said}");
+        assert!(said.contains("If it runs, it stands still, or the network to it is cut."), "{said}");
+        status.observer = NodeId(1);
+        assert!(status_advice(&status).unwrap().contains("neither node 1 nor those it asked hear it"));
+    }
+
+    #[test]
     fn what_is_not_known_is_null_in_json() {
         let status = ClusterStatus { nodes: vec![node(false, 0)], ..ClusterStatus::default() };
         let nodes = &json_status(&status)["nodes"][0];
         assert!(
-            ["keys", "bytes", "pending", "epoch", "incarnation"].iter().all(|name| nodes[name].is_null())
+            ["keys", "bytes", "pending", "epoch", "incarnation", "disk"]
+                .iter()
+                .all(|name| nodes[name].is_null())
         );
         assert_eq!(nodes["sectors"], 4);
     }

@@ -1,7 +1,7 @@
 //! One question to every node at once: each sees the cluster in its own way, and keeps its own.
 //!
-//! Nodes that do not answer are part of the answer. Called by `hints`, `health`, and the shell of
-//! `dev`.
+//! Nodes that do not answer are part of the answer, and so is somebody else at a node's address. Called
+//! by `hints`, `health`, `export`, `dump --node`, and the shell of `dev`.
 
 use crate::client::{Answer, Call, CallId, Store, Target};
 use crate::types::NodeId;
@@ -71,6 +71,62 @@ pub(super) fn ask_all<T>(
     ask_each(store, questions, read)
 }
 
+/// What the members see, and who is really there.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What each member says of the cluster.
+    pub(super) statuses: Answers<ClusterStatus>,
+    /// Members at whose address another one answers, as when the directory was lost and the node joined
+    /// anew; 0 is one that has not joined yet. What it says is not theirs.
+    pub(super) replaced: BTreeMap<NodeId, NodeId>,
+}
+
+impl Seen {
+    /// Sorts the answers by whether they are of whom they were asked.
+    fn of(mut statuses: Answers<ClusterStatus>) -> Self {
+        let mut replaced = BTreeMap::new();
+        for (&node, answer) in &mut statuses {
+            let Some(observer) = answer.as_ref().ok().map(|status| status.observer) else { continue };
+            if observer == node {
+                continue;
+            }
+            replaced.insert(node, observer);
+            *answer = Err(match observer {
+                NodeId(0) => "what answers at its address is no member yet".to_owned(),
+                other => format!("node {other} answers at its address"),
+            });
+        }
+        Self { statuses, replaced }
+    }
+
+    /// Those of these nodes that answered for themselves.
+    pub(super) fn present(&self, nodes: &[(NodeId, String)]) -> Vec<(NodeId, String)> {
+        let answered = |node: &&(NodeId, String)| self.statuses.get(&node.0).is_some_and(Result::is_ok);
+        nodes.iter().filter(answered).cloned().collect()
+    }
+}
+
+/// Asks each of these nodes how the cluster is.
+pub(super) fn ask_statuses(store: &mut Store, nodes: &[(NodeId, String)]) -> Seen {
+    Seen::of(ask_all(store, nodes, &ClientRequest::Status, read_status))
+}
+
+/// The status in a reply.
+pub(super) fn read_status(reply: ClientReply) -> Result<ClusterStatus, String> {
+    match reply {
+        ClientReply::Status(status) => Ok(status),
+        other @ (ClientReply::Data(_)
+        | ClientReply::Contact(_)
+        | ClientReply::Table(_)
+        | ClientReply::TableIsCurrent(_)
+        | ClientReply::Dump { .. }
+        | ClientReply::Hints(_)
+        | ClientReply::FaultsSet
+        | ClientReply::KeyspaceCreated(_)
+        | ClientReply::Error(_)) => Err(other_answer(&other)),
+    }
+}
+
 /// What a reply says that is not the one asked for.
 pub(super) fn other_answer(reply: &ClientReply) -> String {
     match reply {
@@ -84,5 +140,21 @@ pub(super) fn other_answer(reply: &ClientReply) -> String {
         | ClientReply::Hints(_)
         | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_) => crate::shell::blocking::unexpected(reply).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_the_address_of_another_does_not_answer_for_it() {
+        let said = |id: u32| Ok(ClusterStatus { observer: NodeId(id), ..ClusterStatus::default() });
+        let nodes: Vec<_> = (1..=4).map(|id| (NodeId(id), format!("n{id}"))).collect();
+        let answers = [said(1), said(4), said(0), said(4)];
+        let seen = Seen::of((1..).map(NodeId).zip(answers).collect());
+        assert_eq!(seen.present(&nodes), [nodes[0].clone(), nodes[3].clone()]);
+        assert_eq!(seen.replaced, BTreeMap::from([(NodeId(2), NodeId(4)), (NodeId(3), NodeId(0))]));
+        assert!(seen.statuses[&NodeId(3)].as_ref().unwrap_err().contains("no member yet"));
     }
 }

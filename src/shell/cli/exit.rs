@@ -24,6 +24,9 @@ pub(crate) enum Exit {
     Conflict,
     /// 7: `health` has found something that is not well.
     NotWell,
+    /// 141: whoever read our output has closed it. Other programs die of SIGPIPE there, which shells
+    /// tell as this.
+    NoReader,
     /// What `exit CODE` in the shell says.
     Asked(u8),
 }
@@ -39,6 +42,7 @@ impl Exit {
             Exit::Unknown => 5,
             Exit::Conflict => 6,
             Exit::NotWell => 7,
+            Exit::NoReader => 141,
             Exit::Asked(code) => code,
         }
     }
@@ -129,7 +133,7 @@ impl From<io::Error> for Failure {
     /// Whoever read our output has had enough: that is no failure worth words.
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            return Self::new(Exit::Error, "");
+            return Self::new(Exit::NoReader, "");
         }
         Self::new(Exit::Error, error.to_string())
     }

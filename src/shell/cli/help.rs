@@ -35,7 +35,8 @@ Options, before or after the command
                       you like; or the environment's GTSTORE_MANAGER; else 127.0.0.1:7400.
                       A storage node answers too, so that all but 'keyspace create'
                       works while the manager is down.
-  -k, --keyspace NAME the keyspace of the keys; 'default' if not given
+  -k, --keyspace NAME the keyspace of the keys; 'default' if not given. For commands about
+                      keys; the others are of the whole cluster
   -o, --output FORMAT table (for people), json or plain (stable, see below)
   -r R, -w W          replicas that must answer a read, or acknowledge a write,
                       instead of the keyspace's numbers; for commands that read, or write
@@ -59,14 +60,15 @@ The assignment's forms
 Output that programs may rely on
   -o json   one JSON value per line. Keys and values that are not UTF-8 stand as
             \"key_base64\" and \"value_base64\". get: found, key, values[value, dot,
-            wall_ms], coordinator, answered, fallbacks, needed, replicas, context.
+            wall_ms, expires_ms], coordinator, answered, fallbacks, needed, replicas, context.
             put, del: result, key, coordinator, answered, fallbacks, needed, replicas,
             context. ('fallbacks' of those that answered stood in for owners.)
   -o plain  tab-separated, no headings. get: the value's bytes and a newline, each
             value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
             OK, coordinator, context. status: state, node, address, zone, sectors,
             first in, keys, bytes, working on, epoch, life, damaged sectors, health,
-            bytes of hints kept. Columns are only ever added at the end.
+            bytes of hints kept, disk (ok, low, full). Columns are only ever added at the
+            end.
   Results go to standard output, everything else to standard error.
 
 Exit codes
@@ -74,6 +76,7 @@ Exit codes
   1 another error           5 a write whose outcome is unknown: read before repeating
   2 usage                   6 conflict with what is there; not applied
   3 no such key             7 'health' has found something that is not well
+                            141 whoever read the output has closed it (as SIGPIPE ends others)
 ";
 
 /// Help about one command: its forms, and what to know.
@@ -141,7 +144,8 @@ Writes every key of a file, many at a time. The format is told by the name (.jso
 .ndjson; .tsv .tab .txt), else by the first line.
 
   jsonl   one object per line: {\"key\":\"k\",\"value\":\"v\"}; bytes that are not UTF-8 as
-          \"key_base64\" and \"value_base64\"
+          \"key_base64\" and \"value_base64\"; \"expires_ms\", where a value is to be visible for a
+          while: until when, in milliseconds since 1970
   tsv     key, tab, value. In both, \\\\ \\t \\n \\r and \\xNN stand for backslash, tab, newline,
           carriage return and any byte; any other backslash stands for itself
 
@@ -150,8 +154,10 @@ wins. In a 'siblings' keyspace lines with one key are its concurrent values, as 
 them. There each key is read first, and a value it has is not written again: it ends with the
 values of the file beside those it had, and the same import once more changes nothing. To go
 back to just what is in the file, import into a keyspace of its own. The last line printed
-counts values: lines that were written, that failed, and that were there already; with -o json
-it is an object (imported, failed, already_there, seconds), with -o plain three numbers.
+counts values: lines that were written, that failed, that were there already, and whose time
+was over, which are not written; with -o json it is an object (imported, failed, already_there,
+expired, seconds), with -o plain four numbers. --ttl is for the lines that do not say themselves
+how long they are to be visible.
 Lines that failed are told on standard error, and the exit code is that of the first failure.
 At a line of more than 8 MiB, which no key and value need, the import stops. So it does when no
 server has answered for 512 keys in a row, and says from which line to go on.
@@ -166,11 +172,13 @@ gtstore export FILE|-  [--format jsonl|tsv]
 
 Writes every key of the keyspace, in sector order, each read by quorum. The formats are those
 of import, jsonl if the name says nothing. Keys written meanwhile may be in it or not.
-Concurrent values are written as several lines. The count goes to standard error: keys, and
-values where there are more of them.
+Concurrent values are written as several lines. How long a value is to be visible goes along in
+jsonl; tsv cannot carry it, and it is said how many values have lost it so. The count goes to
+standard error: keys, and values where there are more of them.
 It is written to FILE.partial, which replaces FILE when it is whole and on disk. If so many
 nodes are down that keys may be missing, or keys cannot be read, it says so and the exit code
-is 4: FILE.partial is kept, and an earlier FILE is left as it was.
+is 4: FILE.partial is kept, and an earlier FILE is left as it was. It stops when too few owners
+answer for 512 keys in a row. With -r 1 a single copy of each key is enough, perhaps an old one.
 ",
     ),
     (
@@ -202,7 +210,8 @@ What that one does not know of the others is shown as '-' (null in json): a node
 works on nothing, and one that the manager has not heard of since its own start has no keys.
 A node that found its log damaged counts the sectors concerned ('Damaged', a column only when
 there are any): their other owners serve them. 'Hints kept' (likewise) is what it has in store
-for nodes that are away; see 'gtstore help hints'.
+for nodes that are away; see 'gtstore help hints'. 'Disk' (likewise) is 'low' where less is free
+than the node's reserve, so that it refuses puts, and 'full' where it can write nothing.
 ",
     ),
     (
@@ -222,14 +231,15 @@ gtstore health [--watch]
 
 Asks every node, and the manager, and says 'All is well' (exit code 0), or what is not (7):
 nodes that are suspected, cut off or down, and to whom, for nodes may differ; sectors with fewer
-copies than they should have on nodes that are up, and sectors with none; writes that are owed
-to nodes which missed them; damaged sectors; and what can be done about it. When nobody answers
-at all: 4. --watch looks again each second until Ctrl-C, in place on a terminal, else a line
-each time. It is not for use inside the shell, where Ctrl-C has another meaning.
+copies than they should have on nodes that are up, and sectors with none; disks without room,
+whose nodes refuse puts; writes that are owed to nodes which missed them; damaged sectors; and
+what can be done about it. When nobody answers at all: 4. --watch looks again each second until
+Ctrl-C, in place on a terminal, else a line each time; how it ends says nothing of the cluster.
+It is not for use inside the shell, where Ctrl-C has another meaning.
 
 -o json: well, nodes, moving, findings[kind, node, count, text, advice]; kind is node, manager,
-short, lost, hints, damaged or not_serving; short and lost count sectors. -o plain: kind, node,
-count, text of each finding; nothing where all is well.
+short, lost, disk, hints, damaged or not_serving; short and lost count sectors. -o plain: kind,
+node, count, text of each finding; nothing where all is well.
 ",
     ),
     (
@@ -293,7 +303,7 @@ is no terminal) ends with the exit code of its first failure, unless exit names 
         "dev",
         "\
 gtstore dev [--nodes 3] [--rep 3] [--profile NAME] [--data-dir DIR] [--any-ports]
-            [--cache-bytes SIZE]            [--no-shell] [-o json]
+            [--cache-bytes SIZE] [--no-shell] [-o json]
 
 Starts a manager and storage nodes on this machine, waits until they serve, and opens a shell
 in which, beside all other commands,
@@ -310,9 +320,10 @@ started, and so does Ctrl-C while a command runs.
 
 Without --data-dir everything is temporary and deleted at the end. With one, data is kept
 there (manager/, node-1/, ...) beside the servers' logs (manager.log, node-1.log, ...); given
-again, what is found there is started again, and nodes up to --nodes. --rep (copies of each
-key) and --profile (key and value limits: default, or gtstore with 20 and 1000 bytes) are the
-cluster's for good: given for an old one, they must be what it was made with.
+again, what is found there is started again. New nodes are added only if --nodes says more than
+the cluster has members, missing ones included; their numbers are above all there ever were.
+--rep (copies of each key) and --profile (key and value limits: default, or gtstore with 20 and
+1000 bytes) are the cluster's for good: an old one must have been made with what is given.
 --cache-bytes is the memory that each node keeps values in, as 64MiB; usually each takes up to a
 quarter of the machine's.
 --no-shell runs until Ctrl-C or SIGTERM; with -o json it prints one line when ready:
@@ -339,7 +350,8 @@ pub(crate) fn command_names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// There is no such command.
 pub(crate) fn text(about: Option<&str>) -> Result<String, Failure> {
-    let Some(about) = about else { return Ok(GENERAL.to_owned()) };
+    // Of help itself there is no more to say than what it gives.
+    let Some(about) = about.filter(|about| *about != "help") else { return Ok(GENERAL.to_owned()) };
     let found = COMMANDS.iter().find(|entry| entry.0 == about);
     let text = found.map(|entry| entry.1.to_owned());
     text.ok_or_else(|| Failure::usage(format!("there is no command '{about}'")))
@@ -355,6 +367,8 @@ mod tests {
             assert!(GENERAL.contains(&format!("  {name} ")), "{name}");
             assert!(text(Some(name)).unwrap().starts_with(&format!("gtstore {name}")), "{name}");
         }
+        assert_eq!(text(Some("help")).unwrap(), GENERAL);
+        assert!(text(Some("frobnicate")).is_err());
     }
 
     #[test]

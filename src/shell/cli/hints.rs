@@ -1,7 +1,7 @@
 //! `hints`: what nodes keep for others that are away.
 
 use super::cluster::ask_status;
-use super::everyone::{Answers, ask_all, members, other_answer};
+use super::everyone::{Answers, ask_all, ask_statuses, members, other_answer};
 use super::exit::{CommandResult, Exit, Failure};
 use super::options::{Format, Globals};
 use super::output::{object, print_json, print_rows};
@@ -15,7 +15,7 @@ use std::io::{self, Write};
 /// What one node keeps for each of the others.
 pub(super) type Kept = Vec<HintStatus>;
 
-/// Asks these nodes what they keep.
+/// Asks these nodes what they keep. An answer does not say whose it is: ask those alone that are there.
 pub(super) fn ask_hints(store: &mut Store, nodes: &[(NodeId, String)]) -> Answers<Kept> {
     ask_all(store, nodes, &ClientRequest::Hints, |reply| match reply {
         ClientReply::Hints(kept) => Ok(kept),
@@ -34,7 +34,9 @@ pub(super) fn ask_hints(store: &mut Store, nodes: &[(NodeId, String)]) -> Answer
 /// `hints`.
 pub(crate) fn hints(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
     let nodes = members(&ask_status(store)?);
-    let answers = ask_hints(store, &nodes);
+    let seen = ask_statuses(store, &nodes);
+    let mut answers = ask_hints(store, &seen.present(&nodes));
+    answers.extend(seen.statuses.into_iter().filter_map(|(node, said)| Some((node, Err(said.err()?)))));
     let kept: Vec<(NodeId, HintStatus)> = answers
         .iter()
         .flat_map(|(&holder, kept)| kept.iter().flatten().map(move |hint| (holder, *hint)))

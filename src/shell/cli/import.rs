@@ -3,7 +3,7 @@
 use super::bulk::{FAILURES_TOLD, settings_in};
 use super::cluster::ask_table;
 use super::exit::{CommandResult, Exit, Failure, exit_of};
-use super::lines::{format_of_name, parse_line, sniff};
+use super::lines::{Line, format_of_name, parse_line, sniff};
 use super::options::{FileFormat, Format};
 use super::output::{object, print_json};
 use super::progress::Progress;
@@ -12,6 +12,8 @@ use crate::client::{Call, CallId, Context, Error, ErrorKind, Store};
 use crate::limits::IMPORT_LINE_BYTES_MAX;
 use crate::ring::Conflict;
 use crate::shell::blocking::{IN_FLIGHT, IN_FLIGHT_BYTES, entry, written};
+use crate::shell::clock::Clock;
+use crate::types::WallMs;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -31,6 +33,9 @@ struct Import {
     stored: u64,
     /// Values that needed no writing.
     there: u64,
+    /// Values whose time was over.
+    expired: u64,
+    clock: Clock,
     failed: u64,
     /// The first failure's exit code is the command's.
     exit: Exit,
@@ -52,6 +57,8 @@ struct Waiting {
     line: u64,
     /// Bytes of key and value.
     size: usize,
+    /// When the value ceases to be visible.
+    expiry: Option<WallMs>,
     step: Step,
 }
 
@@ -105,9 +112,18 @@ pub(crate) fn import(
 
 impl Import {
     fn new(conflict: Conflict) -> Self {
-        let waiting = BTreeMap::new();
-        let (stored, there, failed) = (0, 0, 0);
-        Self { conflict, waiting, waiting_bytes: 0, stored, there, failed, exit: Exit::Ok, silence: None }
+        Self {
+            conflict,
+            waiting: BTreeMap::new(),
+            waiting_bytes: 0,
+            stored: 0,
+            there: 0,
+            expired: 0,
+            clock: Clock::start(),
+            failed: 0,
+            exit: Exit::Ok,
+            silence: None,
+        }
     }
 
     /// The silence that is long enough to stop for.
@@ -152,7 +168,8 @@ impl Import {
             }
             let format = *format.get_or_insert_with(|| sniff(text));
             match parse_line(format, text) {
-                Ok((key, value)) => self.submit(store, number, key, value)?,
+                Ok(line) if line.expiry.is_some_and(|at| at <= self.clock.now().wall) => self.expired += 1,
+                Ok(line) => self.submit(store, number, line)?,
                 Err(why) => self.fail(&format!("line {number}"), Exit::Usage, &why),
             }
             if self.silent().is_some() {
@@ -170,7 +187,8 @@ impl Import {
         Ok(())
     }
 
-    fn submit(&mut self, store: &mut Store, line: u64, key: Vec<u8>, value: Vec<u8>) -> CommandResult {
+    fn submit(&mut self, store: &mut Store, line: u64, parsed: Line) -> CommandResult {
+        let Line { key, value, expiry } = parsed;
         // A file may name a key twice, and its last line must win, or see the others: they are waited for.
         while self.waiting.len() >= IN_FLIGHT
             || self.waiting_bytes >= IN_FLIGHT_BYTES
@@ -181,17 +199,23 @@ impl Import {
         let size = key.len() + value.len();
         self.waiting_bytes += size;
         match self.conflict {
-            Conflict::Lww => self.put(store, Waiting { key, line, size, step: Step::Writing }, value, None),
+            Conflict::Lww => {
+                self.put(store, Waiting { key, line, size, expiry, step: Step::Writing }, value, None);
+            }
             Conflict::Siblings => {
                 let call = store.submit(Call::Get { item: store.item(&key, store.options().r) });
-                self.waiting.insert(call, Waiting { key, line, size, step: Step::Looking { value } });
+                self.waiting.insert(call, Waiting { key, line, size, expiry, step: Step::Looking { value } });
             }
         }
         Ok(())
     }
 
     fn put(&mut self, store: &mut Store, writing: Waiting, value: Vec<u8>, context: Option<Context>) {
-        let item = store.item(&writing.key, store.options().w);
+        let mut item = store.item(&writing.key, store.options().w);
+        if let Some(at) = writing.expiry {
+            // 0 would be for good.
+            item.ttl_ms = Some(at.0.saturating_sub(self.clock.now().wall.0).max(1));
+        }
         let call = store.submit(Call::Put { item, value: value.into(), context });
         self.waiting.insert(call, writing);
     }
@@ -201,7 +225,9 @@ impl Import {
             self.waiting.clear();
             return Ok(());
         };
-        let Some(Waiting { key, line, size, step }) = self.waiting.remove(&call) else { return Ok(()) };
+        let Some(Waiting { key, line, size, expiry, step }) = self.waiting.remove(&call) else {
+            return Ok(());
+        };
         let outcome = match step {
             Step::Looking { value } => match outcome.and_then(entry) {
                 Ok(entry) if entry.values.iter().any(|version| version.value == value) => {
@@ -211,7 +237,7 @@ impl Import {
                 Ok(entry) => {
                     // A deleted key is written anew. Values that are there stay: nobody has settled them.
                     let context = entry.values.is_empty().then_some(entry.context);
-                    self.put(store, Waiting { key, line, size, step: Step::Writing }, value, context);
+                    self.put(store, Waiting { key, line, size, expiry, step: Step::Writing }, value, context);
                     return Ok(());
                 }
                 Err(error) => Err(error),
@@ -222,7 +248,7 @@ impl Import {
         match outcome {
             Ok(()) => self.silence = None,
             Err(error) => {
-                self.fail(&quoted(&key), exit_of(&error), &error.to_string());
+                self.fail(&format!("line {line}, {}", quoted(&key)), exit_of(&error), &error.to_string());
                 self.note_answer(line, &error);
             }
         }
@@ -251,16 +277,20 @@ impl Import {
                     ("imported", self.stored.into()),
                     ("failed", self.failed.into()),
                     ("already_there", self.there.into()),
+                    ("expired", self.expired.into()),
                     ("seconds", progress.seconds().into()),
                 ]);
                 print_json(out, line)
             }
-            Format::Plain => writeln!(out, "{}\t{}\t{}", self.stored, self.failed, self.there),
+            Format::Plain => {
+                writeln!(out, "{}\t{}\t{}\t{}", self.stored, self.failed, self.there, self.expired)
+            }
             Format::Table => {
-                let there = match self.there {
+                let also = |count: u64, what: &str| match count {
                     0 => String::new(),
-                    there => format!(", {there} already there"),
+                    count => format!(", {count} {what}"),
                 };
+                let there = also(self.there, "already there") + &also(self.expired, "expired");
                 let rate = progress.rate(self.stored + self.there);
                 writeln!(out, "imported {} values, {} failed{there} ({rate})", self.stored, self.failed)
             }

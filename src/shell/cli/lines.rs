@@ -2,6 +2,7 @@
 
 use super::options::FileFormat;
 use super::text::{bytes_of_json, escaped, json_bytes, unescaped};
+use crate::types::WallMs;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -17,16 +18,32 @@ pub(crate) fn sniff(line: &[u8]) -> FileFormat {
     if line.trim_ascii_start().starts_with(b"{") { FileFormat::JsonLines } else { FileFormat::Tabs }
 }
 
-/// One line, without its end, as key and value.
+/// A key and a value of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Line {
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
+    /// When the value ceases to be visible; none for never. Tab-separated lines do not say.
+    pub(crate) expiry: Option<WallMs>,
+}
+
+/// In JSON, when the value ceases to be visible, in milliseconds since the Unix epoch.
+const EXPIRY: &str = "expires_ms";
+
+/// One line, without its end.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-pub(crate) fn parse_line(format: FileFormat, line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
+pub(crate) fn parse_line(format: FileFormat, line: &[u8]) -> Result<Line, String> {
     match format {
         FileFormat::JsonLines => match serde_json::from_slice(line) {
             Ok(Value::Object(object)) => match doubled_name(line) {
                 Some(name) => Err(format!("{name} is there twice: which one is meant is not known")),
-                None => Ok((bytes_of_json(&object, "key")?, bytes_of_json(&object, "value")?)),
+                None => Ok(Line {
+                    key: bytes_of_json(&object, "key")?,
+                    value: bytes_of_json(&object, "value")?,
+                    expiry: expiry_of_json(&object)?,
+                }),
             },
             Ok(_) => Err("not a JSON object".to_owned()),
             Err(error) => Err(format!("not JSON: {error}")),
@@ -34,8 +51,18 @@ pub(crate) fn parse_line(format: FileFormat, line: &[u8]) -> Result<(Vec<u8>, Ve
         FileFormat::Tabs => {
             let tab = line.iter().position(|&byte| byte == b'\t').ok_or("no tab between key and value")?;
             let (key, value) = (&line[..tab], &line[tab + 1..]);
-            Ok((unescaped(key), unescaped(value)))
+            Ok(Line { key: unescaped(key), value: unescaped(value), expiry: None })
         }
+    }
+}
+
+fn expiry_of_json(object: &Map<String, Value>) -> Result<Option<WallMs>, String> {
+    match object.get(EXPIRY) {
+        None | Some(Value::Null) => Ok(None),
+        Some(number) => match number.as_u64() {
+            Some(ms) => Ok(Some(WallMs(ms))),
+            None => Err(format!("\"{EXPIRY}\" is no time in milliseconds since 1970")),
+        },
     }
 }
 
@@ -83,12 +110,14 @@ pub(crate) fn write_line(
     format: FileFormat,
     key: &[u8],
     value: &[u8],
+    expiry: Option<WallMs>,
 ) -> io::Result<()> {
     match format {
         FileFormat::JsonLines => {
             let mut object = Map::new();
             json_bytes(&mut object, "key", key);
             json_bytes(&mut object, "value", value);
+            object.extend(expiry.map(|at| (EXPIRY.to_owned(), at.0.into())));
             writeln!(out, "{}", Value::Object(object))
         }
         FileFormat::Tabs => writeln!(out, "{}\t{}", escaped(key), escaped(value)),
@@ -102,13 +131,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_exported_can_be_imported(key: Vec<u8>, value: Vec<u8>) {
-            for format in [FileFormat::JsonLines, FileFormat::Tabs] {
+        fn what_is_exported_can_be_imported(key: Vec<u8>, value: Vec<u8>, expires_ms: Option<u64>) {
+            for (format, expiry) in [(FileFormat::JsonLines, expires_ms.map(WallMs)), (FileFormat::Tabs, None)] {
                 let mut line = Vec::new();
-                write_line(&mut line, format, &key, &value).unwrap();
+                write_line(&mut line, format, &key, &value, expiry).unwrap();
                 let text = line.strip_suffix(b"\n").unwrap();
                 prop_assert!(!text.contains(&b'\n'));
-                prop_assert_eq!(parse_line(format, text), Ok((key.clone(), value.clone())));
+                prop_assert_eq!(parse_line(format, text), Ok(Line { key: key.clone(), value: value.clone(), expiry }));
             }
         }
 
@@ -133,11 +162,13 @@ mod tests {
             (FileFormat::JsonLines, "{"),
             (FileFormat::JsonLines, "{\"key\":1,\"value\":\"v\"}"),
             (FileFormat::JsonLines, r#"{"key":"a","value":"v", "key" :"b"}"#),
+            (FileFormat::JsonLines, r#"{"key":"a","value":"v","expires_ms":"soon"}"#),
+            (FileFormat::JsonLines, r#"{"key":"a","value":"v","expires_ms":-1}"#),
         ] {
             assert!(parse_line(format, line.as_bytes()).is_err(), "{line}");
         }
         let same_inside = r#"{"key":"k\"","value":"\"key\":","more":{"key":1,"value":["key",{"key":2}]}}"#;
         let read = parse_line(FileFormat::JsonLines, same_inside.as_bytes());
-        assert_eq!(read, Ok((b"k\"".to_vec(), b"\"key\":".to_vec())));
+        assert_eq!(read, Ok(Line { key: b"k\"".to_vec(), value: b"\"key\":".to_vec(), expiry: None }));
     }
 }

@@ -117,6 +117,8 @@ pub(crate) struct NewKeyspace {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DevOptions {
     pub(crate) nodes: usize,
+    /// Whether that was said, and an old cluster of fewer is to have more.
+    pub(crate) nodes_given: bool,
     /// Copies of each key in a new cluster.
     pub(crate) rep: u8,
     /// Whether that was said, and must be so in an existing one too.
@@ -145,6 +147,25 @@ pub(crate) enum Parsed {
 
 /// Options that only some commands take, with those that do.
 const SPECIAL: &[(&str, &[&str])] = &[
+    (
+        "keyspace",
+        &[
+            "put",
+            "get",
+            "del",
+            "mget",
+            "--put",
+            "--get",
+            "trace get",
+            "trace put",
+            "import",
+            "export",
+            "owners",
+            "dump",
+            "shell",
+            "dev",
+        ],
+    ),
     ("node", &["dump"]),
     ("watch", &["health"]),
     ("format", &["import", "export"]),
@@ -472,6 +493,7 @@ fn dev(matches: &Matches) -> Result<Command, Failure> {
     }
     Ok(Command::Dev(DevOptions {
         nodes,
+        nodes_given: matches.opt_present("nodes"),
         rep,
         rep_given: matches.opt_present("rep"),
         profile: value(matches, "profile", "default or gtstore")?,

@@ -81,6 +81,7 @@ pub(crate) fn json_version(version: &Version) -> Value {
     json_bytes(&mut object, "value", &version.value);
     object.insert("dot".to_owned(), version.dot.to_string().into());
     object.insert("wall_ms".to_owned(), version.stamp.wall().0.into());
+    object.insert("expires_ms".to_owned(), version.expiry.map(|at| at.0).into());
     object.into()
 }
 

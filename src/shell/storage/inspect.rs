@@ -49,6 +49,9 @@ impl Inspection {
 
 /// Opens and locks a directory that is there.
 fn open(path: &Path) -> Result<Files, String> {
+    if path.exists() && !path.is_dir() {
+        return Err(format!("{} is not a directory: name a storage node's data directory", path.display()));
+    }
     if !path.is_dir() {
         return Err(format!("{} is no data directory: there is no such directory", path.display()));
     }

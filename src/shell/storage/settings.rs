@@ -6,7 +6,7 @@ use crate::limits::{
     COMPARE_EVERY_MS, HINT_BYTES_MAX, REAP_AFTER_MS, SCRUB_BYTES_PER_SECOND, SEGMENT_BYTES,
     SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
-use crate::shell::args::{Program, addr_list, check_addr, listen_addr, size, value};
+use crate::shell::args::{Program, addr_list, listen_addr, reachable_addr, size, value};
 use crate::shell::memory::memory_bytes;
 use getopts::{Matches, Options};
 use std::net::SocketAddr;
@@ -57,7 +57,7 @@ impl Settings {
         let managers =
             matches.opt_str("manager").or(manager_env).unwrap_or_else(|| MANAGER_DEFAULT.to_owned());
         let listen = matches.opt_str("listen").unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
-        let advertise = matches.opt_str("advertise").map(|addr| check_addr(&addr)).transpose();
+        let advertise = matches.opt_str("advertise").map(|addr| reachable_addr(&addr)).transpose();
         let inspection = match (matches.opt_str("check"), matches.opt_str("dump")) {
             (Some(_), Some(_)) => return Err("--check and --dump are two runs".to_owned()),
             (Some(dir), None) => Some(Inspection::Check(PathBuf::from(dir))),
@@ -92,6 +92,9 @@ impl Settings {
         }
         if self.zone.len() > ZONE_BYTES_MAX {
             return Err(format!("--zone has at most {ZONE_BYTES_MAX} bytes"));
+        }
+        if self.zone.contains(char::is_control) {
+            return Err("--zone is a name without tabs, newlines and other control characters".to_owned());
         }
         if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes) {
             return Err("--segment-bytes is 64KiB to 1GiB".to_owned());
@@ -220,11 +223,15 @@ mod tests {
             (&["--listen", "7401"], "--listen"),
             (&["--listen", "0.0.0.0:7401"], "--advertise"),
             (&["--advertise", "x"], "--advertise"),
+            (&["--advertise", "0.0.0.0:1"], "--advertise"),
+            (&["--listen", "0.0.0.0:7401", "--advertise", "n1:0"], "--advertise"),
             (&["--cache-bytes", "x"], "--cache-bytes"),
             (&["--disk-reserve-bytes", "1.5G"], "--disk-reserve-bytes"),
             (&["--segment-bytes", "63K"], "--segment-bytes"),
             (&["--segment-bytes", "2G"], "--segment-bytes"),
             (&["--zone", &"z".repeat(65)], "--zone"),
+            (&["--zone", "a\tb"], "--zone"),
+            (&["--zone", "a\n"], "--zone"),
         ] {
             let error = settings(args, None).unwrap_err();
             assert!(error.contains(names), "{args:?}: {error}");

@@ -12,7 +12,8 @@ use crate::limits::{
     MEMBERS_MAX, SIBLINGS_DECODED_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::types::{
-    ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
+    ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp,
+    WallMs,
 };
 use crate::version::Content;
 use crate::wire::Message;
@@ -212,6 +213,7 @@ impl DataReply {
                 for version in values {
                     encode_dot(version.dot, out);
                     out.u64(version.stamp.0);
+                    out.u64(version.expiry.map_or(0, |at| at.0));
                     out.value(&version.value);
                 }
             }
@@ -232,11 +234,13 @@ impl DataReply {
             1 => DataResult::Stored { context: decode_context(reader)? },
             2 => {
                 let context = decode_context(reader)?;
-                let count = reader.count("values", SIBLINGS_DECODED_MAX, 28)?;
+                let count = reader.count("values", SIBLINGS_DECODED_MAX, 36)?;
                 let mut values = Vec::with_capacity(count);
                 for _ in 0..count {
                     let (dot, stamp) = (decode_dot(reader)?, Stamp(reader.u64()?));
-                    values.push(Version { dot, stamp, value: reader.bytes("value", VALUE_BYTES_MAX)? });
+                    let expiry = Some(reader.u64()?).filter(|&at| at > 0).map(WallMs);
+                    let value = reader.bytes("value", VALUE_BYTES_MAX)?;
+                    values.push(Version { dot, stamp, expiry, value });
                 }
                 DataResult::Found { values, context }
             }
@@ -537,6 +541,7 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.u32(row.pending);
         out.u16(row.damaged);
         out.u64(row.hint_bytes);
+        out.u8(row.room.to_byte());
     }
 }
 
@@ -545,7 +550,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
     let cluster_id = ClusterId(reader.u128()?);
     let epoch = Epoch(reader.u64()?);
     let (n, sectors, serving, moving) = (reader.u8()?, reader.u16()?, reader.bool("serving")?, reader.u16()?);
-    let count = reader.count("status rows", MEMBERS_MAX, 58)?;
+    let count = reader.count("status rows", MEMBERS_MAX, 59)?;
     let mut nodes = Vec::with_capacity(count);
     for _ in 0..count {
         nodes.push(NodeStatus {
@@ -562,6 +567,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             pending: reader.u32()?,
             damaged: reader.u16()?,
             hint_bytes: reader.u64()?,
+            room: Room::from_byte(reader.u8()?).ok_or(DecodeError::Invalid("room"))?,
         });
     }
     Ok(ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes })

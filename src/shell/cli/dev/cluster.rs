@@ -7,6 +7,7 @@ use crate::shell::cli::exit::{Exit, Failure};
 use crate::shell::cli::options::DevOptions;
 use crate::shell::files::check_directory;
 use crate::shell::random;
+use crate::wire::decode_table;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,6 +41,11 @@ pub(crate) struct DevCluster {
     pub(super) manager: Server,
     /// What every node is started with beside its own.
     node_args: Vec<String>,
+    /// The numbers of the directories that nodes are to be started from.
+    pub(super) numbers: Vec<u16>,
+    /// The highest number that a directory has, or had: none is given out twice, for whoever is
+    /// missing must find its place free.
+    last_number: u16,
     /// By number of directory.
     pub(super) nodes: Vec<Server>,
     /// Why nodes did not start, by the names of their directories.
@@ -76,7 +82,9 @@ impl DevCluster {
         let manager_dir = dir.join(MANAGER);
         let mut args = vec!["--data-dir".to_owned(), manager_dir.display().to_string()];
         // The manager refuses what its cluster is not: of an old one, only what was said is said on.
-        let is_new = !manager_dir.join(FileName::Table.to_text()).exists();
+        let table = manager_dir.join(FileName::Table.to_text());
+        let is_new = !table.exists();
+        let (numbers, last_number) = numbers_to_start(&dir, Members::of(&table), options);
         if options.rep_given || is_new {
             args.extend(["--rep".to_owned(), options.rep.to_string()]);
         }
@@ -94,6 +102,8 @@ impl DevCluster {
             any_ports: options.any_ports,
             manager,
             node_args,
+            numbers,
+            last_number,
             nodes: Vec::new(),
             failed: Vec::new(),
             watch,
@@ -102,24 +112,23 @@ impl DevCluster {
         })
     }
 
-    /// Starts the manager, then the nodes found in the directory, and as many more as are wanted. A
-    /// node that does not start is left out and noted: the others may serve without it.
+    /// Starts the manager, then the nodes. One that does not start is left out and noted: the others
+    /// may serve without it.
     ///
     /// # Errors
     /// The manager or every node did not start, or a signal has come.
-    pub(super) fn start(&mut self, nodes_wanted: usize) -> Result<(), Failure> {
+    pub(super) fn start(&mut self) -> Result<(), Failure> {
+        if self.numbers.is_empty() {
+            let dir = self.dir.display();
+            let text = format!(
+                "{dir} has a cluster's table, but no directory of a node is left there: put them back \
+                 (node-1/, ...), or name an empty directory to make a new cluster"
+            );
+            return Err(Failure::new(Exit::Error, text));
+        }
         let listen = self.listen(MANAGER_PORT);
         self.manager.start(&listen, &mut self.watch, &self.stopping)?;
-        let mut numbers = node_numbers(&self.dir);
-        let mut next = 1;
-        while numbers.len() < nodes_wanted {
-            if !numbers.contains(&next) {
-                numbers.push(next);
-            }
-            next += 1;
-        }
-        numbers.sort_unstable();
-        for number in numbers {
+        for number in self.numbers.clone() {
             if let Err(failure) = self.add_server(number) {
                 self.note_failed(self.nodes.len() - 1, failure)?;
             }
@@ -156,11 +165,25 @@ impl DevCluster {
 
     /// Starts one more node. Returns where it is in the list.
     pub(super) fn add(&mut self) -> Result<usize, Failure> {
-        let number = node_numbers(&self.dir).into_iter().max().unwrap_or(0) + 1;
-        let at = self.add_server(number)?;
+        self.last_number = self.last_number.saturating_add(1);
+        let at = self.add_server(self.last_number)?;
         let server = &mut self.nodes[at];
-        server.id = server.process.wait_for(ready_node, &self.stopping)?;
+        match server.process.wait_for(ready_node, &self.stopping) {
+            Ok(id) => server.id = id,
+            Err(failure) if server.process.pid().is_none() => return Err(failure),
+            Err(failure) => {
+                let text = format!(
+                    "{failure}. It runs and goes on trying; once it has joined, 'processes' shows its number"
+                );
+                return Err(Failure { text, ..failure });
+            }
+        }
         Ok(at)
+    }
+
+    /// Takes note of nodes that have joined since they were waited for.
+    pub(super) fn learn_ids(&mut self) {
+        self.nodes.iter_mut().for_each(Server::learn_id);
     }
 
     /// Where a server is to listen whose port is this one if all is well.
@@ -238,6 +261,16 @@ impl DevCluster {
 }
 
 impl Server {
+    /// Takes note of its number if it has one by now: it has joined only after nobody waited any more,
+    /// the manager having been away.
+    fn learn_id(&mut self) {
+        if self.id == 0
+            && let Some(id) = self.process.heard(ready_node)
+        {
+            self.id = id;
+        }
+    }
+
     /// Starts it and waits until it listens. If somebody has taken the port meanwhile, or an earlier
     /// life of it has not quite let go of its directory, it is started once more, on a port that the
     /// system chooses.
@@ -284,13 +317,54 @@ fn preferred(port: u16) -> String {
     if is_free(&addr) { addr } else { ANY_PORT.to_owned() }
 }
 
-/// The numbers of the `node-N` directories.
-fn node_numbers(dir: &Path) -> Vec<u16> {
+/// What the manager's table says of the nodes of an old cluster.
+#[derive(Clone, Copy, Debug, Default)]
+struct Members {
+    /// Those there are.
+    present: usize,
+    /// Those there ever were.
+    ever: u16,
+}
+
+impl Members {
+    /// None are known where there is no table, or one that the manager will refuse in words.
+    fn of(table: &Path) -> Self {
+        let Some(table) = std::fs::read(table).ok().and_then(|bytes| decode_table(bytes.into()).ok()) else {
+            return Self::default();
+        };
+        Self {
+            present: table.present().count(),
+            ever: u16::try_from(table.members.len()).unwrap_or(u16::MAX),
+        }
+    }
+}
+
+/// The numbers of the directories that nodes are to be started from, and the highest number that one
+/// has or had. An old cluster is started with what is there: it gets new nodes, above all old numbers,
+/// only if more were asked for than it has members, missing ones included.
+fn numbers_to_start(dir: &Path, members: Members, options: &DevOptions) -> (Vec<u16>, u16) {
+    let mut numbers = node_numbers(dir, "");
+    let is_old = members.present > 0;
+    let known = if is_old { node_numbers(dir, ".log").last().copied().max(Some(members.ever)) } else { None };
+    let mut last = numbers.last().copied().max(known).unwrap_or(0);
+    let there = members.present.max(numbers.len());
+    if options.nodes_given || !is_old {
+        for _ in there..options.nodes {
+            last = last.saturating_add(1);
+            numbers.push(last);
+        }
+    }
+    (numbers, last)
+}
+
+/// The numbers of the `node-N` directories, or of the files whose names go on like this, in order.
+fn node_numbers(dir: &Path, ending: &str) -> Vec<u16> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    let number = |name: String| name.strip_prefix("node-")?.parse().ok();
+    let wanted =
+        entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir() == ending.is_empty()));
+    let number = |name: String| name.strip_prefix("node-")?.strip_suffix(ending)?.parse().ok();
     let mut numbers: Vec<u16> =
-        dirs.filter_map(|entry| entry.file_name().into_string().ok()).filter_map(number).collect();
+        wanted.filter_map(|entry| entry.file_name().into_string().ok()).filter_map(number).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -298,6 +372,7 @@ fn node_numbers(dir: &Path) -> Vec<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::cli::options::{Command, Globals, Parsed, parse};
 
     #[test]
     fn nodes_are_found_again_by_their_directories() {
@@ -306,7 +381,29 @@ mod tests {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
         std::fs::write(dir.path().join("node-3"), b"a file").unwrap();
-        assert_eq!(node_numbers(dir.path()), [2, 10]);
+        assert_eq!(node_numbers(dir.path(), ""), [2, 10]);
+    }
+
+    #[test]
+    fn no_number_is_given_out_twice_and_new_nodes_come_only_if_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let to_start = |present, ever, nodes: &str| {
+            let args = format!("dev {nodes}").split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            let Ok(Parsed::Run(_, command)) = parse(&args, &Globals::default()) else { panic!("{nodes}") };
+            let Command::Dev(options) = *command else { panic!("{nodes}") };
+            numbers_to_start(dir.path(), Members { present, ever }, &options)
+        };
+        assert_eq!(to_start(0, 0, ""), (vec![1, 2, 3], 3));
+        std::fs::create_dir(dir.path().join("node-1")).unwrap();
+        std::fs::create_dir(dir.path().join("node-3")).unwrap();
+        assert_eq!(to_start(3, 3, ""), (vec![1, 3], 3), "node-2 is missing");
+        assert_eq!(to_start(3, 3, "--nodes 3"), (vec![1, 3], 3));
+        assert_eq!(to_start(3, 3, "--nodes 5"), (vec![1, 3, 4, 5], 5));
+        std::fs::remove_dir(dir.path().join("node-3")).unwrap();
+        assert_eq!(to_start(3, 3, "--nodes 4"), (vec![1, 4], 4), "node-3 was there");
+        std::fs::write(dir.path().join("node-6.log"), b"").unwrap();
+        assert_eq!(to_start(3, 3, "--nodes 4"), (vec![1, 7], 7), "node-6 was never a member, and ran");
+        assert_eq!(to_start(1, 3, ""), (vec![1], 6));
     }
 
     #[test]

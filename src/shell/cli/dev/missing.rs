@@ -54,7 +54,7 @@ fn lost(status: &ClusterStatus, all_started: bool) -> Option<String> {
 mod tests {
     use super::*;
     use crate::ring::MemberState;
-    use crate::types::{Epoch, Health, Incarnation, NodeId};
+    use crate::types::{Epoch, Health, Incarnation, NodeId, Room};
 
     fn node(id: u32, up: bool) -> NodeStatus {
         NodeStatus {
@@ -71,6 +71,7 @@ mod tests {
             pending: 0,
             damaged: 0,
             hint_bytes: 0,
+            room: Room::Enough,
         }
     }
 

@@ -65,10 +65,10 @@ fn start_and_serve(
     cluster: &SharedCluster,
 ) -> CommandResult {
     if globals.format != Format::Json {
-        writeln!(out, "Starting a manager and {} storage nodes ...", options.nodes)?;
+        writeln!(out, "Starting a manager and {} storage nodes ...", lock(cluster).numbers.len())?;
         out.flush()?;
     }
-    lock(cluster).start(options.nodes)?;
+    lock(cluster).start()?;
     let (manager, nodes) = {
         let cluster = lock(cluster);
         let started = cluster.nodes.iter().filter(|server| server.id != 0).count();
@@ -293,6 +293,7 @@ pub(crate) fn is_command(words: &[String]) -> bool {
 /// Runs a command to the processes.
 pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dyn Write) -> CommandResult {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    lock(shared).learn_ids();
     match words[..] {
         ["partition", groups] => return partition::part(shared, groups, out),
         ["heal"] => return partition::heal(shared, out),
@@ -313,6 +314,7 @@ pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dy
             )?;
         }
         ["kill", name] => {
+            must_run(&mut cluster, name)?;
             cluster.kill(name)?;
             writeln!(out, "{} killed, as with kill -9; 'restart {name}' brings it back", label(name))?;
         }
@@ -323,10 +325,14 @@ pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dy
             writeln!(out, "{} is there again", label(name))?;
         }
         ["pause", name] => {
+            must_run(&mut cluster, name)?;
             cluster.find(name)?.process.set_paused(true);
             writeln!(out, "{} stands still; 'resume {name}' lets it go on", label(name))?;
         }
         ["resume", name] => {
+            if must_run(&mut cluster, name)? != "paused" {
+                return Err(Failure::new(Exit::Error, format!("{} runs already", label(name))));
+            }
             cluster.find(name)?.process.set_paused(false);
             writeln!(out, "{} goes on", label(name))?;
         }
@@ -336,6 +342,20 @@ pub(crate) fn run_command(shared: &SharedCluster, words: &[String], out: &mut dy
         }
     }
     Ok(())
+}
+
+/// Whether it runs or stands still.
+///
+/// # Errors
+/// It does neither: nothing is said to be done to a process that is not there.
+fn must_run(cluster: &mut DevCluster, name: &str) -> Result<&'static str, Failure> {
+    match cluster.find(name)?.process.condition() {
+        "stopped" => {
+            let text = format!("{} does not run; 'restart {name}' starts it", label(name));
+            Err(Failure::new(Exit::Error, text))
+        }
+        condition => Ok(condition),
+    }
 }
 
 fn label(name: &str) -> String {

@@ -97,6 +97,14 @@ impl Process {
         Err(Failure::new(Exit::Error, format!("{} did not get ready; see {}", self.name, self.log.display())))
     }
 
+    /// What `wanted` makes of the lines that nobody has waited for.
+    pub(super) fn heard<T>(&self, wanted: impl Fn(&str) -> Option<T>) -> Option<T> {
+        match &self.state {
+            State::Running { lines, .. } => lines.try_iter().find_map(|line| wanted(&line)),
+            State::Stopped => None,
+        }
+    }
+
     fn ended_early(&mut self) -> Failure {
         let how = match &mut self.state {
             State::Running { child, .. } => {
@@ -214,6 +222,23 @@ pub(super) fn ready_node(line: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_nobody_waited_for_is_heard_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut process = Process::new(dir.path(), "node-4", "gtstore-storage", Vec::new());
+        assert_eq!(process.heard(ready_node), None);
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let (sender, lines) = channel();
+        process.state = State::Running { child, lines, paused: false };
+        assert_eq!(process.heard(ready_node), None);
+        for line in ["gtstore-storage: something else", "gtstore-storage: node 4 of cluster 00 ready on a:1"]
+        {
+            sender.send(line.to_owned()).unwrap();
+        }
+        assert_eq!(process.heard(ready_node), Some(4));
+        process.kill();
+    }
 
     #[test]
     fn what_servers_print_is_understood() {

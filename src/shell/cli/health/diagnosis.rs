@@ -2,8 +2,8 @@
 
 use crate::ring::{Sector, Table};
 use crate::shell::cli::text::human_bytes;
-use crate::types::{Health, NodeId};
-use crate::wire::client::{ClusterStatus, HintStatus};
+use crate::types::{Health, NodeId, Room};
+use crate::wire::client::{ClusterStatus, HintStatus, NodeStatus};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who the manager is among observers.
@@ -18,6 +18,8 @@ pub(super) struct Testimony {
     pub(super) table: Option<Table>,
     /// What each node sees.
     pub(super) seen: BTreeMap<NodeId, ClusterStatus>,
+    /// Nodes at whose address another one answers, and which; 0 is one that has not joined.
+    pub(super) replaced: BTreeMap<NodeId, NodeId>,
     /// What each node keeps for others.
     pub(super) kept: BTreeMap<NodeId, Vec<HintStatus>>,
     /// What the manager sees; none if it was not named to us.
@@ -38,9 +40,20 @@ pub(super) enum Finding {
     /// Sectors without a copy on a node that is up, and who has them.
     Lost { sectors: usize, owners: BTreeSet<NodeId> },
     /// Writes are kept for a node that has missed them.
-    Owed { node: NodeId, hints: u64, bytes: u64, holders: BTreeSet<NodeId> },
+    Owed { node: NodeId, hints: u64, bytes: u64, holders: BTreeSet<NodeId>, waits_for: WaitsFor },
+    /// The disk of a node that is up has no room for more values, or for anything.
+    NoRoom { node: NodeId, room: Room },
     /// A node found its log damaged.
     Damaged { node: NodeId, sectors: u16 },
+}
+
+/// Why writes that are owed to a node have not been handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum WaitsFor {
+    /// It is away, or has just come back.
+    Return,
+    /// It is up, and its disk has no room.
+    Room,
 }
 
 /// How a node is to the others.
@@ -49,6 +62,8 @@ pub(super) struct Sight {
     pub(super) node: NodeId,
     /// Whether it answered our own question.
     pub(super) answers: bool,
+    /// Who answered in its place.
+    pub(super) replaced_by: Option<NodeId>,
     /// Who sees it how; the manager is 0.
     pub(super) seen: BTreeMap<Health, BTreeSet<NodeId>>,
 }
@@ -66,7 +81,9 @@ pub(super) fn diagnose(told: &Testimony) -> Vec<Finding> {
     let up: BTreeSet<NodeId> = sights.iter().filter(|sight| sight.is_up()).map(|sight| sight.node).collect();
     findings.extend(sights.into_iter().filter(|sight| !sight.is_well()).map(Finding::Node));
     findings.extend(told.table.iter().flat_map(|table| copies(table.n, &table.sectors, &up)));
-    findings.extend(owed(told));
+    let no_room: BTreeMap<NodeId, Room> = no_room(told).filter(|entry| up.contains(&entry.0)).collect();
+    findings.extend(no_room.iter().map(|(&node, &room)| Finding::NoRoom { node, room }));
+    findings.extend(owed(told, &no_room));
     findings.extend(damaged(told));
     findings
 }
@@ -80,7 +97,10 @@ fn sight(told: &Testimony, node: NodeId) -> Sight {
             seen.entry(row.health).or_default().insert(observer);
         }
     }
-    Sight { node, answers: told.seen.contains_key(&node), seen }
+    let answers = told.seen.contains_key(&node);
+    // What has not joined yet may still turn out to be the node itself.
+    let replaced_by = told.replaced.get(&node).copied().filter(|&other| other != NodeId(0));
+    Sight { node, answers, replaced_by, seen }
 }
 
 /// How many sectors have fewer copies on nodes that are up than they should.
@@ -101,7 +121,7 @@ fn copies(n: u8, sectors: &[Sector], up: &BTreeSet<NodeId>) -> Vec<Finding> {
     lost.into_iter().chain(short).collect()
 }
 
-fn owed(told: &Testimony) -> impl Iterator<Item = Finding> {
+fn owed(told: &Testimony, no_room: &BTreeMap<NodeId, Room>) -> impl Iterator<Item = Finding> {
     let mut owed: BTreeMap<NodeId, (u64, u64, BTreeSet<NodeId>)> = BTreeMap::new();
     for (&holder, kept) in &told.kept {
         for hint in kept.iter().filter(|hint| hint.hints > 0) {
@@ -111,17 +131,27 @@ fn owed(told: &Testimony) -> impl Iterator<Item = Finding> {
             holders.insert(holder);
         }
     }
-    owed.into_iter().map(|(node, (hints, bytes, holders))| Finding::Owed { node, hints, bytes, holders })
+    owed.into_iter().map(|(node, (hints, bytes, holders))| {
+        let waits_for = if no_room.contains_key(&node) { WaitsFor::Room } else { WaitsFor::Return };
+        Finding::Owed { node, hints, bytes, holders, waits_for }
+    })
 }
 
-/// Each node knows best of itself; of one that does not answer, what was last heard.
-fn damaged(told: &Testimony) -> impl Iterator<Item = Finding> {
-    told.status.nodes.iter().filter_map(|row| {
-        let own =
-            told.seen.get(&row.node).and_then(|status| status.nodes.iter().find(|own| own.node == row.node));
-        let sectors = own.unwrap_or(row).damaged;
-        (sectors > 0).then_some(Finding::Damaged { node: row.node, sectors })
+/// What each node says of itself, for it knows best; of one that does not answer, what was last heard.
+fn own_words(told: &Testimony) -> impl Iterator<Item = &NodeStatus> {
+    told.status.nodes.iter().map(|row| {
+        let own = told.seen.get(&row.node);
+        own.and_then(|status| status.nodes.iter().find(|own| own.node == row.node)).unwrap_or(row)
     })
+}
+
+fn no_room(told: &Testimony) -> impl Iterator<Item = (NodeId, Room)> {
+    own_words(told).filter(|row| row.room != Room::Enough).map(|row| (row.node, row.room))
+}
+
+fn damaged(told: &Testimony) -> impl Iterator<Item = Finding> {
+    let damaged = own_words(told).filter(|row| row.damaged > 0);
+    damaged.map(|row| Finding::Damaged { node: row.node, sectors: row.damaged })
 }
 
 impl Sight {
@@ -136,6 +166,11 @@ impl Sight {
     }
 
     fn text(&self) -> String {
+        let instead = self.replaced_by.map(|other| format!("; node {other} is at its address now"));
+        self.how_it_is() + &instead.unwrap_or_default()
+    }
+
+    fn how_it_is(&self) -> String {
         let node = self.node;
         let mut seen = self.seen.iter().rev();
         match (seen.next(), seen.next()) {
@@ -163,6 +198,7 @@ impl Finding {
             Finding::Short { .. } => "short",
             Finding::Lost { .. } => "lost",
             Finding::Owed { .. } => "hints",
+            Finding::NoRoom { .. } => "disk",
             Finding::Damaged { .. } => "damaged",
         }
     }
@@ -172,6 +208,7 @@ impl Finding {
         match self {
             Finding::Node(Sight { node, .. })
             | Finding::Owed { node, .. }
+            | Finding::NoRoom { node, .. }
             | Finding::Damaged { node, .. } => Some(*node),
             Finding::NotServing { .. }
             | Finding::NoManager { .. }
@@ -186,7 +223,10 @@ impl Finding {
             Finding::Short { sectors, .. } | Finding::Lost { sectors, .. } => Some(*sectors as u64),
             Finding::Owed { hints, .. } => Some(*hints),
             Finding::Damaged { sectors, .. } => Some(u64::from(*sectors)),
-            Finding::NotServing { .. } | Finding::NoManager { .. } | Finding::Node(_) => None,
+            Finding::NotServing { .. }
+            | Finding::NoManager { .. }
+            | Finding::Node(_)
+            | Finding::NoRoom { .. } => None,
         }
     }
 
@@ -210,10 +250,16 @@ impl Finding {
             Finding::Lost { sectors, owners } => {
                 format!("{} no copy on a node that is up; their owners: {}", have(*sectors), names(owners))
             }
-            Finding::Owed { node, hints, bytes, holders } => {
+            Finding::Owed { node, hints, bytes, holders, .. } => {
                 let bytes = human_bytes(*bytes);
                 let writes = if *hints == 1 { "write" } else { "writes" };
                 format!("node {node} is owed {hints} {writes} ({bytes} of hints, kept by {})", names(holders))
+            }
+            Finding::NoRoom { node, room: Room::Full } => {
+                format!("node {node} refuses every write: its disk is full")
+            }
+            Finding::NoRoom { node, .. } => {
+                format!("node {node} refuses puts: less is free on its disk than its reserve")
             }
             Finding::Damaged { node, sectors } => {
                 format!("node {node} has found its log damaged: {} in quarantine", are(*sectors))
@@ -236,14 +282,29 @@ impl Finding {
                 "A node that some reach and others do not: look again in a moment, then at the network \
                  between them."
             }
+            Finding::Node(Sight { replaced_by: Some(_), .. }) => {
+                "A node whose directory was lost has joined as a new one; the old one stays down, and what \
+                 it had stays a copy short: nothing removes a node yet. To have every copy again, export, \
+                 and import into a new cluster."
+            }
             Finding::Node(_) => {
-                "A node that is down: restart it from its data directory; the log there says why it ended."
+                "A node that is down: if its process has ended, start it again from its data directory; the \
+                 log there says why it ended. If it runs, it stands still, or the network to it is cut."
             }
             Finding::Short { .. } => "Sectors have all their copies again when their owners are back.",
             Finding::Lost { .. } => {
                 "What has no copy on a node that is up cannot be read until one of its owners is back."
             }
-            Finding::Owed { .. } => "Hints are handed over without your doing, once their node is back.",
+            Finding::Owed { waits_for: WaitsFor::Return, .. } => {
+                "Hints are handed over without your doing, once their node is back."
+            }
+            Finding::Owed { waits_for: WaitsFor::Room, .. } => {
+                "Hints owed to a node whose disk is full are handed over without your doing, once it has room."
+            }
+            Finding::NoRoom { .. } => {
+                "A node whose disk is full: free some space there, or add a node. Writes are taken again \
+                 without a restart; reads go on."
+            }
             Finding::Damaged { .. } => {
                 "Other owners serve what is damaged: keep them up. Stop the node and see what it is with \
                  'gtstore-storage --check DIR'."
@@ -276,8 +337,7 @@ fn names(observers: &BTreeSet<NodeId>) -> String {
 mod tests {
     use super::*;
     use crate::ring::{MemberState, Slot};
-    use crate::types::{Epoch, Incarnation};
-    use crate::wire::client::NodeStatus;
+    use crate::types::{ClusterId, Epoch, Incarnation};
 
     /// How the observer sees nodes 1, 2 and so on.
     fn status(healths: &[Health]) -> ClusterStatus {
@@ -295,6 +355,7 @@ mod tests {
             pending: 0,
             damaged: 0,
             hint_bytes: 0,
+            room: Room::Enough,
         };
         let nodes = (1..).zip(healths).map(row).collect();
         ClusterStatus { serving: true, n: 2, nodes, ..ClusterStatus::default() }
@@ -326,6 +387,21 @@ mod tests {
             texts(&cut),
             ["node 1 is down to node 3; up to node 2", "node 3 is cut off to node 1; up to node 2"]
         );
+    }
+
+    #[test]
+    fn a_node_is_down_whoever_has_its_address() {
+        let mut told = told(&[(1, &[UP, DOWN, UP]), (3, &[UP, DOWN, UP])]);
+        told.replaced.insert(NodeId(2), NodeId(3));
+        let slots = [1, 2].map(|node| Slot::Settled(NodeId(node))).to_vec();
+        let sectors = vec![Sector { conf_epoch: Epoch(1), slots }];
+        told.table = Some(Table { sectors, ..Table::new(ClusterId(1), 2, 1) });
+        let expected = [
+            "node 2 is down, as seen by nodes 1, 3; node 3 is at its address now",
+            "1 sector has fewer than 2 copies on nodes that are up (the fewest: 1)",
+        ];
+        assert_eq!(texts(&told), expected);
+        assert!(diagnose(&told)[0].advice().contains("nothing removes a node yet"));
     }
 
     #[test]
@@ -364,5 +440,23 @@ mod tests {
         told.kept =
             BTreeMap::from([(NodeId(1), vec![hint(3, 2), hint(4, 0)]), (NodeId(2), vec![hint(3, 1)])]);
         assert_eq!(texts(&told), ["node 3 is owed 3 writes (3.0 KiB of hints, kept by nodes 1, 2)"]);
+        assert!(diagnose(&told)[0].advice().ends_with("once their node is back."));
+    }
+
+    #[test]
+    fn a_disk_without_room_is_told_as_its_node_finds_it_and_explains_what_is_owed_to_it() {
+        let mut told = told(&[(1, &[UP, UP, DOWN]), (2, &[UP, UP, DOWN])]);
+        told.seen.get_mut(&NodeId(2)).unwrap().nodes[1].room = Room::Low;
+        let hint = HintStatus { owed_to: NodeId(2), hints: 1, bytes: 10, delivered: 0, dropped: 0 };
+        told.kept.insert(NodeId(1), vec![hint]);
+        // Of a disk whose node is down nothing is known.
+        told.status.nodes[2].room = Room::Full;
+        let expected = [
+            "node 3 is down, as seen by nodes 1, 2",
+            "node 2 refuses puts: less is free on its disk than its reserve",
+            "node 2 is owed 1 write (10 B of hints, kept by node 1)",
+        ];
+        assert_eq!(texts(&told), expected);
+        assert!(diagnose(&told)[2].advice().ends_with("once it has room."));
     }
 }

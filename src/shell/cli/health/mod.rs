@@ -5,14 +5,14 @@
 mod diagnosis;
 
 use super::cluster::{ask_status, ask_table};
-use super::everyone::{Answers, ask_all, members, other_answer};
+use super::everyone::{Answers, ask_statuses, members, read_status};
 use super::exit::{CommandResult, Exit, Failure};
 use super::hints::ask_hints;
 use super::options::{Format, Globals};
 use super::output::{object, plain, print_json};
 use crate::client::{Store, Target};
 use crate::types::NodeId;
-use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus};
+use crate::wire::client::{ClientRequest, ClusterStatus};
 use diagnosis::{Finding, Testimony, diagnose};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,32 +74,14 @@ fn ask(store: &mut Store) -> Result<Testimony, Failure> {
     };
     let nodes = members(&status);
     let seen = ask_statuses(store, &nodes);
-    let kept = ask_hints(store, &nodes);
+    let kept = ask_hints(store, &seen.present(&nodes));
     let manager = has_manager(store, &nodes).then(|| ask_manager(store));
-    Ok(Testimony { status, table, seen: answered(seen), kept: answered(kept), manager })
+    let (seen, replaced) = (answered(seen.statuses), seen.replaced);
+    Ok(Testimony { status, table, seen, replaced, kept: answered(kept), manager })
 }
 
 fn answered<T>(answers: Answers<T>) -> BTreeMap<NodeId, T> {
     answers.into_iter().filter_map(|(node, answer)| Some((node, answer.ok()?))).collect()
-}
-
-fn ask_statuses(store: &mut Store, nodes: &[(NodeId, String)]) -> Answers<ClusterStatus> {
-    ask_all(store, nodes, &ClientRequest::Status, read_status)
-}
-
-fn read_status(reply: ClientReply) -> Result<ClusterStatus, String> {
-    match reply {
-        ClientReply::Status(status) => Ok(status),
-        other @ (ClientReply::Data(_)
-        | ClientReply::Contact(_)
-        | ClientReply::Table(_)
-        | ClientReply::TableIsCurrent(_)
-        | ClientReply::Dump { .. }
-        | ClientReply::Hints(_)
-        | ClientReply::FaultsSet
-        | ClientReply::KeyspaceCreated(_)
-        | ClientReply::Error(_)) => Err(other_answer(&other)),
-    }
 }
 
 /// Whether an address was given that is no node's: it is taken for a manager's.
