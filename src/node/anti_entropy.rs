@@ -31,7 +31,10 @@ use std::collections::{BTreeMap, VecDeque};
 use twox_hash::XxHash3_64;
 
 /// Places whose leaves are told in one answer: 2 KiB each.
-const DIFFERING_MAX: usize = 8;
+const DIFFERING_MAX: usize = 24;
+/// Places whose roots are told in one question. What is not looked at, since too many differ, is told
+/// again.
+const ROOTS_AT_ONCE: usize = 128;
 /// Keys of which one message lists the hashes, but for those of its last leaf: a millisecond of
 /// either loop.
 const LISTED_AT_ONCE: usize = 4096;
@@ -245,7 +248,7 @@ impl Node {
 
     fn ask_roots(&mut self, now: Now, exchange: Exchange, out: &mut Vec<Output>) {
         let root = |&place: &Place| (place, self.engine.tree_root((place.keyspace, place.sector)));
-        let places = exchange.places.iter().map(root).collect();
+        let places = exchange.places.iter().take(ROOTS_AT_ONCE).map(root).collect();
         self.ask_of(now, exchange, Asked::Roots, PeerRequest::Compare { places }, out);
     }
 
