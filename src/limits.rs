@@ -110,6 +110,12 @@ pub const REAP_REST_MS: u64 = 5000;
 pub const REAP_RETRY_MS: u64 = 500;
 /// How long a step of a round may take in all, in milliseconds.
 pub const REAP_STEP_MS_MAX: u64 = 10_000;
+/// How far a fence may be above the one that a node has: rounds that a node has missed while it was
+/// away, with room to spare.
+pub const FENCE_STEP_MAX: u32 = 1 << 20;
+/// Forgotten keys that the log may speak of before old segments are compacted for their sake: a word on
+/// a key that is no more is needed only while an older record of it may lie in the log.
+pub const STATEMENTS_MAX: usize = 1 << 16;
 /// Entries of a context beyond its siblings' own from which on it is trimmed.
 pub const CONTEXT_GROWN: usize = 8;
 

@@ -172,6 +172,11 @@ impl Segments {
         self.high_water = self.high_water.max(high_water);
     }
 
+    /// The oldest sealed segment without damage.
+    pub(super) fn oldest_sound(&self, durable: u64) -> Option<u64> {
+        self.sealed(durable).find(|(_, segment)| !segment.damaged).map(|entry| entry.0)
+    }
+
     /// The sealed segment most worth rewriting, if the log is larger than it may be: `percent` of
     /// its live bytes. Values that were to expire by `hour` count as garbage.
     pub(super) fn victim(&self, durable: u64, percent: u64, segment_bytes: u64, hour: u64) -> Option<u64> {

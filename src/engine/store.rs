@@ -15,7 +15,7 @@ use super::scrub::Scrub;
 use super::segments::Segments;
 use super::tree::LEAVES;
 use super::{DiskEvent, DiskRequest, FileName, ReadDone, ReadFault, ReadId, ReadRequest, Ticket};
-use crate::limits::{CACHE_CHUNKS_PER_TURN, SPACE_PERCENT_MAX, SWEEP_KEYS_PER_TURN};
+use crate::limits::{CACHE_CHUNKS_PER_TURN, SPACE_PERCENT_MAX, STATEMENTS_MAX, SWEEP_KEYS_PER_TURN};
 use crate::mutant::Planted;
 use crate::ring::Durability;
 use crate::types::{Dot, Instant, Key, KeyspaceId, Now, SectorId, Stamp, WallMs};
@@ -610,7 +610,11 @@ impl Engine {
     /// The log may be this many times, in percent, the size of what is needed of it.
     pub(super) fn victim(&self, wall: WallMs) -> Option<u64> {
         let hour = wall.0 / MS_PER_HOUR;
-        self.segments.victim(self.log.watermark(), SPACE_PERCENT_MAX, self.settings.segment_bytes, hour)
+        let durable = self.log.watermark();
+        let found = self.segments.victim(durable, SPACE_PERCENT_MAX, self.settings.segment_bytes, hour);
+        // Words on forgotten keys go with the segments before them.
+        let is_wordy = self.statements.len() > STATEMENTS_MAX;
+        found.or_else(|| if is_wordy { self.segments.oldest_sound(durable) } else { None })
     }
 
     /// The turn's records as one disk request, if there are any.

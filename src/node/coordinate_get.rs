@@ -225,7 +225,7 @@ impl Node {
         let settings = checked.settings;
         let absences_needed = usize::from(settings.n - settings.w) + 1;
         self.hedges.read_begins();
-        let hedge_wait_us = self.hedges.delay_us();
+        let hedge_wait_us = self.hedges.delay_us(|peer| self.peers.is_well(peer, Lane::Foreground));
         let step = TraceStep {
             node: me,
             role: TraceRole::Coordinator,
@@ -445,6 +445,7 @@ impl Node {
             key: row.key.clone(),
             digest: row.own.digest().filter(|_| !kept),
             kept,
+            fence: row.fence,
         };
         out.push(Output::Peer { to, lane: Lane::Foreground, request: id.into(), message });
     }
@@ -507,6 +508,7 @@ impl Node {
             PeerReply::Behind(_)
                 if row.asked.iter().filter(|&&node| node == from).count() < usize::from(ASKS_MAX) =>
             {
+                row.is_first_round = false;
                 self.ask(now, id, &mut row, from, out);
             }
             // The newer table has been asked for; adopting it asks the owners that it names.
@@ -747,6 +749,7 @@ impl Node {
         self.pending.end(id);
         let id = self.pending.reserve();
         row.place.conf_epoch = owners.conf_epoch;
+        row.is_first_round = false;
         let slots = table.slots(row.place.sector, row.n);
         row.answers = row.answers.again(slots);
         row.stand_ins.clear();

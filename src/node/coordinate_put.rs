@@ -189,7 +189,10 @@ impl Node {
         let seen =
             write.context.as_ref().map_or_else(VersionVector::default, |context| context.vector.clone());
         let replaces = if lww && first { Replaces::All } else { Replaces::Seen(&seen) };
-        let highest = self.engine.highest_stamp(place, &terms.key);
+        let highest = match self.engine.highest_stamp(place, &terms.key) {
+            held if held == Stamp::default() => self.fences.reaped_stamp(),
+            held => held,
+        };
         let dead = if lww || !first { Vec::new() } else { self.dead_siblings(now, place, &terms.key) };
         // Only what stays is sent on, and so must be had whole.
         let stays = |dot: Dot| match replaces {
@@ -222,7 +225,10 @@ impl Node {
     /// nobody has seen them: they would count as concurrent values for ever.
     fn dead_siblings(&self, now: Now, at: At, key: &Key) -> Vec<Dot> {
         let outline = self.engine.outline(at, key).unwrap_or_default();
-        let is_over = |expiry: Option<WallMs>| expiry.is_some_and(|at| at <= now.wall);
+        // An expired value only once it is over by any clock: nobody has seen it, and by another's it
+        // may be there still.
+        let wall = WallMs(now.wall.0.saturating_sub(self.options.reap_after_ms));
+        let is_over = |expiry: Option<WallMs>| expiry.is_some_and(|at| at <= wall);
         let dead = outline
             .siblings()
             .iter()
@@ -514,6 +520,10 @@ impl Node {
         // Values on the disk are not waited for: anti-entropy is there for so rare a case.
         if let Fetched::Whole(object) = self.engine.read(at, &row.key, |_| true, &Loaded::new()) {
             row.pushes += 1;
+            if !object.has(row.dot) {
+                // Somebody has replaced it since: it must not be written above that.
+                row.forbid_raise();
+            }
             (row.object, row.fence) = (object, self.fences.adopted());
             let stands_in = row.stand_ins.iter().find(|entry| entry.node == to);
             let message = row.message(now, stands_in.map(|entry| entry.absent));
@@ -599,12 +609,13 @@ impl Node {
             Fetched::Whole(held) => held,
             Fetched::OnDisk(_) | Fetched::Unreadable => return self.raise_fails(now, id, row, out),
         };
-        self.pending.end(id);
         let first = row.object.siblings().iter().find(|sibling| sibling.dot == row.dot);
         let later = held.siblings().iter().rfind(|sibling| sibling.dot != row.dot);
         let present = if held.has(row.dot) { first } else { later.or(first) };
-        let content = present.map_or(Content::Tombstone, |sibling| sibling.content.clone());
-        let expiry = present.and_then(|sibling| sibling.expiry);
+        let Some((content, expiry)) = present.map(|sibling| (sibling.content.clone(), sibling.expiry)) else {
+            return self.raise_fails(now, id, row, out);
+        };
+        self.pending.end(id);
         let stamp = self.clock.stamp(now.wall, higher);
         let dot = self.next_dot(row.object.context(), &row.context.vector);
         let mut object = row.object;

@@ -17,9 +17,10 @@
 use super::io::Output;
 use super::{Node, Row};
 use crate::engine::{FileName, Storage, Ticket};
+use crate::limits::FENCE_STEP_MAX;
 use crate::mutant::Mutant;
 use crate::ring::Table;
-use crate::types::{Epoch, Fence, NodeId, SectorId};
+use crate::types::{Epoch, Fence, NodeId, SectorId, Stamp};
 use crate::wire::codec::{DecodeError, Reader, Writer};
 use crate::wire::peer::{FenceStep, PeerReply, RoundId};
 use bytes::Bytes;
@@ -35,6 +36,9 @@ pub(super) struct Fences {
     enforced: Fence,
     /// The table's epoch when that was raised.
     epoch: Epoch,
+    /// The highest stamp of what has been let go of here: a new write of a key of which nothing is held
+    /// goes above it, as it would above the tombstone, which another owner may still have.
+    reaped_stamp: Stamp,
     /// The round in which `adopted` was; unknown after a restart.
     round: RoundId,
     /// When all of this is durable.
@@ -64,6 +68,26 @@ impl Fences {
         self.adopted
     }
 
+    /// Above this goes every new write of a key of which nothing is held.
+    pub(super) fn reaped_stamp(&self) -> Stamp {
+        self.reaped_stamp
+    }
+
+    pub(super) fn raise_stamp(&mut self, stamp: Stamp) {
+        self.reaped_stamp = self.reaped_stamp.max(stamp);
+    }
+
+    /// What is taken in now may have been read before the fence that was adopted last: the round in
+    /// which that was comes to nothing here.
+    pub(super) fn void_round(&mut self) {
+        self.round = RoundId::default();
+    }
+
+    /// Whether a fence may be the next: one bad number must not use them all up.
+    fn is_near(&self, fence: Fence) -> bool {
+        fence > self.adopted && fence.0 - self.adopted.0 <= FENCE_STEP_MAX
+    }
+
     /// Whether what was read before a fence is refused here.
     pub(super) fn enforces(&self, fence: Fence) -> bool {
         self.enforced >= fence
@@ -75,6 +99,7 @@ impl Fences {
         out.u32(self.adopted.0);
         out.u32(self.enforced.0);
         out.u64(self.epoch.0);
+        out.u64(self.reaped_stamp.0);
         let body = out.into_bytes();
         let mut out = Writer::default();
         out.raw(&body);
@@ -92,7 +117,8 @@ impl Fences {
             return Err(DecodeError::Invalid("fence format"));
         }
         let (adopted, enforced) = (Fence(reader.u32()?), Fence(reader.u32()?));
-        let fences = Self { adopted, enforced, epoch: Epoch(reader.u64()?), ..Self::default() };
+        let (epoch, reaped_stamp) = (Epoch(reader.u64()?), Stamp(reader.u64()?));
+        let fences = Self { adopted, enforced, epoch, reaped_stamp, ..Self::default() };
         let checked = bytes.len().saturating_sub(4);
         if reader.u32()? != crc32c::crc32c(bytes.get(..checked).unwrap_or_default()) {
             return Err(DecodeError::Invalid("fence checksum"));
@@ -125,7 +151,7 @@ impl Node {
             // It may be that this node is a member no more.
             return self.compare_epoch(from, epoch, out);
         }
-        if fence > self.fences.adopted && table.present().any(|(node, _)| node == self.me()) {
+        if self.fences.is_near(fence) && table.present().any(|(node, _)| node == self.me()) {
             (self.fences.adopted, self.fences.round) = (fence, RoundId::default());
             self.store_fences(out);
         }
@@ -160,7 +186,7 @@ impl Node {
         let is_known = fence == self.fences.adopted && round == self.fences.round;
         if !is_known {
             let keeps = self.keeps_copies() && !self.options.planted.is(Mutant::ReapWithHints);
-            if fence <= self.fences.adopted || keeps {
+            if !self.fences.is_near(fence) || keeps {
                 return false;
             }
             (self.fences.adopted, self.fences.round) = (fence, round);
@@ -233,7 +259,13 @@ mod tests {
 
     #[test]
     fn a_damaged_fence_is_never_taken_for_another() {
-        let fences = Fences { adopted: Fence(7), enforced: Fence(6), epoch: Epoch(9), ..Fences::default() };
+        let fences = Fences {
+            adopted: Fence(7),
+            enforced: Fence(6),
+            epoch: Epoch(9),
+            reaped_stamp: Stamp(8),
+            ..Fences::default()
+        };
         let bytes = fences.encode();
         assert_eq!(Fences::decode(&bytes), Ok(fences));
         for bit in 0..bytes.len() * 8 {

@@ -225,7 +225,10 @@ impl Node {
         let (mut entries, mut sent, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for (name, outline) in names {
             let Some((_, key)) = split_name(&name) else { continue };
+            // What is left of a damaged copy may be older than what has been reaped elsewhere.
+            let is_damaged = self.engine.is_quarantined(shelf) || self.engine.is_quarantined(at);
             let fetched = match kind {
+                HintKind::Copy | HintKind::Debt if is_damaged => Fetched::Unreadable,
                 HintKind::Copy => self.engine.read(shelf, &name, |_| true, loaded),
                 HintKind::Debt => self.engine.read(at, &key, |_| true, loaded),
             };
@@ -237,8 +240,8 @@ impl Node {
                     missing.extend(wanted);
                     continue;
                 }
-                // Left for anti-entropy, and for another time.
-                Fetched::Unreadable => continue,
+                // Nobody can mend it here: the owners have to, by comparing their copies.
+                Fetched::Unreadable => self.drop_unreadable(&name),
             }
             sent.push(Sent { name, seen: outline.context().clone() });
         }

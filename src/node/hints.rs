@@ -209,6 +209,14 @@ impl Node {
         self.keep(shelf, &name, &Object::from_parts(context.clone(), Vec::new()), owed_to, durability);
     }
 
+    /// What was kept cannot be read: it goes without having arrived.
+    pub(super) fn drop_unreadable(&mut self, name: &Key) {
+        if let Some((owed_to, _)) = split_name(name) {
+            log::error!("a hint for node {owed_to} cannot be read from the disk, and is dropped");
+            self.ledger.note_dropped(owed_to);
+        }
+    }
+
     fn drop_hint(&mut self, owed_to: NodeId) {
         if self.ledger.of(owed_to).dropped == 0 {
             log::warn!(

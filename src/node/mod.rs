@@ -438,6 +438,7 @@ impl Node {
                 (Some(Row::Chunk(row)), io::Lane::Bulk) => self.chunk_lost(id, row, peer),
                 (Some(Row::Piece(row)), io::Lane::Bulk) => self.piece_lost(now, id, row, peer),
                 (Some(Row::Comparing(row)), io::Lane::Bulk) => self.compare_lost(now, id, row, peer),
+                (Some(Row::Settling(_)), _) => self.settling_lost(now, id),
                 (Some(row), _) => self.put_row_back(id, row),
                 (None, _) => {}
             }

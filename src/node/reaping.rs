@@ -133,6 +133,11 @@ impl Node {
         if self.pending.len() > ROWS_BEFORE_REPAIR {
             return;
         }
+        if self.other_members(&table).is_none() || self.keeps_copies() {
+            // No round could come to an end: what was found is kept.
+            self.reaping.look_at = now.mono.after_ms(REAP_RETRY_MS);
+            return;
+        }
         let was_all = self.look_for_relics(now, &table);
         let is_full = self.reaping.bytes >= TRANSFER_CHUNK_BYTES || self.relics_found() >= REAPED_AT_ONCE;
         if !self.reaping.found.is_empty() && (was_all || is_full) {
@@ -232,7 +237,9 @@ impl Node {
     /// The round is over, whatever came of it.
     fn end_round(&mut self, now: Now) {
         self.reaping.round = None;
-        self.reaping.look_at = now.mono.after_ms(REAP_RETRY_MS);
+        // Leaders that met in each other's way are not to meet again at once.
+        let turn = u64::from(self.me().0 % 7) + 1;
+        self.reaping.look_at = now.mono.after_ms(REAP_RETRY_MS * turn);
     }
 
     /// What of a round is of one owner.
@@ -259,6 +266,7 @@ impl Node {
 
     fn ask_each(&mut self, id: RowId, row: &mut Settling, nodes: Vec<NodeId>, out: &mut Vec<Output>) {
         let Some(round) = self.reaping.round.take() else { return };
+        let mut own = None;
         let sectors = || -> Vec<SectorId> {
             let mut sectors: Vec<SectorId> = round.relics.iter().map(|entry| entry.0.sector).collect();
             sectors.sort_unstable();
@@ -273,7 +281,7 @@ impl Node {
                     if is_own {
                         // What we hold is what was found; only, all of it must be durable.
                         let ticket = self.sync_all(out);
-                        self.hold_own(id, row, PeerReply::Settled { differ: Vec::new() }, ticket);
+                        own = Some((PeerReply::Settled { differ: Vec::new() }, ticket));
                         continue;
                     }
                     if places.is_empty() {
@@ -284,9 +292,7 @@ impl Node {
                 Step::Fencing(step) => {
                     let sectors = sectors();
                     if is_own {
-                        let (reply, ticket) =
-                            self.raise_fence(to, (round.id, step, round.fence), &sectors, out);
-                        self.hold_own(id, row, reply, ticket);
+                        own = Some(self.raise_fence(to, (round.id, step, round.fence), &sectors, out));
                         continue;
                     }
                     PeerRequest::RaiseFence { round: round.id, step, fence: round.fence, sectors }
@@ -296,6 +302,9 @@ impl Node {
             row.awaited.push(to);
         }
         self.reaping.round = Some(round);
+        if let Some((reply, ticket)) = own {
+            self.hold_own(id, row, reply, ticket);
+        }
     }
 
     /// Our own answer counts once it is durable.
@@ -396,6 +405,13 @@ impl Node {
         self.ask_all(now, out);
     }
 
+    /// A link to a member is gone: it may be another life of it that answers next, and what the
+    /// former one has said holds no more.
+    pub(super) fn settling_lost(&mut self, now: Now, id: RowId) {
+        self.pending.end(id);
+        self.end_round(now);
+    }
+
     /// Some have not answered, or were not done: they are asked once more, for a while.
     pub(super) fn settling_wake(&mut self, now: Now, id: RowId, mut row: Settling, out: &mut Vec<Output>) {
         let is_over = self.reaping.round.as_ref().is_none_or(|round| now.mono >= round.until);
@@ -433,7 +449,8 @@ impl Node {
                 out.push(Output::Peer { to, lane: Lane::Bulk, request: super::NO_ROW, message });
             }
         }
-        log::debug!("{count} keys reaped behind fence {}", round.fence.0);
+        self.store_fences(out);
+        log::debug!("{count} keys reaped or trimmed behind fence {}", round.fence.0);
         // More may have been found already.
         self.reaping.look_at = now.mono;
     }
@@ -451,6 +468,7 @@ impl Node {
             self.engine.trim(at, &relic.key, durability)
         };
         if done.changed {
+            self.fences.raise_stamp(outline.highest_stamp());
             let (key, context) = (relic.key.clone(), outline.context().clone());
             out.push(Output::Reaped { at, key, context, left });
         }
@@ -495,6 +513,9 @@ impl Node {
                 }
                 at = at.saturating_add(1);
             }
+        }
+        if reap {
+            self.store_fences(out);
         }
         let ticket =
             (!reap && !self.options.planted.is(Mutant::AgreeBeforeDurable)).then(|| self.sync_all(out));

@@ -52,15 +52,22 @@ impl Node {
                 match (self.passes(fence), owed_to) {
                     (Err(refusal), _) => Some(refusal),
                     (Ok(()), None) => self.store_copy(now, (conn, request), place, &key, &object, write),
-                    // What it will hand over is to be behind the fence that it marks it with.
-                    (Ok(()), Some(_)) if fence < self.fences.adopted() => Some(PeerReply::Overloaded),
                     (Ok(()), Some(owed_to)) => {
+                        // What it will hand over is to be behind the fence that it marks it with, or
+                        // that fence is not to be enforced.
+                        if fence < self.fences.adopted() {
+                            self.fences.void_round();
+                        }
                         self.store_hint((conn, request), place, &key, &object, owed_to)
                     }
                 }
             }
-            PeerRequest::Read { worth, place, key, digest, kept } => {
+            PeerRequest::Read { worth, place, key, digest, kept, fence } => {
                 let Some(deadline) = self.freshness.deadline(conn, now.mono, worth) else { return };
+                if kept && fence > self.fences.adopted() {
+                    // What is kept here may have been read before that fence.
+                    return out.push(Output::PeerReply { conn, request, message: PeerReply::Overloaded });
+                }
                 let tell = Tell { conn, request, place, key, digest, kept, deadline };
                 self.tell_copy(tell, &Loaded::new())
             }

@@ -246,7 +246,12 @@ impl Node {
         let next = Cursor { keyspace: place.0, after: keys.last().cloned() };
         let mut entries = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
+        // What is left of a damaged copy may be older than what has been reaped elsewhere.
+        let gives = !self.engine.is_quarantined(place);
         for key in keys {
+            if !gives {
+                return Next::Unreadable(key);
+            }
             match self.engine.read(place, &key, |_| true, loaded) {
                 Fetched::Absent => {}
                 Fetched::Whole(object) => entries.push((key, object)),

@@ -97,6 +97,8 @@ pub enum PeerRequest {
         digest: Option<u64>,
         /// You are no owner: say what you keep for owners that are away.
         kept: bool,
+        /// The asker's fence: it will hand on what it is told as read behind it.
+        fence: Fence,
     },
     /// Merge these objects, streamed while a slot moves, and acknowledge once they are durable.
     Transfer {

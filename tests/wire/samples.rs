@@ -464,7 +464,14 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
         write,
         owed_to: None,
     };
-    let read = |digest| PeerRequest::Read { worth: worth(), place: place(), key: key(), digest, kept: false };
+    let read = |digest| PeerRequest::Read {
+        worth: worth(),
+        place: place(),
+        key: key(),
+        digest,
+        kept: false,
+        fence: Fence(59),
+    };
     let hint = PeerRequest::Store {
         worth: worth(),
         place: place(),
@@ -474,7 +481,14 @@ fn peer_requests() -> Vec<(&'static str, PeerRequest)> {
         write: Some((op(), dot(3, 4))),
         owed_to: Some(NodeId(6)),
     };
-    let kept = PeerRequest::Read { worth: worth(), place: place(), key: key(), digest: None, kept: true };
+    let kept = PeerRequest::Read {
+        worth: worth(),
+        place: place(),
+        key: key(),
+        digest: None,
+        kept: true,
+        fence: Fence(59),
+    };
     let entries = vec![(key(), object()), (Bytes::from_static(b"k"), Object::default())];
     let listed = vec![Listed { key: 33, object: 34 }, Listed { key: 35, object: 36 }];
     vec![

@@ -125,3 +125,45 @@ fn a_member_that_is_not_done_or_away_holds_a_round_up() {
     );
     assert_eq!(held(&stage), KEYS);
 }
+
+#[test]
+fn a_leader_with_a_request_of_its_own_in_hand_goes_on_when_that_is_over() {
+    let mut stage = stage();
+    begin(&mut stage);
+    stage.ask(DataRequest::Get { terms: Terms { direct: true, ..terms() } });
+    // A read asks one of the owners, and is not answered yet.
+    let reads = go_on(&mut stage);
+    assert_eq!(reads.len(), 1);
+    go_on(&mut stage);
+    assert_eq!(held(&stage), KEYS, "what is in hand may have been read before the fence");
+    for (peer, request) in reads {
+        stage.answer(peer, request, PeerReply::Absent { vouched: true });
+    }
+    assert!(stage.told().is_some());
+    for _ in 0..3 {
+        stage.now_us += 600_000;
+        stage.tell(Input::Tick);
+        go_on(&mut stage);
+    }
+    assert_eq!(held(&stage), [""; 0]);
+}
+
+/// Every other member holds the same, and is done with what it was asked for. Returns the reads that
+/// were asked besides.
+fn go_on(stage: &mut Stage) -> Vec<(u32, RequestId)> {
+    let mut reads = Vec::new();
+    for peer in [2, 3, 4] {
+        for (request, message) in stage.asked(peer) {
+            match message {
+                PeerRequest::Settle { .. } => {
+                    stage.answer(peer, request, PeerReply::Settled { differ: Vec::new() });
+                }
+                PeerRequest::RaiseFence { .. } => stage.answer(peer, request, raised(true)),
+                PeerRequest::Read { .. } => reads.push((peer, request)),
+                _ => {}
+            }
+        }
+    }
+    stage.sync();
+    reads
+}

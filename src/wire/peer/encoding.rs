@@ -163,9 +163,10 @@ impl Message for PeerRequest {
                 out.u32(owed_to.unwrap_or_default().0);
                 encode_object(object, out);
             }
-            PeerRequest::Read { worth, place, key, digest, kept } => {
+            PeerRequest::Read { worth, place, key, digest, kept, fence } => {
                 encode_worth(*worth, out);
                 encode_place(*place, out);
+                out.u32(fence.0);
                 out.bytes(key);
                 out.bool(*kept);
                 out.bool(digest.is_some());
@@ -237,10 +238,11 @@ impl Message for PeerRequest {
             }
             READ => {
                 let (worth, place) = (decode_worth(&mut reader)?, decode_place(&mut reader)?);
+                let fence = Fence(reader.u32()?);
                 let key = decode_key(&mut reader)?;
                 let kept = reader.bool("kept")?;
                 let digest = if reader.bool("digest flag")? { Some(reader.u64()?) } else { None };
-                PeerRequest::Read { worth, place, key, digest, kept }
+                PeerRequest::Read { worth, place, key, digest, kept, fence }
             }
             TRANSFER => PeerRequest::Transfer {
                 place: decode_place(&mut reader)?,
