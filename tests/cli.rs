@@ -9,6 +9,8 @@
 mod common;
 #[path = "cli/misuse.rs"]
 mod misuse;
+#[path = "cli/siblings.rs"]
+mod siblings;
 
 use common::cluster::status_of;
 use common::wait_until;

@@ -12,6 +12,8 @@ Keys
   get KEY             read it
   del KEY             delete it; a key that is not there is said to be missing
   mget KEY...         read several at once
+  siblings KEY        the concurrent versions of a key, and their context
+  resolve KEY ...     settle them: --keep N, --value V, --latest or --delete
   import FILE|-       write every key of a file (JSON Lines or tab-separated)
   export FILE|-       write every key of the keyspace to a file
   trace get|put ...   read or write one key and show what each node did
@@ -45,7 +47,7 @@ Options, before or after the command
   --ttl SPAN          for put, trace put and import: the value is missing to readers after
                       this time: 1500ms, 10s, 5m, 2h or 1d
   --context HEX       for put, del and trace put: this replaces what was read with that
-                      context; what came between is kept beside it
+                      context; what came between is kept beside it. For resolve: see there
   --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given.
                       Nothing is wrong with 1 where all is well, but below about 10 a busy
                       machine alone can use the time up
@@ -74,7 +76,7 @@ Output that programs may rely on
 Exit codes
   0 done                    4 too few nodes reached or in time; nothing applied
   1 another error           5 a write whose outcome is unknown: read before repeating
-  2 usage                   6 conflict with what is there; not applied
+  2 usage                   6 conflict with what is there; not applied (of 'resolve': see there)
   3 no such key             7 'health' has found something that is not well
                             141 whoever read the output has closed it (as SIGPIPE ends others)
 ";
@@ -133,6 +135,48 @@ gtstore mget KEY...
 
 Reads several keys at once: a line for each, in the order asked, keys and values escaped as get
 does on a terminal. Exit code 3 if any of them was not found.
+",
+    ),
+    (
+        "siblings",
+        "\
+gtstore siblings KEY
+
+Every version that the key has: its number, its name (node.life:write, of the node that
+coordinated the write), when it was written by its writer's clock (UTC), until when it is visible
+if not for good, its bytes and value, and the context that covers all of them, for 'resolve' and
+'put --context'. Numbers are in the order of the names. In an 'lww' keyspace there is always one
+version at most; in a 'siblings' keyspace as many as were written concurrently and are not
+settled. One version: there is nothing to settle. No such key: 3.
+
+-o plain: number, name, written (ms since 1970), expires (the same, or '-'), bytes, value, context.
+-o json: found, key, versions[number, bytes, written, value, dot, wall_ms, expires_ms], and what
+get gives of the answer, context among it.
+
+  gtstore -k carts siblings ann
+",
+    ),
+    (
+        "resolve",
+        "\
+gtstore resolve KEY (--keep N | --value V | --latest | --delete) [--context HEX]
+
+Settles a key's concurrent versions: reads it, and writes with the context that was read, so that
+nothing unseen is replaced. --keep leaves the version of that number, or of that name, as
+'siblings' shows them (a name stays what it is when other versions come and go); --latest the one
+with the highest stamp, --value a value of yours, --delete none. A version that is kept is written
+anew, with the time to live that it had left. With one version there is nothing to settle, and
+nothing is changed. No such key: 3.
+
+Exit code 6, nothing written: there is no such version any more, or, with the --context that
+'siblings' gave, the key's versions are no longer those; without it a number is one of the versions
+that there are now. Exit code 6, settled: a write that came in between stands beside the new one.
+
+-o plain: OK (or NOTHING), coordinator, context. -o json: result (settled, nothing_to_settle),
+versions (how many there were), key, and what put gives of the answer.
+
+  gtstore -k carts resolve ann --keep 2
+  gtstore -k carts resolve ann --value 'apples, pears'
 ",
     ),
     (

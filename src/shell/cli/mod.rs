@@ -9,6 +9,7 @@
 //! | `options` | the command line as a value |
 //! | `help` | every `--help` |
 //! | `keys`, `trace` | put, get, del, mget; the protocol at work |
+//! | `siblings` | concurrent versions, and how they are settled |
 //! | `import`, `export` | files of keys; `bulk`, `lines`, `progress`, `target` serve them |
 //! | `cluster`, `keyspace` | status, ring, owners, dump; keyspaces |
 //! | `health`, `hints` | whether all is well; what is kept for nodes that are away |
@@ -36,6 +37,7 @@ mod options;
 mod output;
 mod progress;
 mod shell;
+mod siblings;
 mod target;
 pub(crate) mod text;
 mod trace;
@@ -141,6 +143,8 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::GetMany { keys } => keys::get_many(store, globals, out, keys),
         Command::AssignedPut { key, value } => keys::assigned_put(store, globals, out, key, value),
         Command::AssignedGet { key } => keys::assigned_get(store, globals, out, key),
+        Command::Siblings { key } => siblings::siblings(store, globals, out, key),
+        Command::Resolve { key, choice } => siblings::resolve(store, globals, out, key, choice),
         Command::Import { file, format } => import::import(store, out, globals.format, file, *format),
         Command::Export { file, format } => export::export(store, out, file, *format),
         Command::Owners { key } => cluster::owners(store, globals, out, key),

@@ -1,6 +1,7 @@
 //! The command line as a value: what is to be done, and on which terms.
 
 use super::exit::Failure;
+use super::siblings::Choice;
 use super::text::context_from_hex;
 use crate::client::{Context, Routing, StoreOptions};
 use crate::limits::{KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, REPLICAS_MAX, REQUEST_TTL_MS_MAX};
@@ -59,6 +60,13 @@ pub(crate) enum Command {
     },
     GetMany {
         keys: Vec<String>,
+    },
+    Siblings {
+        key: String,
+    },
+    Resolve {
+        key: String,
+        choice: Choice,
     },
     /// The assignment's `--put K --val V`.
     AssignedPut {
@@ -158,6 +166,8 @@ const SPECIAL: &[(&str, &[&str])] = &[
             "--get",
             "trace get",
             "trace put",
+            "siblings",
+            "resolve",
             "import",
             "export",
             "owners",
@@ -169,8 +179,23 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("node", &["dump"]),
     ("watch", &["health"]),
     ("format", &["import", "export"]),
-    ("r", &["get", "mget", "--get", "trace get", "import", "export", "keyspace create", "shell", "dev"]),
-    ("w", &["put", "del", "--put", "trace put", "import", "keyspace create", "shell", "dev"]),
+    (
+        "r",
+        &[
+            "get",
+            "mget",
+            "--get",
+            "trace get",
+            "siblings",
+            "resolve",
+            "import",
+            "export",
+            "keyspace create",
+            "shell",
+            "dev",
+        ],
+    ),
+    ("w", &["put", "del", "--put", "trace put", "resolve", "import", "keyspace create", "shell", "dev"]),
     (
         "strict",
         &[
@@ -182,6 +207,8 @@ const SPECIAL: &[(&str, &[&str])] = &[
             "--get",
             "trace put",
             "trace get",
+            "siblings",
+            "resolve",
             "import",
             "export",
             "shell",
@@ -199,7 +226,11 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("cache-bytes", &["dev"]),
     ("any-ports", &["dev"]),
     ("no-shell", &["dev"]),
-    ("context", &["put", "del", "trace put", "--put"]),
+    ("context", &["put", "del", "trace put", "--put", "resolve"]),
+    ("keep", &["resolve"]),
+    ("value", &["resolve"]),
+    ("latest", &["resolve"]),
+    ("delete", &["resolve"]),
     ("val", &["--put"]),
 ];
 
@@ -220,6 +251,8 @@ fn all_options() -> Options {
         .optflag("", "watch", "")
         .optflag("h", "help", "")
         .optflag("V", "version", "");
+    options.optopt("", "keep", "", "").optopt("", "value", "", "");
+    options.optflag("", "latest", "").optflag("", "delete", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
     options
 }
@@ -399,6 +432,14 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         }
         "mget" if words.is_empty() => return Err(expects("KEY...")),
         "mget" => Command::GetMany { keys: words },
+        "siblings" => {
+            let [key] = one("KEY", words)?;
+            Command::Siblings { key }
+        }
+        "resolve" => {
+            let [key] = one(RESOLVE_FORM, words)?;
+            Command::Resolve { key, choice: choice(matches)? }
+        }
         "--put" => {
             let text = "--put KEY goes with --val VALUE";
             let value = matches.opt_str("val").ok_or_else(|| Failure::usage(text))?;
@@ -438,6 +479,39 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         }
         other => return Err(Failure::usage(format!("there is no command '{other}'"))),
     })
+}
+
+const RESOLVE_FORM: &str = "KEY (--keep N | --value V | --latest | --delete)";
+
+/// What `resolve` is to make of the versions: just one thing.
+fn choice(matches: &Matches) -> Result<Choice, Failure> {
+    let keep = matches.opt_str("keep").map(|text| kept(&text)).transpose()?;
+    let latest = matches.opt_present("latest").then_some(Choice::Latest);
+    let delete = matches.opt_present("delete").then_some(Choice::Delete);
+    let choices = [keep, matches.opt_str("value").map(Choice::Value), latest, delete];
+    let mut choices = choices.into_iter().flatten();
+    match (choices.next(), choices.next()) {
+        (Some(choice), None) => Ok(choice),
+        (None | Some(_), _) => {
+            Err(Failure::usage_of("resolve", &format!("usage: gtstore resolve {RESOLVE_FORM}, one of them")))
+        }
+    }
+}
+
+/// A version by its number, or by its name.
+fn kept(text: &str) -> Result<Choice, Failure> {
+    let is_dot = || {
+        let (actor, seq) = text.split_once(':')?;
+        let (node, life) = actor.split_once('.')?;
+        Some(node.parse::<u32>().is_ok() && life.parse::<u32>().is_ok() && seq.parse::<u64>().is_ok())
+    };
+    match text.parse() {
+        Ok(number @ 1..) => Ok(Choice::KeepNumber(number)),
+        Err(_) if is_dot() == Some(true) => Ok(Choice::KeepDot(text.to_owned())),
+        Ok(_) | Err(_) => Err(Failure::usage(format!(
+            "--keep takes a version's number, from 1, or its name, as 2.1:7, not '{text}'"
+        ))),
+    }
 }
 
 fn trace(words: Vec<String>) -> Option<Command> {
@@ -623,6 +697,14 @@ mod tests {
             "status -r 1",
             "get k --manager nonsense",
             "get k --routing magic",
+            "siblings",
+            "siblings k --keep 1",
+            "resolve k",
+            "resolve k --keep 0",
+            "resolve k --keep 1.2",
+            "resolve k --keep 1 --latest",
+            "resolve k v --latest",
+            "resolve k --latest --ttl 1s",
             "--nonsense",
         ] {
             let failure = parsed(line).unwrap_err();
@@ -670,6 +752,21 @@ mod tests {
         let owners = parse(&["owners".to_owned(), String::new()], &Globals::default());
         assert!(owners.unwrap_err().text.contains("1 to 1024 bytes"));
         assert_eq!(run("get k -r 7 --timeout-ms 60000").0.store.timeout_ms, 60_000);
+    }
+
+    #[test]
+    fn a_key_is_resolved_in_just_one_way() {
+        let choice = |line| match run(line).1 {
+            Command::Resolve { choice, .. } => choice,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(choice("resolve k --keep 2"), Choice::KeepNumber(2));
+        assert_eq!(choice("resolve --keep 2.1:7 k"), Choice::KeepDot("2.1:7".to_owned()));
+        assert_eq!(choice("resolve k --value v"), Choice::Value("v".to_owned()));
+        assert_eq!(
+            (choice("resolve k --latest"), choice("resolve k --delete")),
+            (Choice::Latest, Choice::Delete)
+        );
     }
 
     #[test]
