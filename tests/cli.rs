@@ -9,6 +9,8 @@
 mod common;
 #[path = "cli/misuse.rs"]
 mod misuse;
+#[path = "cli/repair.rs"]
+mod repair;
 #[path = "cli/siblings.rs"]
 mod siblings;
 

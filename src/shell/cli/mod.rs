@@ -13,6 +13,7 @@
 //! | `import`, `export` | files of keys; `bulk`, `lines`, `progress`, `target` serve them |
 //! | `cluster`, `keyspace` | status, ring, owners, dump; keyspaces |
 //! | `health`, `hints` | whether all is well; what is kept for nodes that are away |
+//! | `repair` | comparing all copies now |
 //! | `everyone` | one question to all nodes at once |
 //! | `shell` | the interactive shell |
 //! | `dev` | a whole cluster on this machine |
@@ -36,6 +37,7 @@ mod lines;
 mod options;
 mod output;
 mod progress;
+mod repair;
 mod shell;
 mod siblings;
 mod target;
@@ -153,6 +155,7 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::Status => cluster::status(store, globals, out),
         Command::Ring => cluster::ring(store, globals, out),
         Command::Hints => hints::hints(store, globals, out),
+        Command::Repair(asked) => repair::repair(store, globals, out, *asked),
         Command::Health => health::health(store, globals, out),
         Command::TraceGet { key } => trace::get(store, globals, out, key),
         Command::TracePut { key, value } => trace::put(store, globals, out, key, value),

@@ -1,6 +1,7 @@
 //! The command line as a value: what is to be done, and on which terms.
 
 use super::exit::Failure;
+use super::repair::Repair;
 use super::siblings::Choice;
 use super::text::context_from_hex;
 use crate::client::{Context, Routing, StoreOptions};
@@ -94,6 +95,7 @@ pub(crate) enum Command {
     Status,
     Ring,
     Hints,
+    Repair(Repair),
     Health,
     /// `health --watch`.
     HealthWatch,
@@ -178,6 +180,8 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ),
     ("node", &["dump"]),
     ("watch", &["health"]),
+    ("sector", &["repair"]),
+    ("no-wait", &["repair"]),
     ("format", &["import", "export"]),
     (
         "r",
@@ -251,6 +255,7 @@ fn all_options() -> Options {
         .optflag("", "watch", "")
         .optflag("h", "help", "")
         .optflag("V", "version", "");
+    options.optopt("", "sector", "", "").optflag("", "no-wait", "");
     options.optopt("", "keep", "", "").optopt("", "value", "", "");
     options.optflag("", "latest", "").optflag("", "delete", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
@@ -466,6 +471,11 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         "status" => none(words).map(|()| Command::Status)?,
         "ring" => none(words).map(|()| Command::Ring)?,
         "hints" => none(words).map(|()| Command::Hints)?,
+        "repair" => {
+            none(words)?;
+            let sector = value(matches, "sector", "a sector's number")?;
+            Command::Repair(Repair { sector, waits: !matches.opt_present("no-wait") })
+        }
         "health" => {
             none(words)?;
             if matches.opt_present("watch") { Command::HealthWatch } else { Command::Health }
@@ -693,6 +703,11 @@ mod tests {
             "status --strict",
             "status --watch",
             "health now",
+            "repair now",
+            "repair --sector all",
+            "repair --sector 65536",
+            "hints --sector 1",
+            "repair -k default",
             "owners k --strict",
             "status -r 1",
             "get k --manager nonsense",
