@@ -50,14 +50,14 @@ struct Batch {
 }
 
 impl Exchange {
-    /// Places of which nobody knows yet that they are equal.
+    /// Places that are not known to be equal now, those that could not be made so among them.
     fn unfinished(&self) -> BTreeMap<At, Place> {
         let step = match &self.step {
             Step::Next => None,
             Step::Fetch { place, .. } | Step::Send { place, .. } => Some(*place),
         };
         let differing = self.differing.iter().map(|(place, _)| *place).chain(self.asking);
-        let all = self.places.iter().copied().chain(differing).chain(step);
+        let all = self.places.iter().chain(self.missed.values()).copied().chain(differing).chain(step);
         all.map(|place| ((place.keyspace, place.sector), place)).collect()
     }
 }
@@ -114,7 +114,8 @@ impl Node {
     fn repair_status(&self) -> RepairStatus {
         let Some(repair) = &self.anti_entropy.repair else { return RepairStatus::default() };
         let exchange = self.anti_entropy.exchange.as_ref().filter(|exchange| exchange.tries.is_some());
-        let in_hand = exchange.map_or(0, |exchange| exchange.total - exchange.unfinished().len());
+        let in_hand =
+            exchange.map_or(0, |exchange| exchange.total.saturating_sub(exchange.unfinished().len()));
         let compared = repair.compared + in_hand as u64;
         let left = match self.is_repairing() {
             // The table may have changed since they were counted.
@@ -177,10 +178,9 @@ impl Node {
     /// An exchange has gone wrong: what it has not come to is compared again if that was asked for.
     pub(super) fn exchange_failed(&mut self, now: Now, exchange: &Exchange) {
         let Some(tries) = exchange.tries else { return };
-        let mut left = exchange.unfinished();
-        left.extend(exchange.missed.iter().map(|(&at, &place)| (at, place)));
+        let left = exchange.unfinished();
         if let Some(repair) = &mut self.anti_entropy.repair {
-            repair.compared += (exchange.total - left.len().min(exchange.total)) as u64;
+            repair.compared += exchange.total.saturating_sub(left.len()) as u64;
         }
         self.put_off(now, exchange.peer, left.into_values().collect(), tries);
     }
