@@ -9,6 +9,10 @@
 mod common;
 #[path = "cli/misuse.rs"]
 mod misuse;
+#[path = "cli/repair.rs"]
+mod repair;
+#[path = "cli/siblings.rs"]
+mod siblings;
 
 use common::cluster::status_of;
 use common::wait_until;

@@ -55,6 +55,7 @@ impl Client {
                 | ClientReply::Status(_)
                 | ClientReply::Dump { .. }
                 | ClientReply::Hints(_)
+                | ClientReply::Repair(_)
                 | ClientReply::FaultsSet
                 | ClientReply::KeyspaceCreated(_)
                 | ClientReply::Error(_),

@@ -49,6 +49,7 @@ fn check_question(request: &ClientRequest) -> Result<(), Error> {
         | ClientRequest::Table { .. }
         | ClientRequest::Status
         | ClientRequest::Hints
+        | ClientRequest::Repair { .. }
         | ClientRequest::Faults { .. } => return Ok(()),
     };
     if name.len() > KEYSPACE_NAME_BYTES_MAX {

@@ -29,7 +29,7 @@ impl Manager {
             ClientRequest::Faults { .. } => {
                 ClientReply::Error("the manager injects no faults; ask a storage node".to_owned())
             }
-            ClientRequest::Dump { .. } | ClientRequest::Hints => {
+            ClientRequest::Dump { .. } | ClientRequest::Hints | ClientRequest::Repair { .. } => {
                 ClientReply::Error("the manager holds no keys; ask a storage node".to_owned())
             }
             ClientRequest::CreateKeyspace { name, settings } if name.len() <= KEYSPACE_NAME_BYTES_MAX => {

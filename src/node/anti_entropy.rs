@@ -13,6 +13,11 @@
 //! time, on the bulk link, and the next waits while requests of clients do. Whatever goes wrong
 //! ends the exchange: what it was about is met again when the round comes to it.
 
+mod answers;
+mod repair;
+
+pub(super) use answers::Fetching;
+
 use super::io::{Lane, Output};
 use super::load::{Then, Waiting};
 use super::pending::RowId;
@@ -24,14 +29,13 @@ use crate::limits::{
 };
 use crate::mutant::Mutant;
 use crate::ring::Durability;
-use crate::types::{ConnId, Fence, Instant, Key, NodeId, Now, RequestId, SectorId};
+use crate::types::{Fence, Instant, Key, NodeId, Now, SectorId};
 use crate::version::Object;
 use crate::wire::peer::{Listed, PeerReply, PeerRequest, Place};
+use repair::Repair;
 use std::collections::{BTreeMap, VecDeque};
 use twox_hash::XxHash3_64;
 
-/// Places whose leaves are told in one answer: 2 KiB each.
-const DIFFERING_MAX: usize = 24;
 /// Places whose roots are told in one question. What is not looked at, since too many differ, is told
 /// again.
 const ROOTS_AT_ONCE: usize = 128;
@@ -42,8 +46,6 @@ const LISTED_AT_ONCE: usize = 4096;
 const FETCHED_AT_ONCE: usize = 256;
 /// How long a comparison waits while clients do.
 const BUSY_MS: u64 = 50;
-/// Keys offered in one answer.
-const OFFERED_MAX: usize = 4096;
 
 /// The comparing that this node does of itself.
 #[derive(Debug, Default)]
@@ -56,6 +58,8 @@ pub(super) struct AntiEntropy {
     rounds: VecDeque<(NodeId, Vec<Place>)>,
     /// What is being exchanged with one of them.
     exchange: Option<Exchange>,
+    /// The latest round that was asked for.
+    repair: Option<Repair>,
 }
 
 /// What is being exchanged with one owner.
@@ -66,7 +70,15 @@ struct Exchange {
     places: VecDeque<Place>,
     /// Places found to differ, with the leaves in which they do.
     differing: VecDeque<(Place, Vec<u8>)>,
+    /// The place whose leaves are being asked about.
+    asking: Option<Place>,
+    /// Places that could not be made equal.
+    missed: BTreeMap<At, Place>,
     step: Step,
+    /// Places there were.
+    total: usize,
+    /// For a repair that was asked for: how often this has gone wrong.
+    tries: Option<u8>,
 }
 
 /// What comes next, or is out.
@@ -97,22 +109,21 @@ enum Asked {
     Leaves(Place, Vec<u8>),
     /// Objects.
     Objects(Place),
-    /// That objects be merged.
-    Merge,
-}
-
-/// A peer's question for objects, while their values are being read.
-#[derive(Debug)]
-pub(super) struct Fetching {
-    conn: ConnId,
-    request: RequestId,
-    place: Place,
-    keys: Vec<Key>,
+    /// That so many objects be merged.
+    Merge(usize),
 }
 
 /// A name for a key in a list: 64 bits of it.
 fn hash_of(key: &[u8]) -> u64 {
     XxHash3_64::oneshot(key)
+}
+
+impl Exchange {
+    fn new(peer: NodeId, places: Vec<Place>, tries: Option<u8>) -> Self {
+        let (total, places) = (places.len(), places.into());
+        let (differing, missed) = (VecDeque::new(), BTreeMap::new());
+        Self { peer, places, differing, asking: None, missed, step: Step::Next, total, tries }
+    }
 }
 
 impl Comparing {
@@ -134,7 +145,8 @@ impl Node {
         if now.mono < self.anti_entropy.look_at {
             return;
         }
-        if self.options.compare_every_ms == 0 {
+        let is_asked = self.is_repairing();
+        if self.options.compare_every_ms == 0 && !is_asked && self.anti_entropy.exchange.is_none() {
             return self.rest(now, COMPARE_EVERY_MS);
         }
         let skipped = self.options.planted.is(Mutant::SkipAntiEntropy);
@@ -143,10 +155,13 @@ impl Node {
         }
         let is_anew = self.anti_entropy.exchange.is_none() && self.anti_entropy.rounds.is_empty();
         if self.anti_entropy.exchange.is_none() {
-            self.next_exchange();
+            self.next_exchange(now);
         }
         if self.anti_entropy.exchange.is_some() {
             self.take_step(now, out);
+        } else if is_asked {
+            // Owners that do not answer are asked again a little later.
+            self.rest(now, BUSY_MS);
         } else if is_anew && self.anti_entropy.cursor.is_none() {
             // Nobody to compare with: a node that has just started finds its peers in a moment.
             self.rest(now, COMPARE_RETRY_MS);
@@ -156,23 +171,22 @@ impl Node {
     }
 
     /// The next owner to compare with; at the end of a round, what the next one is of.
-    fn next_exchange(&mut self) {
+    fn next_exchange(&mut self, now: Now) {
+        self.anti_entropy.exchange = self.next_asked(now);
+        if self.anti_entropy.exchange.is_some() || self.is_repairing() || self.options.compare_every_ms == 0 {
+            return;
+        }
         if self.anti_entropy.rounds.is_empty() {
             self.anti_entropy.rounds = self.shared_places();
         }
-        let next = self.anti_entropy.rounds.pop_front();
-        self.anti_entropy.exchange =
-            next.filter(|(peer, _)| self.can_compare(*peer)).map(|(peer, places)| Exchange {
-                peer,
-                places: places.into(),
-                differing: VecDeque::new(),
-                step: Step::Next,
-            });
+        let next = self.anti_entropy.rounds.pop_front().filter(|(peer, _)| self.can_compare(*peer));
+        self.anti_entropy.exchange = next.map(|(peer, places)| Exchange::new(peer, places, None));
     }
 
     /// After the last owner of the last round it is a while until everything is compared again.
     fn rest_after_exchange(&mut self, now: Now) {
-        let is_last = self.anti_entropy.rounds.is_empty() && self.anti_entropy.cursor.is_none();
+        let is_last =
+            self.anti_entropy.rounds.is_empty() && self.anti_entropy.cursor.is_none() && !self.is_repairing();
         self.rest(now, if is_last { self.options.compare_every_ms } else { COMPARE_STEP_MS });
     }
 
@@ -186,27 +200,10 @@ impl Node {
 
     /// The next places that this node owns, by the owner that each is to be compared with.
     fn shared_places(&mut self) -> VecDeque<(NodeId, Vec<Place>)> {
-        let Some(table) = self.table().cloned() else { return VecDeque::new() };
-        let (me, from) = (self.me(), self.anti_entropy.cursor.unwrap_or_default());
+        let (owned, cursor) = self.owned_places(self.anti_entropy.cursor.unwrap_or_default(), None);
         let mut shared: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
-        let keyspaces = table.keyspaces.range(from.0..);
-        let all = keyspaces.flat_map(|(&keyspace, entry)| {
-            let first = if keyspace == from.0 { usize::from(from.1.0) } else { 0 };
-            let n = usize::from(entry.settings.n);
-            table.sectors.iter().enumerate().skip(first).map(move |(at, sector)| (keyspace, n, at, sector))
-        });
-        let mut cursor = None;
-        for (count, (keyspace, n, at, sector)) in all.enumerate() {
-            let Ok(id) = u16::try_from(at).map(SectorId) else { continue };
-            if count >= COMPARE_PLACES_MAX {
-                cursor = Some((keyspace, id));
-                break;
-            }
-            let owners: Vec<NodeId> = sector.nodes(n).collect();
-            let Some(mine) = owners.iter().position(|&node| node == me) else { continue };
-            let mut further = owners.iter().cycle().skip(mine + 1).take(owners.len());
-            if let Some(&partner) = further.find(|&&node| node != me && self.can_compare(node)) {
-                let place = Place { keyspace, sector: id, conf_epoch: sector.conf_epoch };
+        for (place, others) in owned {
+            if let Some(partner) = others.into_iter().find(|&node| self.can_compare(node)) {
                 shared.entry(partner).or_default().push(place);
             }
         }
@@ -214,13 +211,44 @@ impl Node {
         shared.into_iter().collect()
     }
 
+    /// The next places that this node owns, each with its other owners, the next one first; and where
+    /// to go on. All of them, or those of one sector.
+    fn owned_places(&self, from: At, only: Option<SectorId>) -> (Vec<(Place, Vec<NodeId>)>, Option<At>) {
+        let Some(table) = self.table() else { return (Vec::new(), None) };
+        let me = self.me();
+        let keyspaces = table.keyspaces.range(from.0..);
+        let all = keyspaces.flat_map(|(&keyspace, entry)| {
+            let first = if keyspace == from.0 { usize::from(from.1.0) } else { 0 };
+            let n = usize::from(entry.settings.n);
+            table.sectors.iter().enumerate().skip(first).map(move |(at, sector)| (keyspace, n, at, sector))
+        });
+        let all = all.filter(|&(_, _, at, _)| only.is_none_or(|only| usize::from(only.0) == at));
+        let mut owned = Vec::new();
+        for (count, (keyspace, n, at, sector)) in all.enumerate() {
+            let Ok(id) = u16::try_from(at).map(SectorId) else { continue };
+            if count >= COMPARE_PLACES_MAX {
+                return (owned, Some((keyspace, id)));
+            }
+            let owners: Vec<NodeId> = sector.nodes(n).collect();
+            let Some(mine) = owners.iter().position(|&node| node == me) else { continue };
+            let further = owners.iter().cycle().skip(mine + 1).take(owners.len());
+            let others = further.copied().filter(|&node| node != me).collect();
+            owned.push((Place { keyspace, sector: id, conf_epoch: sector.conf_epoch }, others));
+        }
+        (owned, None)
+    }
+
     /// Asks for what comes next, or ends the exchange.
     fn take_step(&mut self, now: Now, out: &mut Vec<Output>) {
         let Some(mut exchange) = self.anti_entropy.exchange.take() else { return };
+        exchange.asking = None;
         match std::mem::replace(&mut exchange.step, Step::Next) {
             Step::Next => match exchange.differing.pop_front() {
                 Some((place, leaves)) => self.ask_leaves(now, exchange, place, leaves, out),
-                None if exchange.places.is_empty() => self.rest_after_exchange(now),
+                None if exchange.places.is_empty() => {
+                    self.exchange_done(&exchange);
+                    self.rest_after_exchange(now);
+                }
                 None => self.ask_roots(now, exchange, out),
             },
             Step::Fetch { place, offered, wanted } if offered.is_empty() => {
@@ -282,9 +310,11 @@ impl Node {
                 place.sector,
                 listed.len()
             );
+            exchange.missed.insert(at, place);
             self.anti_entropy.exchange = Some(exchange);
             return self.rest(now, COMPARE_STEP_MS);
         }
+        exchange.asking = Some(place);
         let message = PeerRequest::List { place, leaves: asked.clone(), listed };
         self.ask_of(now, exchange, Asked::Leaves(place, asked), message, out);
     }
@@ -300,6 +330,7 @@ impl Node {
         let peer = exchange.peer;
         if !self.can_compare(peer) {
             // The exchange ends here; a later round meets the same places.
+            self.exchange_failed(now, &exchange);
             return self.rest_after_exchange(now);
         }
         let id = self.pending.reserve();
@@ -328,8 +359,9 @@ impl Node {
             }
             Taken::Whole(count, entries) => {
                 wanted.drain(..count);
+                let asked = Asked::Merge(entries.len());
                 let message = PeerRequest::Transfer { place, fence: self.fences.adopted(), entries };
-                self.ask_of(now, exchange, Asked::Merge, message, out);
+                self.ask_of(now, exchange, asked, message, out);
             }
         }
     }
@@ -341,7 +373,14 @@ impl Node {
 
     /// They could not be: the exchange ends.
     pub(super) fn repair_again(&mut self, now: Now) {
-        self.anti_entropy.exchange = None;
+        self.end_exchange(now);
+    }
+
+    /// Something went wrong.
+    fn end_exchange(&mut self, now: Now) {
+        if let Some(exchange) = self.anti_entropy.exchange.take() {
+            self.exchange_failed(now, &exchange);
+        }
         self.rest(now, COMPARE_RETRY_MS);
     }
 
@@ -412,16 +451,32 @@ impl Node {
                 exchange.step = Step::Fetch { place, offered: offered.into(), wanted };
             }
             (Asked::Objects(place), PeerReply::Objects { taken, fence, entries }) => {
-                self.merge_fetched(place, fence, &entries);
+                if !self.merge_fetched(place, fence, &entries) {
+                    exchange.missed.insert((place.keyspace, place.sector), place);
+                } else if let Some(repair) =
+                    self.anti_entropy.repair.as_mut().filter(|_| exchange.tries.is_some())
+                {
+                    repair.fetched += entries.len() as u64;
+                }
                 if let Step::Fetch { offered, .. } = &mut exchange.step {
                     let count =
                         if taken == 0 { offered.len() } else { offered.len().min(usize::from(taken)) };
                     offered.drain(..count);
                 }
             }
-            (Asked::Merge, PeerReply::Stored { .. }) => {}
+            (Asked::Merge(count), PeerReply::Stored { .. }) => {
+                if let Some(repair) = self.anti_entropy.repair.as_mut().filter(|_| exchange.tries.is_some()) {
+                    repair.sent += count as u64;
+                }
+            }
             // Stale, behind, full or busy: the exchange ends, and the next round meets it again.
-            _ => return self.rest(now, COMPARE_RETRY_MS),
+            (asked, _) => {
+                if let Asked::Leaves(place, _) | Asked::Objects(place) = asked {
+                    exchange.asking = Some(place);
+                }
+                self.exchange_failed(now, &exchange);
+                return self.rest(now, COMPARE_RETRY_MS);
+            }
         }
         self.anti_entropy.exchange = Some(exchange);
         self.rest(now, COMPARE_STEP_MS);
@@ -435,18 +490,20 @@ impl Node {
         keys.filter(|key| names.binary_search(&hash_of(key)).is_ok()).collect()
     }
 
-    fn merge_fetched(&mut self, place: Place, fence: Fence, entries: &[(Key, Object)]) {
+    /// Whether they may be merged, and were.
+    fn merge_fetched(&mut self, place: Place, fence: Fence, entries: &[(Key, Object)]) -> bool {
         let at = (place.keyspace, place.sector);
-        let Some(table) = self.table() else { return };
+        let Some(table) = self.table() else { return false };
         let durability =
             table.keyspaces.get(&at.0).map_or(Durability::Sync, |entry| entry.settings.durability);
         let is_current = table.sector(place.sector).conf_epoch == place.conf_epoch;
         if !is_current || !self.space.takes_anything() || self.passes(fence).is_err() {
-            return;
+            return false;
         }
         for (key, object) in entries {
             self.engine.merge(at, key, object, durability);
         }
+        true
     }
 
     pub(super) fn compare_lost(&mut self, now: Now, id: RowId, row: Comparing, peer: NodeId) {
@@ -460,97 +517,7 @@ impl Node {
     /// No answer in time: the exchange ends.
     pub(super) fn compare_wake(&mut self, now: Now, id: RowId) {
         self.pending.end(id);
-        self.anti_entropy.exchange = None;
-        self.rest(now, COMPARE_RETRY_MS);
-    }
-
-    // ---- the other side --------------------------------------------------------------------
-
-    /// Which of these places differ here, the first few of them with their leaves.
-    pub(super) fn compare_roots(&self, places: &[(Place, u64)]) -> PeerReply {
-        let (mut differing, mut compared) = (Vec::new(), 0_u16);
-        for &(place, root) in places {
-            if differing.len() >= DIFFERING_MAX {
-                break;
-            }
-            compared = compared.saturating_add(1);
-            let at = (place.keyspace, place.sector);
-            if self.agree(place, None).is_ok() && self.engine.tree_root(at) != root {
-                differing.push((place, self.engine.tree_leaves(at).to_vec()));
-            }
-        }
-        PeerReply::Differ { compared, places: differing }
-    }
-
-    /// What of these leaves differs from the list: keys to be fetched from here, and keys wanted.
-    pub(super) fn compare_lists(&self, place: Place, leaves: &[u8], listed: &[Listed]) -> PeerReply {
-        if let Err(refusal) = self.agree(place, None) {
-            return refusal;
-        }
-        let at = (place.keyspace, place.sector);
-        let mut theirs: BTreeMap<u64, u64> = listed.iter().map(|entry| (entry.key, entry.object)).collect();
-        let (mut offered, mut wanted, mut done) = (Vec::new(), Vec::new(), 0_u16);
-        let mut walked = 0;
-        for &leaf in leaves {
-            if walked >= LISTED_AT_ONCE || offered.len() >= OFFERED_MAX / 2 {
-                break;
-            }
-            done = done.saturating_add(1);
-            for (key, object) in self.engine.tree_leaf(at, leaf) {
-                walked += 1;
-                let name = hash_of(&key);
-                match theirs.remove(&name) {
-                    Some(same) if same == object => {}
-                    Some(_) => {
-                        wanted.push(name);
-                        offered.push(key);
-                    }
-                    None => offered.push(key),
-                }
-            }
-            // What is listed under this leaf and is not here: a key's leaf is its hash's first byte.
-            let first = u64::from(leaf) << 56;
-            wanted.extend(theirs.range(first..=first | (u64::MAX >> 8)).map(|entry| *entry.0));
-        }
-        offered.truncate(OFFERED_MAX);
-        PeerReply::Listing { done, offered, wanted }
-    }
-
-    /// Objects that a peer asks for, now or when their values have been read.
-    pub(super) fn tell_objects(
-        &mut self,
-        now: Now,
-        fetching: Fetching,
-        loaded: &Loaded,
-    ) -> Option<PeerReply> {
-        if let Err(refusal) = self.agree(fetching.place, None) {
-            return Some(refusal);
-        }
-        let at = (fetching.place.keyspace, fetching.place.sector);
-        match self.take_objects(at, fetching.keys.iter(), loaded) {
-            Taken::Whole(count, entries) => {
-                let taken = u16::try_from(count).unwrap_or(u16::MAX);
-                Some(PeerReply::Objects { taken, fence: self.fences.adopted(), entries })
-            }
-            Taken::OnDisk(_) if self.pending.is_full() => Some(PeerReply::Overloaded),
-            Taken::OnDisk(wanted) => {
-                let deadline = now.mono.after_ms(COMPARE_RETRY_MS);
-                let keys = fetching.keys.iter().map(|key| Key::copy_from_slice(key)).collect();
-                let then = Then::Objects(Fetching { keys, ..fetching });
-                self.wait_for(Waiting::new(then, loaded.clone(), deadline), wanted);
-                None
-            }
-        }
-    }
-}
-
-impl Fetching {
-    pub(super) fn new((conn, request): (ConnId, RequestId), place: Place, keys: Vec<Key>) -> Self {
-        Self { conn, request, place, keys }
-    }
-
-    pub(super) fn asker(&self) -> (ConnId, RequestId) {
-        (self.conn, self.request)
+        self.end_exchange(now);
     }
 }
 

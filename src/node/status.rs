@@ -31,6 +31,7 @@ impl Node {
             ClientRequest::Status => ClientReply::Status(self.status()),
             ClientRequest::Dump { keyspace, after } => self.dump(&keyspace, after),
             ClientRequest::Hints => ClientReply::Hints(self.hint_status()),
+            ClientRequest::Repair { begin, sector } => self.repair_asked(now, begin, sector),
             ClientRequest::Faults { drop_from } => self.inject_faults(&drop_from),
             ClientRequest::CreateKeyspace { .. } => {
                 ClientReply::Error("keyspaces are made by the manager; this is a storage node".to_owned())

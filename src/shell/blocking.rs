@@ -538,6 +538,7 @@ pub(crate) fn unexpected(reply: &ClientReply) -> Error {
         ClientReply::Status(_) => "a status",
         ClientReply::Dump { .. } => "a dump",
         ClientReply::Hints(_) => "hints",
+        ClientReply::Repair(_) => "a repair",
         ClientReply::FaultsSet => "that faults are set",
         ClientReply::KeyspaceCreated(_) => "a keyspace",
         ClientReply::Error(_) => "an error",

@@ -45,6 +45,13 @@ pub enum ClientRequest {
     },
     /// What do you keep for nodes that are away? Nodes only.
     Hints,
+    /// Compare your copies with the other owners at once, or say how far that has come. Nodes only.
+    Repair {
+        /// Begin now; one that is under way begins anew.
+        begin: bool,
+        /// Of this sector alone.
+        sector: Option<SectorId>,
+    },
     /// Drop every message from and to these nodes, and no others, until told otherwise. For
     /// demonstrations; nodes that were not allowed to refuse it.
     Faults {
@@ -299,6 +306,8 @@ pub enum ClientReply {
     },
     /// What is kept for nodes that are away.
     Hints(Vec<HintStatus>),
+    /// How far the latest repair has come.
+    Repair(RepairStatus),
     /// Messages are dropped as was asked.
     FaultsSet,
     /// The keyspace exists, durably.
@@ -385,6 +394,23 @@ pub struct HintStatus {
     pub delivered: u64,
     /// Hints that there was no room for since then; anti-entropy brings what they were of.
     pub dropped: u64,
+}
+
+/// How far a node has come with the repair that it was last asked for, since that was begun.
+///
+/// A place is a sector of a keyspace, shared with one other owner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RepairStatus {
+    /// Places compared, and made equal where they differed.
+    pub compared: u64,
+    /// Keys that another owner was sent, as it had another copy or none.
+    pub sent: u64,
+    /// Keys that were fetched from another owner.
+    pub fetched: u64,
+    /// Places that could not be compared: the other owner is away, or cannot do it.
+    pub missed: u64,
+    /// Places still to be compared; 0 when it is done.
+    pub left: u64,
 }
 
 /// One key, as a node holds it.

@@ -67,7 +67,7 @@ fn dump(server: &Server) -> Held {
 }
 
 /// Keys whose owners do not all hold the same.
-fn unequal_keys(cluster: &Cluster) -> Vec<String> {
+pub(crate) fn unequal_keys(cluster: &Cluster) -> Vec<String> {
     let table =
         match Client::of(&cluster.nodes[0].addr()).ask(&ClientRequest::Table { known: Default::default() }) {
             Ok(ClientReply::Table(bytes)) => decode_table(bytes).unwrap(),

@@ -15,7 +15,7 @@ use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
 use gtstore::wire::Message;
 use gtstore::wire::client::{
     ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, DataRequest, DataResult, DumpEntry,
-    HintStatus, NodeStatus, Provenance, Reason, Terms, TraceRole, TraceStep, Version, Write,
+    HintStatus, NodeStatus, Provenance, Reason, RepairStatus, Terms, TraceRole, TraceStep, Version, Write,
 };
 use gtstore::wire::codec::{DecodeError, Writer};
 use gtstore::wire::frame::write_frame;
@@ -95,7 +95,7 @@ macro_rules! family {
 }
 
 family!(Opening { Hello, Welcome, Refused });
-family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, Faults, CreateKeyspace });
+family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, Repair, Faults, CreateKeyspace });
 family!(ClientReply {
     Data,
     Contact,
@@ -104,6 +104,7 @@ family!(ClientReply {
     Status,
     Dump,
     Hints,
+    Repair,
     FaultsSet,
     KeyspaceCreated,
     Error
@@ -366,6 +367,8 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
         ("", ClientRequest::Table { known: Epoch(6) }),
         ("", ClientRequest::Status),
         ("", ClientRequest::Hints),
+        ("all", ClientRequest::Repair { begin: true, sector: None }),
+        ("sector", ClientRequest::Repair { begin: false, sector: Some(SectorId(0x0102)) }),
         ("", ClientRequest::Faults { drop_from: vec![NodeId(1), NodeId(0x0102_0304)] }),
         ("first", ClientRequest::Dump { keyspace: String::new(), after: None }),
         ("next", ClientRequest::Dump { keyspace: "a".to_owned(), after: Some((SectorId(9), key())) }),
@@ -377,6 +380,7 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
 
 fn client_replies() -> Vec<(&'static str, ClientReply)> {
     let hints = HintStatus { owed_to: NodeId(38), hints: 39, bytes: 40, delivered: 41, dropped: 42 };
+    let repair = RepairStatus { compared: 43, sent: 44, fetched: 45, missed: 46, left: 47 };
     let data = |result| ClientReply::Data(reply(result));
     let contact = ContactInfo {
         client_number: 12,
@@ -397,6 +401,7 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         ("", ClientReply::TableIsCurrent(Epoch(14))),
         ("", ClientReply::Status(status())),
         ("", ClientReply::Hints(vec![hints])),
+        ("", ClientReply::Repair(repair)),
         ("", ClientReply::FaultsSet),
         ("last", ClientReply::Dump { entries: vec![entry(Some(5))], next: None }),
         ("more", ClientReply::Dump { entries: vec![], next: Some((SectorId(5), key())) }),

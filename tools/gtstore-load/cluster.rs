@@ -122,6 +122,7 @@ fn ask_on(net: &mut Net, conn: ConnId) -> Result<Cluster, String> {
                     | ClientReply::Status(_)
                     | ClientReply::Dump { .. }
                     | ClientReply::Hints(_)
+                    | ClientReply::Repair(_)
                     | ClientReply::FaultsSet
                     | ClientReply::KeyspaceCreated(_) => {
                         return Err("it answers what was not asked".to_owned());

@@ -1,7 +1,7 @@
 //! One question to every node at once: each sees the cluster in its own way, and keeps its own.
 //!
 //! Nodes that do not answer are part of the answer, and so is somebody else at a node's address. Called
-//! by `hints`, `health`, `export`, `dump --node`, and the shell of `dev`.
+//! by `hints`, `health`, `repair`, `export`, `dump --node`, and the shell of `dev`.
 
 use crate::client::{Answer, Call, CallId, Store, Target};
 use crate::types::NodeId;
@@ -121,6 +121,7 @@ pub(super) fn read_status(reply: ClientReply) -> Result<ClusterStatus, String> {
         | ClientReply::TableIsCurrent(_)
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
+        | ClientReply::Repair(_)
         | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_)
         | ClientReply::Error(_)) => Err(other_answer(&other)),
@@ -138,6 +139,7 @@ pub(super) fn other_answer(reply: &ClientReply) -> String {
         | ClientReply::Status(_)
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
+        | ClientReply::Repair(_)
         | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_) => crate::shell::blocking::unexpected(reply).to_string(),
     }

@@ -12,6 +12,8 @@ Keys
   get KEY             read it
   del KEY             delete it; a key that is not there is said to be missing
   mget KEY...         read several at once
+  siblings KEY        the concurrent versions of a key, and their context
+  resolve KEY ...     settle them: --keep N, --value V, --latest or --delete
   import FILE|-       write every key of a file (JSON Lines or tab-separated)
   export FILE|-       write every key of the keyspace to a file
   trace get|put ...   read or write one key and show what each node did
@@ -21,6 +23,7 @@ Cluster
   ring                each node's share of sectors and keys
   health [--watch]    whether all is well, and what is not
   hints               writes kept for nodes that are away, by who keeps them
+  repair [--sector S] compare all copies now, and make them equal
   owners KEY          a key's sector and its owners in order
   dump [--node N]     the table; or what one node holds
   keyspace create NAME, keyspace list
@@ -45,7 +48,7 @@ Options, before or after the command
   --ttl SPAN          for put, trace put and import: the value is missing to readers after
                       this time: 1500ms, 10s, 5m, 2h or 1d
   --context HEX       for put, del and trace put: this replaces what was read with that
-                      context; what came between is kept beside it
+                      context; what came between is kept beside it. For resolve: see there
   --timeout-ms MS     how long a request is worth waiting for, 1 to 60000; 2000 if not given.
                       Nothing is wrong with 1 where all is well, but below about 10 a busy
                       machine alone can use the time up
@@ -74,7 +77,7 @@ Output that programs may rely on
 Exit codes
   0 done                    4 too few nodes reached or in time; nothing applied
   1 another error           5 a write whose outcome is unknown: read before repeating
-  2 usage                   6 conflict with what is there; not applied
+  2 usage                   6 conflict with what is there; not applied (of 'resolve': see there)
   3 no such key             7 'health' has found something that is not well
                             141 whoever read the output has closed it (as SIGPIPE ends others)
 ";
@@ -133,6 +136,50 @@ gtstore mget KEY...
 
 Reads several keys at once: a line for each, in the order asked, keys and values escaped as get
 does on a terminal. Exit code 3 if any of them was not found.
+",
+    ),
+    (
+        "siblings",
+        "\
+gtstore siblings KEY
+
+Every version that the key has: its number, its name (node.life:write, of the node that
+coordinated the write), when it was written by its writer's clock (UTC), until when it is
+visible if not for good, its bytes and value, and the context that covers all of them, for
+'resolve' and 'put --context'. Numbers are in the order of the names. In an 'lww' keyspace there
+is one version at most; in a 'siblings' keyspace as many as were written concurrently and are
+not settled. One version: there is nothing to settle. No such key: 3.
+
+-o plain: number, name, written (ms since 1970), expires (the same, or '-'), bytes, value,
+context.
+-o json: found, key, versions[number, bytes, written, value, dot, wall_ms, expires_ms], and what
+get gives of the answer, context among it.
+
+  gtstore -k carts siblings ann
+",
+    ),
+    (
+        "resolve",
+        "\
+gtstore resolve KEY (--keep N | --value V | --latest | --delete) [--context HEX]
+
+Settles a key's concurrent versions: reads it, and writes with the context that was read, so
+that nothing unseen is replaced. --keep leaves the version of that number, or of that name, as
+'siblings' shows them (a name stays what it is when other versions come and go); --latest the
+one with the highest stamp, --value a value of yours, --delete none. A version that is kept is
+written anew, with the time to live that it had left. With one version there is nothing to
+settle, and nothing is changed. No such key: 3.
+
+Exit code 6, nothing written: there is no such version any more; or, with the --context that
+'siblings' gave, the key's versions are no longer those. Without it a number is one of the
+versions that there are now: give both, or the name, where others write too.
+Exit code 6, settled: a write that came in between stands beside the new one.
+
+-o plain: OK (or NOTHING), coordinator, context. -o json: result (settled, nothing_to_settle),
+versions (how many there were), key, and what put gives of the answer.
+
+  gtstore -k carts resolve ann --keep 2
+  gtstore -k carts resolve ann --value 'apples, pears'
 ",
     ),
     (
@@ -253,6 +300,29 @@ how many bytes, and how many were handed over ('delivered') or dropped for want 
 its own start. What was dropped reaches its owner when a read finds it missing there. Nodes that
 do not answer are named on standard error ('silent' in json); when none does: exit code 4.
 -o plain: holder, owed to, hints, bytes, delivered, dropped.
+",
+    ),
+    (
+        "repair",
+        "\
+gtstore repair [--sector S] [--no-wait]
+
+Every node compares its copies with each other owner at once, and exchanges what differs: of all
+sectors and keyspaces, or of one sector ('gtstore owners KEY' names a key's). Nodes do so by
+themselves every ten seconds, one other owner at a time; this is for being sure now, or where
+they were told never to (--compare-every 0). Requests of clients come first, as always.
+
+A row per node: places compared (a place is a sector of a keyspace, shared with one other
+owner), keys sent to other owners and fetched from them since this began, places left, and
+places missed, whose other owner is away or cannot do it: those are tried again for some
+seconds. Waits until nothing is left, with its progress on standard error; --timeout-ms sets an
+end to that (exit code 4 if places are left then), and so does Ctrl-C. The nodes go on all the
+same. --no-wait only begins. Asked again while it is under way it begins anew, and of all
+sectors if they differ.
+
+Nodes that do not answer are named on standard error; when none does: exit code 4. A sector that
+there is not: 2. -o plain: node, compared, sent, fetched, left, missed. -o json: nodes[node,
+compared, sent, fetched, left, missed], silent.
 ",
     ),
     (

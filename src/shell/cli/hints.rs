@@ -25,6 +25,7 @@ pub(super) fn ask_hints(store: &mut Store, nodes: &[(NodeId, String)]) -> Answer
         | ClientReply::TableIsCurrent(_)
         | ClientReply::Status(_)
         | ClientReply::Dump { .. }
+        | ClientReply::Repair(_)
         | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_)
         | ClientReply::Error(_)) => Err(other_answer(&other)),

@@ -128,7 +128,12 @@ fn json_entry(key: &str, entry: &Entry) -> Map<String, Value> {
 }
 
 /// Says that a key is not there: in JSON on standard output, else on standard error.
-fn not_found(out: &mut dyn Write, format: Format, key: &str, entry: &Entry) -> Result<Failure, Failure> {
+pub(crate) fn not_found(
+    out: &mut dyn Write,
+    format: Format,
+    key: &str,
+    entry: &Entry,
+) -> Result<Failure, Failure> {
     match format {
         Format::Json => {
             print_json(out, json_entry(key, entry))?;

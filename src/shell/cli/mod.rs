@@ -9,9 +9,11 @@
 //! | `options` | the command line as a value |
 //! | `help` | every `--help` |
 //! | `keys`, `trace` | put, get, del, mget; the protocol at work |
+//! | `siblings` | concurrent versions, and how they are settled |
 //! | `import`, `export` | files of keys; `bulk`, `lines`, `progress`, `target` serve them |
 //! | `cluster`, `keyspace` | status, ring, owners, dump; keyspaces |
 //! | `health`, `hints` | whether all is well; what is kept for nodes that are away |
+//! | `repair` | comparing all copies now |
 //! | `everyone` | one question to all nodes at once |
 //! | `shell` | the interactive shell |
 //! | `dev` | a whole cluster on this machine |
@@ -35,7 +37,9 @@ mod lines;
 mod options;
 mod output;
 mod progress;
+mod repair;
 mod shell;
+mod siblings;
 mod target;
 pub(crate) mod text;
 mod trace;
@@ -141,6 +145,8 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::GetMany { keys } => keys::get_many(store, globals, out, keys),
         Command::AssignedPut { key, value } => keys::assigned_put(store, globals, out, key, value),
         Command::AssignedGet { key } => keys::assigned_get(store, globals, out, key),
+        Command::Siblings { key } => siblings::siblings(store, globals, out, key),
+        Command::Resolve { key, choice } => siblings::resolve(store, globals, out, key, choice),
         Command::Import { file, format } => import::import(store, out, globals.format, file, *format),
         Command::Export { file, format } => export::export(store, out, file, *format),
         Command::Owners { key } => cluster::owners(store, globals, out, key),
@@ -149,6 +155,7 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::Status => cluster::status(store, globals, out),
         Command::Ring => cluster::ring(store, globals, out),
         Command::Hints => hints::hints(store, globals, out),
+        Command::Repair(asked) => repair::repair(store, globals, out, *asked),
         Command::Health => health::health(store, globals, out),
         Command::TraceGet { key } => trace::get(store, globals, out, key),
         Command::TracePut { key, value } => trace::put(store, globals, out, key, value),

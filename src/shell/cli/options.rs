@@ -1,6 +1,8 @@
 //! The command line as a value: what is to be done, and on which terms.
 
 use super::exit::Failure;
+use super::repair::Repair;
+use super::siblings::Choice;
 use super::text::context_from_hex;
 use crate::client::{Context, Routing, StoreOptions};
 use crate::limits::{KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, REPLICAS_MAX, REQUEST_TTL_MS_MAX};
@@ -60,6 +62,13 @@ pub(crate) enum Command {
     GetMany {
         keys: Vec<String>,
     },
+    Siblings {
+        key: String,
+    },
+    Resolve {
+        key: String,
+        choice: Choice,
+    },
     /// The assignment's `--put K --val V`.
     AssignedPut {
         key: String,
@@ -86,6 +95,7 @@ pub(crate) enum Command {
     Status,
     Ring,
     Hints,
+    Repair(Repair),
     Health,
     /// `health --watch`.
     HealthWatch,
@@ -158,6 +168,8 @@ const SPECIAL: &[(&str, &[&str])] = &[
             "--get",
             "trace get",
             "trace put",
+            "siblings",
+            "resolve",
             "import",
             "export",
             "owners",
@@ -168,9 +180,26 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ),
     ("node", &["dump"]),
     ("watch", &["health"]),
+    ("sector", &["repair"]),
+    ("no-wait", &["repair"]),
     ("format", &["import", "export"]),
-    ("r", &["get", "mget", "--get", "trace get", "import", "export", "keyspace create", "shell", "dev"]),
-    ("w", &["put", "del", "--put", "trace put", "import", "keyspace create", "shell", "dev"]),
+    (
+        "r",
+        &[
+            "get",
+            "mget",
+            "--get",
+            "trace get",
+            "siblings",
+            "resolve",
+            "import",
+            "export",
+            "keyspace create",
+            "shell",
+            "dev",
+        ],
+    ),
+    ("w", &["put", "del", "--put", "trace put", "resolve", "import", "keyspace create", "shell", "dev"]),
     (
         "strict",
         &[
@@ -182,6 +211,8 @@ const SPECIAL: &[(&str, &[&str])] = &[
             "--get",
             "trace put",
             "trace get",
+            "siblings",
+            "resolve",
             "import",
             "export",
             "shell",
@@ -199,7 +230,11 @@ const SPECIAL: &[(&str, &[&str])] = &[
     ("cache-bytes", &["dev"]),
     ("any-ports", &["dev"]),
     ("no-shell", &["dev"]),
-    ("context", &["put", "del", "trace put", "--put"]),
+    ("context", &["put", "del", "trace put", "--put", "resolve"]),
+    ("keep", &["resolve"]),
+    ("value", &["resolve"]),
+    ("latest", &["resolve"]),
+    ("delete", &["resolve"]),
     ("val", &["--put"]),
 ];
 
@@ -220,6 +255,9 @@ fn all_options() -> Options {
         .optflag("", "watch", "")
         .optflag("h", "help", "")
         .optflag("V", "version", "");
+    options.optopt("", "sector", "", "").optflag("", "no-wait", "");
+    options.optopt("", "keep", "", "").optopt("", "value", "", "");
+    options.optflag("", "latest", "").optflag("", "delete", "");
     options.optopt("", "put", "", "").optopt("", "val", "", "").optopt("", "get", "", "");
     options
 }
@@ -399,6 +437,14 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         }
         "mget" if words.is_empty() => return Err(expects("KEY...")),
         "mget" => Command::GetMany { keys: words },
+        "siblings" => {
+            let [key] = one("KEY", words)?;
+            Command::Siblings { key }
+        }
+        "resolve" => {
+            let [key] = one(RESOLVE_FORM, words)?;
+            Command::Resolve { key, choice: choice(matches)? }
+        }
         "--put" => {
             let text = "--put KEY goes with --val VALUE";
             let value = matches.opt_str("val").ok_or_else(|| Failure::usage(text))?;
@@ -425,6 +471,11 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         "status" => none(words).map(|()| Command::Status)?,
         "ring" => none(words).map(|()| Command::Ring)?,
         "hints" => none(words).map(|()| Command::Hints)?,
+        "repair" => {
+            none(words)?;
+            let sector = value(matches, "sector", "a sector's number")?;
+            Command::Repair(Repair { sector, waits: !matches.opt_present("no-wait") })
+        }
         "health" => {
             none(words)?;
             if matches.opt_present("watch") { Command::HealthWatch } else { Command::Health }
@@ -438,6 +489,39 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
         }
         other => return Err(Failure::usage(format!("there is no command '{other}'"))),
     })
+}
+
+const RESOLVE_FORM: &str = "KEY (--keep N | --value V | --latest | --delete)";
+
+/// What `resolve` is to make of the versions: just one thing.
+fn choice(matches: &Matches) -> Result<Choice, Failure> {
+    let keep = matches.opt_str("keep").map(|text| kept(&text)).transpose()?;
+    let latest = matches.opt_present("latest").then_some(Choice::Latest);
+    let delete = matches.opt_present("delete").then_some(Choice::Delete);
+    let choices = [keep, matches.opt_str("value").map(Choice::Value), latest, delete];
+    let mut choices = choices.into_iter().flatten();
+    match (choices.next(), choices.next()) {
+        (Some(choice), None) => Ok(choice),
+        (None | Some(_), _) => {
+            Err(Failure::usage_of("resolve", &format!("usage: gtstore resolve {RESOLVE_FORM}, one of them")))
+        }
+    }
+}
+
+/// A version by its number, or by its name.
+fn kept(text: &str) -> Result<Choice, Failure> {
+    let is_dot = || {
+        let (actor, seq) = text.split_once(':')?;
+        let (node, life) = actor.split_once('.')?;
+        Some(node.parse::<u32>().is_ok() && life.parse::<u32>().is_ok() && seq.parse::<u64>().is_ok())
+    };
+    match text.parse() {
+        Ok(number @ 1..) => Ok(Choice::KeepNumber(number)),
+        Err(_) if is_dot() == Some(true) => Ok(Choice::KeepDot(text.to_owned())),
+        Ok(_) | Err(_) => Err(Failure::usage(format!(
+            "--keep takes a version's number, from 1, or its name, as 2.1:7, not '{text}'"
+        ))),
+    }
 }
 
 fn trace(words: Vec<String>) -> Option<Command> {
@@ -534,158 +618,4 @@ impl FromStr for FileFormat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &str) -> Result<Parsed, Failure> {
-        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        parse(&args, &Globals::default())
-    }
-
-    fn run(line: &str) -> (Globals, Command) {
-        match parsed(line).unwrap() {
-            Parsed::Run(globals, command) => (globals, *command),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn globals_may_stand_before_or_after_the_command() {
-        let before = run("-k carts -o json -r 1 --manager a:1,b:2 get k");
-        let after = run("get k --manager a:1,b:2 -r 1 -o json -k carts");
-        assert_eq!(before, after);
-        assert_eq!(before.0.store.addrs, ["a:1", "b:2"]);
-        assert_eq!((before.0.store.r, before.0.store.keyspace.as_str()), (1, "carts"));
-    }
-
-    #[test]
-    fn the_assignments_forms_are_commands() {
-        let (key, value) = ("K".to_owned(), "V".to_owned());
-        assert_eq!(run("--put K --val V").1, Command::AssignedPut { key: key.clone(), value });
-        assert_eq!(run("--get K").1, Command::AssignedGet { key });
-        assert!(parsed("--put K").is_err());
-        assert!(parsed("--put K --val V --get K").is_err());
-        assert!(parsed("--put K --val V extra").is_err());
-    }
-
-    #[test]
-    fn a_keyspaces_quorums_are_its_own_with_one_dash_or_two() {
-        let (globals, command) =
-            run("keyspace create c --n 3 --r=2 -w 1 --conflict siblings --durability os");
-        assert_eq!((globals.store.r, globals.store.w), (0, 0));
-        let Command::KeyspaceCreate(new) = command else { panic!("{command:?}") };
-        assert_eq!((new.n, new.r, new.w), (Some(3), Some(2), Some(1)));
-        assert_eq!((new.conflict, new.durability), (Conflict::Siblings, Durability::Os));
-    }
-
-    #[test]
-    fn after_two_dashes_everything_is_taken_literally() {
-        let (key, value) = ("--r=1".to_owned(), "-v".to_owned());
-        assert_eq!(run("put -- --r=1 -v").1, Command::Put { key, value });
-    }
-
-    #[test]
-    fn what_makes_no_sense_is_a_usage_error() {
-        for line in [
-            "frobnicate",
-            "put k",
-            "get",
-            "mget",
-            "status now",
-            "get k --node 1",
-            "get k -o xml",
-            "get k -r x",
-            "dev --nodes 2 --rep 3",
-            "dev --nodes 0",
-            "dev --cache-bytes much",
-            "get k --cache-bytes 1G",
-            "trace get",
-            "trace put k",
-            "keyspace drop c",
-            "put k v --context zz",
-            "put k v -r 2",
-            "get k -w 2",
-            "del k -r 2",
-            "export f -w 2",
-            "trace get k -w 2",
-            "trace get k --context 00",
-            "keyspace list --n 2",
-            "put k v --ttl 0s",
-            "put k v --ttl 10",
-            "put k v --ttl soon",
-            "get k --ttl 10s",
-            "del k --ttl 10s",
-            "export f --ttl 10s",
-            "status --strict",
-            "status --watch",
-            "health now",
-            "owners k --strict",
-            "status -r 1",
-            "get k --manager nonsense",
-            "get k --routing magic",
-            "--nonsense",
-        ] {
-            let failure = parsed(line).unwrap_err();
-            assert_eq!(failure.exit, super::super::exit::Exit::Usage, "{line}");
-            assert!(!failure.text.is_empty(), "{line}");
-        }
-    }
-
-    #[test]
-    fn how_long_and_who_counts_are_terms_of_the_request() {
-        let terms = |line| {
-            let store = run(line).0.store;
-            (store.ttl_ms, store.strict)
-        };
-        assert_eq!(terms("put k v --ttl 1500ms --strict"), (Some(1500), true));
-        assert_eq!(terms("import f --ttl 2h"), (Some(7_200_000), false));
-        for line in ["get k --strict", "del k --strict", "trace get k --strict", "trace put k v --strict"] {
-            assert_eq!(terms(line), (None, true), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_number_or_name_beyond_its_limits_is_refused_with_the_limit() {
-        let long = format!("owners {}", "k".repeat(KEY_BYTES_MAX + 1));
-        for (line, limit) in [
-            ("get k -r 0", "-r takes 1 to 7 replicas"),
-            ("get k --r 8", "-r takes 1 to 7 replicas"),
-            ("put k v -w 0", "-w takes 1 to 7 replicas"),
-            ("keyspace create c --w=many", "-w takes a number of copies"),
-            ("get k --timeout-ms 0", "--timeout-ms takes 1 to 60000 milliseconds"),
-            ("get k --timeout-ms 60001", "--timeout-ms takes 1 to 60000 milliseconds"),
-            ("get k --timeout-ms -1", "--timeout-ms takes 1 to 60000 milliseconds"),
-            ("get k --keyspace=", "1 to 64"),
-            (&long, "1 to 1024 bytes"),
-        ] {
-            let failure = parsed(line).unwrap_err();
-            assert_eq!(failure.exit, super::super::exit::Exit::Usage, "{line}");
-            assert!(failure.text.contains(limit), "{line}: {failure}");
-        }
-        let negative = parsed("put neg -5").unwrap_err();
-        assert!(
-            negative.text.contains("no option '-5'") && negative.text.contains("put -- KEY -5"),
-            "{negative}"
-        );
-        let owners = parse(&["owners".to_owned(), String::new()], &Globals::default());
-        assert!(owners.unwrap_err().text.contains("1 to 1024 bytes"));
-        assert_eq!(run("get k -r 7 --timeout-ms 60000").0.store.timeout_ms, 60_000);
-    }
-
-    #[test]
-    fn a_small_dev_cluster_has_no_more_copies_than_nodes() {
-        let rep = |line| match run(line).1 {
-            Command::Dev(options) => options.rep,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!((rep("dev"), rep("dev --nodes 1"), rep("dev --nodes 7 --rep 1")), (3, 1, 1));
-    }
-
-    #[test]
-    fn help_is_found_wherever_it_is_asked_for() {
-        assert_eq!(parsed("--help"), Ok(Parsed::Help(None)));
-        assert_eq!(parsed("help put"), Ok(Parsed::Help(Some("put".to_owned()))));
-        assert_eq!(parsed("put -h"), Ok(Parsed::Help(Some("put".to_owned()))));
-        assert_eq!(parsed(""), Ok(Parsed::Nothing));
-    }
-}
+mod tests;

@@ -176,6 +176,24 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     }
 }
 
+/// A wall time, in milliseconds since 1970, as `2026-03-01T12:00:00.000Z`.
+pub(crate) fn utc(ms: u64) -> String {
+    const DAY_MS: u64 = 86_400_000;
+    let (days, rest) = (ms / DAY_MS, ms % DAY_MS);
+    // Days are counted from 0000-03-01, so that a leap day is the last of its year (Howard Hinnant,
+    // "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
+    let day = days + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let from_march = (5 * day + 2) / 153;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year + u64::from(month <= 2);
+    let day = day - (153 * from_march + 2) / 5 + 1;
+    let (hour, minute, second) = (rest / 3_600_000, rest / 60_000 % 60, rest / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", rest % 1000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,5 +259,17 @@ mod tests {
         assert_eq!(human_bytes(0), "0 B");
         assert_eq!(human_bytes(1536), "1.5 KiB");
         assert_eq!(human_bytes(3 << 30), "3.0 GiB");
+    }
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (ms, time) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_001, "2000-02-29T00:00:00.001Z"),
+            (1_772_366_399_999, "2026-03-01T11:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(utc(ms), time);
+        }
     }
 }

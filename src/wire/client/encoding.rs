@@ -5,7 +5,7 @@
 
 use super::{
     ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, DataRequest, DataResult, DumpEntry,
-    HintStatus, NodeStatus, Provenance, Reason, Terms, TraceRole, TraceStep, Version, Write,
+    HintStatus, NodeStatus, Provenance, Reason, RepairStatus, Terms, TraceRole, TraceStep, Version, Write,
 };
 use crate::limits::{
     ADDR_BYTES_MAX, DUMP_ENTRIES_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, MANAGER_BODY_BYTES_MAX,
@@ -31,6 +31,7 @@ const DUMP: u8 = 0x15;
 const CREATE_KEYSPACE: u8 = 0x16;
 const HINTS: u8 = 0x17;
 const FAULTS: u8 = 0x18;
+const REPAIR: u8 = 0x19;
 
 const DATA_REPLY: u8 = 0x21;
 const CONTACT_REPLY: u8 = 0x22;
@@ -42,6 +43,7 @@ const KEYSPACE_CREATED: u8 = 0x27;
 const ERROR: u8 = 0x28;
 const HINTS_REPLY: u8 = 0x29;
 const FAULTS_SET: u8 = 0x2a;
+const REPAIR_REPLY: u8 = 0x2b;
 
 const DIRECT: u8 = 1;
 const TRACE: u8 = 2;
@@ -59,6 +61,7 @@ impl Message for ClientRequest {
             ClientRequest::Status => STATUS,
             ClientRequest::Dump { .. } => DUMP,
             ClientRequest::Hints => HINTS,
+            ClientRequest::Repair { .. } => REPAIR,
             ClientRequest::Faults { .. } => FAULTS,
             ClientRequest::CreateKeyspace { .. } => CREATE_KEYSPACE,
         }
@@ -73,6 +76,13 @@ impl Message for ClientRequest {
             }
             ClientRequest::Contact | ClientRequest::Status | ClientRequest::Hints => {}
             ClientRequest::Table { known } => out.u64(known.0),
+            ClientRequest::Repair { begin, sector } => {
+                out.bool(*begin);
+                out.bool(sector.is_some());
+                if let Some(sector) = sector {
+                    out.u16(sector.0);
+                }
+            }
             ClientRequest::Faults { drop_from } => {
                 out.count(drop_from.len());
                 drop_from.iter().for_each(|node| out.u32(node.0));
@@ -99,6 +109,11 @@ impl Message for ClientRequest {
             TABLE_REQUEST => ClientRequest::Table { known: Epoch(reader.u64()?) },
             STATUS => ClientRequest::Status,
             HINTS => ClientRequest::Hints,
+            REPAIR => {
+                let (begin, is_one) = (reader.bool("begin flag")?, reader.bool("sector flag")?);
+                let sector = if is_one { Some(SectorId(reader.u16()?)) } else { None };
+                ClientRequest::Repair { begin, sector }
+            }
             FAULTS => {
                 let count = reader.count("nodes", MEMBERS_MAX, 4)?;
                 let nodes = (0..count).map(|_| reader.u32().map(NodeId));
@@ -385,6 +400,7 @@ impl Message for ClientReply {
             ClientReply::Status(_) => STATUS_REPLY,
             ClientReply::Dump { .. } => DUMP_REPLY,
             ClientReply::Hints(_) => HINTS_REPLY,
+            ClientReply::Repair(_) => REPAIR_REPLY,
             ClientReply::FaultsSet => FAULTS_SET,
             ClientReply::KeyspaceCreated(_) => KEYSPACE_CREATED,
             ClientReply::Error(_) => ERROR,
@@ -405,6 +421,10 @@ impl Message for ClientReply {
             }
             ClientReply::Table(bytes) => out.value(bytes),
             ClientReply::TableIsCurrent(epoch) => out.u64(epoch.0),
+            ClientReply::Repair(status) => {
+                let RepairStatus { compared, sent, fetched, missed, left } = *status;
+                [compared, sent, fetched, missed, left].into_iter().for_each(|count| out.u64(count));
+            }
             ClientReply::FaultsSet => {}
             ClientReply::Status(status) => encode_status(status, out),
             ClientReply::Hints(rows) => {
@@ -442,6 +462,13 @@ impl Message for ClientReply {
             TABLE_REPLY => ClientReply::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             TABLE_IS_CURRENT => ClientReply::TableIsCurrent(Epoch(reader.u64()?)),
             STATUS_REPLY => ClientReply::Status(decode_status(&mut reader)?),
+            REPAIR_REPLY => ClientReply::Repair(RepairStatus {
+                compared: reader.u64()?,
+                sent: reader.u64()?,
+                fetched: reader.u64()?,
+                missed: reader.u64()?,
+                left: reader.u64()?,
+            }),
             FAULTS_SET => ClientReply::FaultsSet,
             HINTS_REPLY => {
                 let count = reader.count("hints", MEMBERS_MAX, 36)?;

@@ -59,6 +59,7 @@ fn tell(nodes: BTreeMap<NodeId, String>, dropped: impl Fn(NodeId) -> Vec<NodeId>
         | ClientReply::Status(_)
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
+        | ClientReply::Repair(_)
         | ClientReply::KeyspaceCreated(_)
         | ClientReply::Error(_)) => Err(other_answer(&other)),
     });
