@@ -6,7 +6,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `world` | the event queue, processes, connections, the network between them |
+//! | `world` | the event queue, processes, connections, the network and the disks |
 //! | `process` | one process: its machine, its disk, its links, its clocks |
 //! | `boot` | how the machines of processes are started |
 //! | `disk` | what a crash does to files |
