@@ -33,3 +33,4 @@ pub use crash::{CrashReport, CrashSettings, FlipReport, crash_sweep, flip_sweep}
 pub use disk::{DiskCall, Replay, SimDisk};
 pub use rng::Rng;
 pub use run::{Report, Settings, Shape, run};
+pub use weather::{Fault, LeftOut};

@@ -6,7 +6,7 @@ use super::boot::{open_manager, open_node};
 use super::checks::check;
 use super::process::{ProcId, Running};
 use super::rng::Rng;
-use super::weather::{Climate, Fault, Weather};
+use super::weather::{Climate, Fault, LeftOut, Weather};
 use super::workload::{Driver, History, Space, Told};
 use super::world::{MANAGER, Outside, World};
 use crate::client::{self, Call, CallId, Client, Routing, Target};
@@ -17,7 +17,7 @@ use crate::wire::client::ClientRequest;
 use std::collections::BTreeMap;
 
 /// What a run is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The seed: everything else is drawn from it.
     pub seed: u64,
@@ -25,6 +25,8 @@ pub struct Settings {
     pub ops: usize,
     /// A planted bug.
     pub planted: Planted,
+    /// Faults that are drawn and do not happen.
+    pub left_out: LeftOut,
     /// Whether to note down all that happens.
     pub journal: bool,
 }
@@ -57,6 +59,8 @@ pub struct Report {
     pub outcomes: (usize, usize, usize, usize),
     /// What broke, and how often.
     pub faults: BTreeMap<Fault, u64>,
+    /// The same in order, each by its place in the sequence that the seed drew; without torn writes.
+    pub sequence: Vec<(u64, Fault)>,
     /// How often keys were let go of for good, and contexts trimmed.
     pub reaped: (usize, usize),
     /// Events on the queue.
@@ -76,6 +80,8 @@ const FORM_US: u64 = 20_000_000;
 /// Calls whose writes are looked for whenever something is about to break.
 const RECENT: usize = 60;
 
+/// How soon a process is started again whose disk was too full to start on.
+const START_AGAIN_US: u64 = 300_000;
 /// Values that a node has room for in memory: less than are written.
 const CACHE_BYTES: usize = 64 << 10;
 
@@ -113,7 +119,7 @@ impl Run {
             sectors: 1 << rng.range(1, 5),
         };
         let storm = Climate::draw(&mut rng);
-        let weather = Weather::draw(&mut rng);
+        let weather = Weather::draw(&mut rng, settings.left_out.clone());
         let spaces = draw_spaces(&mut rng, n);
         let fresh = Rng::new(rng.any());
         let fair = Climate { clock_skew_ms: storm.clock_skew_ms, ..Climate::FAIR };
@@ -218,6 +224,10 @@ impl Run {
         };
         match opened {
             Ok(running) => self.world.begin(proc, running),
+            // Whoever watches over it tries again.
+            Err(_) if self.world.procs[proc.0].disk.is_limited() => {
+                self.world.order(START_AGAIN_US, Outside::Restart(proc));
+            }
             Err(text) => self.broken.push(format!("{name} cannot start: {text}")),
         }
     }
@@ -226,7 +236,7 @@ impl Run {
 
     fn weather(&mut self) {
         self.world.climate = self.storm;
-        let pause_us = self.world.rng.range(self.weather.every_us.0, self.weather.every_us.1);
+        let pause_us = self.weather.pause_us();
         self.world.order(pause_us, Outside::Fault);
         for at in 0..self.drivers.len() {
             let proc = self.drivers[at].proc;
@@ -247,10 +257,15 @@ impl Run {
                 self.weather.strike(&mut self.world);
             }
             Some(Outside::PowerLoss(proc)) if stormy => self.weather.interrupt(&mut self.world, proc),
+            Some(Outside::Stall(proc, us)) if stormy => {
+                let process = &mut self.world.procs[proc.0];
+                process.paused_until = process.paused_until.max(self.world.now_us + us);
+            }
             Some(Outside::Restart(proc)) => self.start(proc),
             Some(Outside::Reunite) => self.world.blocked.clear(),
+            Some(Outside::DiskRoom(proc)) => self.world.procs[proc.0].disk.set_capacity(None),
             Some(Outside::Client(proc)) => self.next_call(proc),
-            Some(Outside::Fault | Outside::PowerLoss(_)) | None => {}
+            Some(Outside::Fault | Outside::PowerLoss(_) | Outside::Stall(..)) | None => {}
         }
         for (proc, call, outcome) in std::mem::take(&mut self.world.done) {
             self.answered(proc, call, outcome);
@@ -295,7 +310,14 @@ impl Run {
             }
             match self.world.step() {
                 Some(Outside::Restart(proc)) => self.start(proc),
-                Some(Outside::Fault | Outside::PowerLoss(_) | Outside::Reunite | Outside::Client(_))
+                Some(
+                    Outside::Fault
+                    | Outside::PowerLoss(_)
+                    | Outside::Stall(..)
+                    | Outside::DiskRoom(_)
+                    | Outside::Reunite
+                    | Outside::Client(_),
+                )
                 | None => {}
             }
         }
@@ -325,6 +347,7 @@ impl Run {
                 count(|told| matches!(told, Told::Failed)),
             ),
             faults: self.weather.happened,
+            sequence: self.weather.sequence,
             reaped: self.world.seen.reaped(),
             events: self.world.events,
             virtual_ms: self.world.now_us / 1000,

@@ -73,6 +73,10 @@ pub(super) enum Outside {
     PowerLoss(ProcId),
     /// A partition ends.
     Reunite,
+    /// A process stands still for so many microseconds.
+    Stall(ProcId, u64),
+    /// A full disk has room again.
+    DiskRoom(ProcId),
     /// A client's next call.
     Client(ProcId),
 }
@@ -167,6 +171,11 @@ impl World {
         self.procs.push(Process::new(name.to_owned(), base, skew));
         self.addrs.insert(name.to_owned(), id);
         id
+    }
+
+    /// Two processes do not hear each other any more.
+    pub(super) fn part(&mut self, one: ProcId, other: ProcId) {
+        self.blocked.extend([(one, other), (other, one)]);
     }
 
     pub(super) fn order(&mut self, after_us: u64, event: Outside) {

@@ -10,7 +10,7 @@ mod sweep;
 use getopts::{Matches, Options};
 use gtstore::mutant::{Mutant, Planted};
 use gtstore::shell::args::{self, Program};
-use gtstore::sim::{Report, Settings, run};
+use gtstore::sim::{LeftOut, Report, Settings, run};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +36,7 @@ struct Asked {
 
 impl Asked {
     fn settings(&self, seed: u64, journal: bool) -> Settings {
-        Settings { seed, ops: self.ops, planted: self.planted, journal }
+        Settings { seed, ops: self.ops, planted: self.planted, left_out: LeftOut::default(), journal }
     }
 }
 

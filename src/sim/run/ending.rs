@@ -20,7 +20,9 @@ impl Run {
         self.world.climate = Climate { clock_skew_ms: self.storm.clock_skew_ms, ..Climate::FAIR };
         self.world.blocked.clear();
         for at in 0..self.world.procs.len() {
-            self.world.procs[at].paused_until = 0;
+            let process = &mut self.world.procs[at];
+            (process.paused_until, process.disk_slow_until) = (0, 0);
+            process.disk.set_capacity(None);
             let spare = self.weather.spares.contains(&ProcId(at));
             if !self.world.procs[at].is_up() && !spare {
                 self.start(ProcId(at));

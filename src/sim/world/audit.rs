@@ -63,6 +63,7 @@ impl World {
             planted: Planted::NONE,
         };
         let mut disk = self.procs[id].disk.synced_alone();
+        disk.set_capacity(None);
         Engine::open(&mut disk, settings).ok().map(|opened| opened.0)
     }
 

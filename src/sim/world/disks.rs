@@ -1,10 +1,15 @@
 //! The log threads of simulated processes: what they write, when it is synced, what goes wrong.
 
 use super::{Outside, What, World};
-use crate::engine::{DiskEvent, DiskRequest};
+use crate::engine::{DiskEvent, DiskRequest, is_full};
 use crate::manager;
 use crate::node;
 use crate::sim::process::{ProcId, Running};
+
+/// How often a log thread that has found no room tries again: as in the shell.
+const RETRY_US: u64 = 100_000;
+/// A sync of a disk that is slow for a while.
+const SLOW_SYNC_US: (u64, u64) = (50_000, 500_000);
 
 impl World {
     pub(super) fn queue_disk(&mut self, proc: ProcId, request: DiskRequest) {
@@ -27,25 +32,39 @@ impl World {
             return;
         }
         process.disk_busy = true;
+        let wait_us = if process.disk_full { RETRY_US } else { wait_us };
         let life = process.life;
         self.at(self.now_us + wait_us, What::DiskWrite { proc, life });
     }
 
-    /// Everything queued is written; it is synced after a while.
+    /// Everything queued is written, as far as there is room; it is synced after a while.
     pub(super) fn disk_write(&mut self, proc: ProcId, life: u64) {
-        let latency = self.climate.sync_us;
+        let is_slow = self.procs[proc.0].disk_slow_until > self.now_us;
+        let latency = if is_slow { SLOW_SYNC_US } else { self.climate.sync_us };
         let sync_us = self.rng.range(latency.0, latency.1);
         let process = &mut self.procs[proc.0];
         if process.life != life {
             return;
         }
+        let was_full = std::mem::take(&mut process.disk_full);
         while let Some(request) = process.disk_queue.pop_front() {
-            if let Err(error) = process.writer.write(&mut process.disk, &request) {
-                self.fatal.push(format!("{}: {error}", process.name));
+            match process.writer.write(&mut process.disk, &request) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => {
+                    process.disk_queue.push_front(request);
+                    process.disk_full = true;
+                    break;
+                }
+                Err(error) => self.fatal.push(format!("{}: {error}", process.name)),
             }
         }
-        let written = process.writer.written();
+        let (written, is_full) = (process.writer.written(), process.disk_full);
         self.at(self.now_us + sync_us, What::DiskDone { proc, life });
+        if is_full != was_full {
+            let name = self.procs[proc.0].name.clone();
+            self.note(|| format!("{name} has {} on its disk", if is_full { "no room" } else { "room" }));
+            self.disk_event(proc, if is_full { DiskEvent::Full } else { DiskEvent::Room });
+        }
         self.disk_event(proc, DiskEvent::Written(written));
     }
 
