@@ -11,6 +11,7 @@
 //! | `boot` | how the machines of processes are started |
 //! | `disk` | what a crash does to files |
 //! | `crash` | one engine alone, crashed after every operation of its disk |
+//! | `swarm` | the settings a seed draws, of the nodes and of their use |
 //! | `weather` | the faults a seed draws, and when |
 //! | `workload` | what clients ask, and the history of what they were told |
 //! | `checks` | what must hold of a history, apart from the code it judges |
@@ -25,6 +26,7 @@ mod process;
 mod rng;
 mod run;
 pub mod staleness;
+mod swarm;
 mod weather;
 mod workload;
 mod world;

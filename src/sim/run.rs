@@ -6,12 +6,12 @@ use super::boot::{open_manager, open_node};
 use super::checks::check;
 use super::process::{ProcId, Running};
 use super::rng::Rng;
+use super::swarm::{Mix, Tuning, draw_spaces};
 use super::weather::{Climate, Fault, LeftOut, Weather};
 use super::workload::{Driver, History, Space, Told};
 use super::world::{MANAGER, Outside, World};
 use crate::client::{self, Call, CallId, Client, Routing, Target};
 use crate::mutant::Planted;
-use crate::ring::{Conflict, Durability, KeyspaceSettings};
 use crate::types::{ClientId, OpId};
 use crate::wire::client::ClientRequest;
 use std::collections::BTreeMap;
@@ -82,8 +82,6 @@ const RECENT: usize = 60;
 
 /// How soon a process is started again whose disk was too full to start on.
 const START_AGAIN_US: u64 = 300_000;
-/// Values that a node has room for in memory: less than are written.
-const CACHE_BYTES: usize = 64 << 10;
 
 /// Runs one seed.
 #[must_use]
@@ -99,6 +97,8 @@ struct Run {
     /// The climate of the weather, put away while the cluster forms and heals.
     storm: Climate,
     spaces: Vec<Space>,
+    tuning: Tuning,
+    mix: Mix,
     drivers: Vec<Driver>,
     history: History,
     broken: Vec<String>,
@@ -121,6 +121,7 @@ impl Run {
         let storm = Climate::draw(&mut rng);
         let weather = Weather::draw(&mut rng, settings.left_out.clone());
         let spaces = draw_spaces(&mut rng, n);
+        let (tuning, mix) = (Tuning::draw(&mut rng), Mix::draw(&mut rng));
         let fresh = Rng::new(rng.any());
         let fair = Climate { clock_skew_ms: storm.clock_skew_ms, ..Climate::FAIR };
         let mut world = World::new(rng.any(), fair);
@@ -132,6 +133,8 @@ impl Run {
             weather,
             storm,
             spaces,
+            tuning,
+            mix,
             drivers: Vec::new(),
             history: History::default(),
             broken: Vec::new(),
@@ -150,8 +153,8 @@ impl Run {
             self.demand();
             self.drain();
         }
-        let ids = self.space_ids();
-        self.broken.extend(check(&self.history, &self.spaces, &ids, &self.world.seen));
+        let spaces: Vec<_> = self.spaces.iter().cloned().zip(self.space_ids()).collect();
+        self.broken.extend(check(&self.history, &spaces, &self.world.seen, self.world.skew_ms_max));
         self.broken.append(&mut self.world.fatal);
         self.report()
     }
@@ -207,7 +210,7 @@ impl Run {
         let opened = if proc == MANAGER {
             open_manager(process, (self.shape.n, self.shape.sectors), fresh, planted)
         } else if name.starts_with("node") {
-            open_node(process, CACHE_BYTES, fresh, planted)
+            open_node(process, self.tuning, fresh, planted)
         } else {
             let options = client::Options {
                 id: ClientId(proc.0 as u128),
@@ -273,10 +276,11 @@ impl Run {
     }
 
     fn next_call(&mut self, proc: ProcId) {
-        let (keys, now_us) = (self.shape.keys, self.world.now_us);
+        let (mix, keys, now_us) = (self.mix, self.shape.keys, self.world.now_us);
         let Some(driver) = self.drivers.iter_mut().find(|driver| driver.proc == proc) else { return };
         if driver.left > 0 && driver.current.is_none() {
-            let input = driver.next(now_us, &mut self.world.rng, &self.spaces, keys, &mut self.history);
+            let input =
+                driver.next(now_us, &mut self.world.rng, (&self.spaces, keys), mix, &mut self.history);
             self.world.note(|| format!("{proc:?} asks {input:?}"));
             self.world.tell_client(proc, input);
         }
@@ -356,25 +360,4 @@ impl Run {
             journal: self.world.journal.take().unwrap_or_default(),
         }
     }
-}
-
-/// `default`, one with siblings, and one whose quorums need not meet.
-fn draw_spaces(rng: &mut Rng, n: u8) -> Vec<Space> {
-    let space = |name: &str, settings, strict| Space { name: name.to_owned(), settings, strict };
-    let (carts, drawn) = (rng.once_in(2), rng.once_in(2));
-    let majority = KeyspaceSettings::majority(n);
-    let w = u8::try_from(rng.range(1, u64::from(n))).unwrap_or(1);
-    let strict = KeyspaceSettings { w, r: n + 1 - w, ..majority };
-    let conflict = if rng.once_in(2) { Conflict::Lww } else { Conflict::Siblings };
-    let loose = KeyspaceSettings { r: 1, w: 1, conflict, ..majority };
-    vec![
-        space("default", majority, false),
-        space(
-            "carts",
-            KeyspaceSettings { conflict: Conflict::Siblings, durability: Durability::Sync, ..majority },
-            carts,
-        ),
-        space("drawn", strict, drawn),
-        space("loose", loose, false),
-    ]
 }

@@ -236,7 +236,9 @@ impl Weather {
             }
             Fault::ClockJump => {
                 let jump = i64::try_from(rng.below(1000)).unwrap_or(0) - 500;
-                world.procs[victim.0].wall_skew_ms += jump;
+                let skew_ms = &mut world.procs[victim.0].wall_skew_ms;
+                *skew_ms += jump;
+                world.skew_ms_max = world.skew_ms_max.max(skew_ms.unsigned_abs());
             }
             Fault::Join => {
                 let Some(spare) = self.spares.pop() else { return false };

@@ -22,6 +22,7 @@ use crate::engine::ReadRequest;
 use crate::machine::Machine;
 use crate::manager;
 use crate::node;
+use crate::ring::Durability;
 use crate::types::RequestId;
 use crate::wire::hello::{Hello, Welcome};
 use bytes::Bytes;
@@ -105,6 +106,8 @@ pub(super) struct World {
     pub(super) procs: Vec<Process>,
     pub(super) seen: Seen,
     pub(super) written: audit::Written,
+    /// No wall clock was ever further from the truth.
+    pub(super) skew_ms_max: u64,
     /// Pairs (from, to) between which nothing passes.
     pub(super) blocked: BTreeSet<(ProcId, ProcId)>,
     /// Answers that clients were given and the run has not looked at.
@@ -132,6 +135,7 @@ impl World {
             procs: Vec::new(),
             seen: Seen::default(),
             written: audit::Written::new(),
+            skew_ms_max: 0,
             blocked: BTreeSet::new(),
             done: Vec::new(),
             fatal: Vec::new(),
@@ -168,6 +172,7 @@ impl World {
         let spread = self.climate.clock_skew_ms;
         let skew =
             i64::try_from(self.rng.below(2 * spread + 1)).unwrap_or(0) - i64::try_from(spread).unwrap_or(0);
+        self.skew_ms_max = self.skew_ms_max.max(skew.unsigned_abs());
         self.procs.push(Process::new(name.to_owned(), base, skew));
         self.addrs.insert(name.to_owned(), id);
         id
@@ -257,6 +262,9 @@ impl World {
     pub(super) fn crash(&mut self, proc: ProcId, quietly: bool) {
         let name = self.name_of(proc).to_owned();
         self.note(|| format!("{name} ends{}", if quietly { ", its power lost" } else { "" }));
+        if matches!(self.procs[proc.0].running, Running::Node(_)) {
+            self.seen.note_loss(self.now_us, proc, if quietly { Durability::Os } else { Durability::Memory });
+        }
         self.procs[proc.0].stop();
         let ends: Vec<u64> = self.conns_of(proc);
         for conn in ends {

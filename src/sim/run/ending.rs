@@ -2,11 +2,14 @@
 
 use super::Run;
 use crate::client::{Call, Item};
+use crate::engine::{Kind, Stored};
+use crate::ring::Durability;
 use crate::sim::process::{ProcId, Running};
 use crate::sim::weather::Climate;
-use crate::sim::workload::{Driver, Space, Told, key_bytes};
+use crate::sim::workload::{Driver, Op, Space, Told, key_bytes};
 use crate::sim::world::MANAGER;
 use crate::types::KeyspaceId;
+use crate::version::Sibling;
 
 /// After healing: the time by which every key must be answered.
 const HEAL_US: u64 = 60_000_000;
@@ -62,9 +65,9 @@ impl Run {
         for op in &self.history.ops {
             let Told::Stored(dot) = op.told else { continue };
             let copies = self.world.copies_of_owners(dot, &table);
-            if copies.is_some_and(|copies| copies < usize::from(op.needed)) {
-                let text =
-                    format!("{:?} ({dot}) has {copies:?} copies at owners, of {}", op.asked, op.needed);
+            let needed = self.copies_needed(op);
+            if copies.is_some_and(|copies| copies < needed) {
+                let text = format!("{:?} ({dot}) has {copies:?} copies at owners, of {needed}", op.asked);
                 self.broken.push(text);
             }
         }
@@ -76,12 +79,21 @@ impl Run {
         for op in self.history.ops.iter().rev().take(latest) {
             let Told::Stored(dot) = op.told else { continue };
             let copies = self.world.copies_held(dot);
-            if let Some(copies) = copies.filter(|&copies| copies < usize::from(op.needed)) {
-                let (at_us, needed) = (self.world.now_us, op.needed);
+            let needed = self.copies_needed(op);
+            if let Some(copies) = copies.filter(|&copies| copies < needed) {
+                let at_us = self.world.now_us;
                 let text = format!("{:?} ({dot}) has {copies} of {needed} copies at {at_us} us", op.asked);
                 self.broken.push(text);
             }
         }
+    }
+
+    /// How many copies of an acknowledged write there are to be: as many as it took, but for those
+    /// that may be lost with a process or its machine's power.
+    fn copies_needed(&self, op: &Op) -> usize {
+        let durability =
+            self.spaces.get(op.space).map_or(Durability::Sync, |space| space.settings.durability);
+        usize::from(op.needed).saturating_sub(self.world.seen.lost_since(op.start_us, durability))
     }
 
     /// Reads every key from all of its owners: it must be answered, and leaves all copies equal.
@@ -159,8 +171,8 @@ impl Run {
                         crate::wire::hello::Server::Manager => false,
                     })
                     .map(|(_, node)| node.engine().outline((id, sector), &key))
-                    // Where each has it is its own affair.
-                    .map(|held| held.map(|outline| outline.map(|sibling| sibling.content.kind)))
+                    // Where each has it is its own affair, and so is when it drops what has expired.
+                    .map(|held| held.map(|outline| outline.map(kind_of)))
                     .collect();
                 if copies.windows(2).any(|pair| pair[0] != pair[1]) {
                     broken
@@ -170,4 +182,9 @@ impl Run {
         }
         broken
     }
+}
+
+/// What a sibling is; one that is to expire may have been emptied already, or not.
+fn kind_of(sibling: &Sibling<Stored>) -> Kind {
+    if sibling.expiry.is_some() { Kind::Tombstone } else { sibling.content.kind }
 }
