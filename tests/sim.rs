@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what failed by panicking")]
 
 use gtstore::mutant::{Mutant, Planted};
-use gtstore::sim::{Report, Settings, run};
+use gtstore::sim::{LeftOut, Report, Settings, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,7 +27,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
 ];
 
 fn one(seed: u64, planted: Planted) -> Report {
-    run(Settings { seed, ops: OPS, planted, journal: false })
+    run(Settings { seed, ops: OPS, planted, left_out: LeftOut::default(), journal: false })
 }
 
 /// Runs seeds on all cores until one of them is broken; gives the broken one of the lowest seed.

@@ -21,7 +21,7 @@
 use super::io::{Lane, Output};
 use super::pending::RowId;
 use super::{Ack, Node, Row};
-use crate::engine::{At, Kind, Outline};
+use crate::engine::{At, Kind, Outline, Stored};
 use crate::limits::{
     CONTEXT_GROWN, REAP_LOOK_KEYS, REAP_LOOK_MS, REAP_REST_MS, REAP_RETRY_MS, REAP_STEP_MS_MAX,
     REAPED_AT_ONCE, ROWS_BEFORE_REPAIR, TRANSFER_CHUNK_BYTES,
@@ -101,6 +101,17 @@ fn relic_bytes(relic: &Relic) -> usize {
     32 + relic.key.len() + 16 * relic.context.entries().len()
 }
 
+/// Whether a key goes one day even if nobody deletes it, rather than having its context trimmed.
+///
+/// No clock is asked: every owner must come to the same answer. (Of a context that had grown, and
+/// whose value expired while the round was under way, one owner forgot the key by its clock and the
+/// others trimmed the context by theirs; these brought the key back.)
+fn is_passing(outline: &Outline) -> bool {
+    let passes =
+        |sibling: &Sibling<Stored>| sibling.content.kind == Kind::Tombstone || sibling.expiry.is_some();
+    outline.siblings().iter().all(passes)
+}
+
 /// Whether nothing but a tombstone, or a value whose time was over, was left before `wall`.
 fn was_dead(outline: &Outline, wall: WallMs) -> bool {
     outline.siblings().iter().all(|sibling| {
@@ -165,7 +176,8 @@ impl Node {
                 }
                 looked += 1;
                 last = Some(key.clone());
-                if was_dead(&outline, before) || had_grown(&outline, before) {
+                let is_due = if is_passing(&outline) { was_dead } else { had_grown };
+                if is_due(&outline, before) {
                     let digest = self.digest(&outline, &key);
                     let relic = Relic { key, digest, context: outline.context().clone() };
                     bytes += relic_bytes(&relic);
@@ -440,7 +452,7 @@ impl Node {
         let me = self.me();
         let mut count = 0;
         for (place, relics) in &round.relics {
-            count += relics.iter().filter(|relic| self.let_go(now, *place, relic, out)).count();
+            count += relics.iter().filter(|relic| self.let_go(*place, relic, out)).count();
         }
         for to in table.present().map(|(node, _)| node).filter(|&node| node != me) {
             let places = self.relics_of(&round.relics, to);
@@ -456,12 +468,12 @@ impl Node {
     }
 
     /// Lets go of a key if it is held just as told. Returns whether it was.
-    fn let_go(&mut self, now: Now, place: Place, relic: &Relic, out: &mut Vec<Output>) -> bool {
+    fn let_go(&mut self, place: Place, relic: &Relic, out: &mut Vec<Output>) -> bool {
         let at = (place.keyspace, place.sector);
         let Some(outline) = self.same_as(place, relic) else { return false };
         let durability = self.durability_of(place).unsynced();
         let mut left = Vec::new();
-        let done = if was_dead(&outline, now.wall) {
+        let done = if is_passing(&outline) {
             self.engine.forget(at, &relic.key, outline.context(), durability)
         } else {
             left.extend(outline.siblings().iter().map(|sibling| sibling.dot));
@@ -495,7 +507,6 @@ impl Node {
     /// Returns an answer to give now, or the ticket for which it waits.
     pub(super) fn settle(
         &mut self,
-        now: Now,
         (reap, fence): (bool, Fence),
         places: &[(Place, Vec<Relic>)],
         out: &mut Vec<Output>,
@@ -509,7 +520,7 @@ impl Node {
                 if !is_same {
                     differ.push(at);
                 } else if reap {
-                    self.let_go(now, *place, relic, out);
+                    self.let_go(*place, relic, out);
                 }
                 at = at.saturating_add(1);
             }

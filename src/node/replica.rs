@@ -76,7 +76,7 @@ impl Node {
                 Err(refusal) => Some(refusal),
             },
             PeerRequest::Settle { reap, fence, places } => {
-                let (reply, ticket) = self.settle(now, (reap, fence), &places, out);
+                let (reply, ticket) = self.settle((reap, fence), &places, out);
                 match ticket {
                     Some(ticket) => self.hold_reply((conn, request), ticket, Durability::Sync, reply),
                     None => Some(reply),

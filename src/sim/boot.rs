@@ -2,6 +2,7 @@
 //! that they make is whole.
 
 use super::process::{ProcId, Process, Running};
+use super::swarm::Tuning;
 use super::world::{MANAGER, World};
 use crate::engine::LogWriter;
 use crate::limits::COMPARE_EVERY_MS;
@@ -27,11 +28,10 @@ pub(super) fn open_manager(
     Manager::open(&mut process.disk, options).map(|machine| Running::Manager(Box::new(machine)))
 }
 
-/// Opens a node on a process's disk, with so much memory for values, and small in everything else:
-/// little fills it.
+/// Opens a node on a process's disk.
 pub(super) fn open_node(
     process: &mut Process,
-    cache_bytes: usize,
+    tuning: Tuning,
     fresh: u128,
     planted: Planted,
 ) -> Result<Running, String> {
@@ -39,12 +39,12 @@ pub(super) fn open_node(
         addr: process.name.clone(),
         zone: String::new(),
         weight: 100,
-        cache_bytes,
-        segment_bytes: 16 << 10,
-        scrub_bytes_per_second: 100_000,
-        hint_bytes_max: 4 << 10,
+        cache_bytes: tuning.cache_bytes,
+        segment_bytes: tuning.segment_bytes,
+        scrub_bytes_per_second: tuning.scrub_bytes_per_second,
+        hint_bytes_max: tuning.hint_bytes_max,
         compare_every_ms: COMPARE_EVERY_MS,
-        reap_after_ms: 3000,
+        reap_after_ms: tuning.reap_after_ms,
         allow_fault_injection: false,
         disk_reserve_bytes: 0,
         fresh_uuid: DiskUuid(fresh),

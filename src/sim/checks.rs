@@ -6,18 +6,27 @@ use super::world::Seen;
 use crate::types::{Dot, Key, KeyspaceId};
 use std::collections::BTreeMap;
 
+/// An attempt at a write is over by then, wherever it was held up on its way.
+const ATTEMPT_US: u64 = 10_000_000;
+
 /// Every broken promise, in words.
 ///
-/// `ids`: the keyspaces' numbers in the cluster, by their places among `spaces`.
-pub(super) fn check(history: &History, spaces: &[Space], ids: &[KeyspaceId], seen: &Seen) -> Vec<String> {
+/// `spaces`: the keyspaces, each with its number in the cluster. `skew_ms`: no clock was ever further
+/// from the truth.
+pub(super) fn check(
+    history: &History,
+    spaces: &[(Space, KeyspaceId)],
+    seen: &Seen,
+    skew_ms: u64,
+) -> Vec<String> {
     let mut broken: Vec<String> = seen.twice.clone();
     let mut by_key: BTreeMap<(usize, usize), Vec<&Op>> = BTreeMap::new();
     for op in &history.ops {
         by_key.entry((op.space, op.key)).or_default().push(op);
     }
     for ((space, key), ops) in by_key {
-        let (Some(space), Some(&id)) = (spaces.get(space), ids.get(space)) else { continue };
-        let judge = Judge { space, id, key: key_bytes(key), ops: &ops, seen };
+        let Some((space, id)) = spaces.get(space) else { continue };
+        let judge = Judge { space, id: *id, key: key_bytes(key), ops: &ops, seen, skew_us: skew_ms * 1000 };
         for op in &ops {
             if let Told::Values(values, _) = &op.told
                 && op.asked == Asked::Get
@@ -42,6 +51,7 @@ struct Judge<'a> {
     key: Key,
     ops: &'a [&'a Op],
     seen: &'a Seen,
+    skew_us: u64,
 }
 
 impl Judge<'_> {
@@ -57,13 +67,43 @@ impl Judge<'_> {
         })
     }
 
+    /// Nodes that may have lost a write that was begun then, as its keyspace lets them.
+    fn lost_since(&self, since_us: u64) -> usize {
+        self.seen.lost_since(since_us, self.space.settings.durability)
+    }
+
+    /// Whether some copy of an acknowledged write must be left.
+    fn is_kept(&self, write: &Op) -> bool {
+        self.lost_since(write.start_us) < usize::from(write.needed)
+    }
+
+    /// The time from which on what a write put may be taken for expired by somebody.
+    fn may_expire_us(&self, write: &Op) -> u64 {
+        let expires_us = |ttl_ms| write.start_us.saturating_add(ttl_ms * 1000);
+        write.ttl_ms.map_or(u64::MAX, |ttl_ms| expires_us(ttl_ms).saturating_sub(2 * self.skew_us))
+    }
+
+    /// The time from which on it is expired for everybody.
+    fn must_expire_us(&self, write: &Op) -> u64 {
+        let Some(ttl_ms) = write.ttl_ms else { return u64::MAX };
+        let once = write.op.is_none_or(|op| !self.seen.retried.contains(&op));
+        let is_done = matches!(write.told, Told::Stored(_)) && once;
+        let done_us = if is_done { write.end_us } else { write.start_us.saturating_add(ATTEMPT_US) };
+        done_us.saturating_add(ttl_ms * 1000).saturating_add(2 * self.skew_us + 2000)
+    }
+
     /// Writes that were acknowledged before a read was asked, and that it must know of: their
-    /// quorums are of owners, and meet. After everything has healed: all of them.
+    /// quorums are of owners, and meet, and no copy of them can be lost. After everything has healed:
+    /// all of which some copy must be left.
     fn known_to(&self, read: &Op) -> impl Iterator<Item = (&Op, Dot)> {
         let by_owners = self.space.quorums_meet() && read.fallbacks == 0;
         let is_last = read.is_last;
         self.acknowledged_before(read)
             .filter(move |(write, _)| is_last || (by_owners && write.fallbacks == 0))
+            .filter(move |(write, _)| match self.lost_since(write.start_us) {
+                0 => true,
+                _ => is_last && self.is_kept(write),
+            })
     }
 
     /// When a write can no longer take effect: after its answer, if it was sent but once and all
@@ -88,8 +128,9 @@ impl Judge<'_> {
         }
         let nothing = values.is_empty() && context.is_empty();
         let is_there = |dot: Dot| !self.seen.is_reaped(self.id, &self.key, dot, read.end_us);
-        let mut by_owners =
-            self.acknowledged_before(read).filter(|(write, dot)| write.fallbacks == 0 && is_there(*dot));
+        let mut by_owners = self
+            .acknowledged_before(read)
+            .filter(|(write, dot)| write.fallbacks == 0 && self.is_kept(write) && is_there(*dot));
         if nothing && by_owners.next().is_some() {
             broken.push(self.say(read, "nothing was found although a write was acknowledged"));
         }
@@ -106,6 +147,9 @@ impl Judge<'_> {
                 Some(write) if write.told == Told::Failed => {
                     broken
                         .push(self.say(read, &format!("value {value:?} was read although its write failed")));
+                }
+                Some(write) if self.must_expire_us(write) < read.start_us => {
+                    broken.push(self.say(read, &format!("value {value:?} was read, and had expired")));
                 }
                 Some(_) => {}
             }
@@ -156,7 +200,8 @@ impl Judge<'_> {
                     && other.start_us < read.end_us
                     && other.given.covers(dot)
             });
-            if matches!(write.asked, Asked::Put(_)) && !there && !replaced {
+            let expired = self.may_expire_us(write) <= read.end_us;
+            if matches!(write.asked, Asked::Put(_)) && !there && !replaced && !expired {
                 broken.push(self.say(read, &format!("acknowledged value {:?} ({dot}) is lost", write.asked)));
             }
         }
@@ -165,7 +210,8 @@ impl Judge<'_> {
     /// In an `lww` keyspace no value is read that was over before an acknowledged write began.
     /// A write that was repeated elsewhere may lose to an older one, as the documents say.
     fn latest(&self, read: &Op, values: &[(Dot, bytes::Bytes)], broken: &mut Vec<String>) {
-        if !self.space.writes_meet() {
+        // The stamp of a write is above that of the one before it only if that was not lost.
+        if !self.space.writes_meet() || self.lost_since(0) > 0 {
             return;
         }
         let over_us = match values.first() {
@@ -174,10 +220,11 @@ impl Judge<'_> {
                 writer.map_or(u64::MAX, |write| self.over_us(write))
             }
             None => {
-                let deletes = self.ops.iter().filter(|op| {
-                    op.asked == Asked::Delete && op.told != Told::Failed && op.start_us < read.end_us
+                let ends = self.ops.iter().filter(|op| {
+                    let leaves_nothing = op.asked == Asked::Delete || self.may_expire_us(op) <= read.end_us;
+                    leaves_nothing && op.told != Told::Failed && op.start_us < read.end_us
                 });
-                deletes.map(|delete| self.over_us(delete)).max().unwrap_or(0)
+                ends.map(|write| self.over_us(write)).max().unwrap_or(0)
             }
         };
         let newer = self

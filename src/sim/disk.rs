@@ -193,6 +193,12 @@ impl SimDisk {
         self.capacity = bytes;
     }
 
+    /// Whether it can be full.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.capacity.is_some()
+    }
+
     /// Lets the next call of a kind fail.
     pub fn fail_next(&mut self, call: DiskCall, kind: ErrorKind) {
         self.failing = Some((call, kind));

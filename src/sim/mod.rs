@@ -6,11 +6,12 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `world` | the event queue, processes, connections, the network between them |
+//! | `world` | the event queue, processes, connections, the network and the disks |
 //! | `process` | one process: its machine, its disk, its links, its clocks |
 //! | `boot` | how the machines of processes are started |
 //! | `disk` | what a crash does to files |
 //! | `crash` | one engine alone, crashed after every operation of its disk |
+//! | `swarm` | the settings a seed draws, of the nodes and of their use |
 //! | `weather` | the faults a seed draws, and when |
 //! | `workload` | what clients ask, and the history of what they were told |
 //! | `checks` | what must hold of a history, apart from the code it judges |
@@ -25,6 +26,7 @@ mod process;
 mod rng;
 mod run;
 pub mod staleness;
+mod swarm;
 mod weather;
 mod workload;
 mod world;
@@ -33,3 +35,4 @@ pub use crash::{CrashReport, CrashSettings, FlipReport, crash_sweep, flip_sweep}
 pub use disk::{DiskCall, Replay, SimDisk};
 pub use rng::Rng;
 pub use run::{Report, Settings, Shape, run};
+pub use weather::{Fault, LeftOut};

@@ -65,6 +65,10 @@ pub(super) struct Process {
     pub(super) disk: SimDisk,
     pub(super) disk_queue: VecDeque<DiskRequest>,
     pub(super) disk_busy: bool,
+    /// The log thread has found no room, and tries again.
+    pub(super) disk_full: bool,
+    /// Syncs take long until then.
+    pub(super) disk_slow_until: u64,
     pub(super) writer: LogWriter,
     pub(super) links: BTreeMap<LinkKey, Link>,
     /// The machine's boot: a power loss begins a new one.
@@ -88,6 +92,8 @@ impl Process {
             disk: SimDisk::default(),
             disk_queue: VecDeque::new(),
             disk_busy: false,
+            disk_full: false,
+            disk_slow_until: 0,
             writer: LogWriter::default(),
             links: BTreeMap::new(),
             boot_id: 1,
@@ -118,6 +124,7 @@ impl Process {
         self.turn_open = false;
         self.disk_queue.clear();
         self.disk_busy = false;
+        self.disk_full = false;
         self.writer = LogWriter::default();
         self.links.clear();
     }

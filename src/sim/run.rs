@@ -1,21 +1,23 @@
 //! One seed, from the first process to the verdict.
 
+mod ending;
+
 use super::boot::{open_manager, open_node};
 use super::checks::check;
 use super::process::{ProcId, Running};
 use super::rng::Rng;
-use super::weather::{Climate, Fault, Weather};
-use super::workload::{Driver, History, Space, Told, key_bytes};
+use super::swarm::{Mix, Tuning, draw_spaces};
+use super::weather::{Climate, Fault, LeftOut, Weather};
+use super::workload::{Driver, History, Space, Told};
 use super::world::{MANAGER, Outside, World};
-use crate::client::{self, Call, CallId, Client, Item, Routing, Target};
+use crate::client::{self, Call, CallId, Client, Routing, Target};
 use crate::mutant::Planted;
-use crate::ring::{Conflict, Durability, KeyspaceSettings};
-use crate::types::{ClientId, KeyspaceId, OpId};
+use crate::types::{ClientId, OpId};
 use crate::wire::client::ClientRequest;
 use std::collections::BTreeMap;
 
 /// What a run is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The seed: everything else is drawn from it.
     pub seed: u64,
@@ -23,6 +25,8 @@ pub struct Settings {
     pub ops: usize,
     /// A planted bug.
     pub planted: Planted,
+    /// Faults that are drawn and do not happen.
+    pub left_out: LeftOut,
     /// Whether to note down all that happens.
     pub journal: bool,
 }
@@ -55,6 +59,8 @@ pub struct Report {
     pub outcomes: (usize, usize, usize, usize),
     /// What broke, and how often.
     pub faults: BTreeMap<Fault, u64>,
+    /// The same in order, each by its place in the sequence that the seed drew; without torn writes.
+    pub sequence: Vec<(u64, Fault)>,
     /// How often keys were let go of for good, and contexts trimmed.
     pub reaped: (usize, usize),
     /// Events on the queue.
@@ -71,17 +77,11 @@ pub struct Report {
 
 /// The time by which the cluster must have formed.
 const FORM_US: u64 = 20_000_000;
-/// After healing: the time by which every key must be answered.
-const HEAL_US: u64 = 60_000_000;
-/// After healing: the longest that a request (2 s) or a broken link (3 s and a redial) lives on.
-const QUIET_US: u64 = 6_000_000;
 /// Calls whose writes are looked for whenever something is about to break.
 const RECENT: usize = 60;
-/// After the last answer: the time by which nothing may be in hand any more.
-const DRAIN_US: u64 = 3_000_000;
 
-/// Values that a node has room for in memory: less than are written.
-const CACHE_BYTES: usize = 64 << 10;
+/// How soon a process is started again whose disk was too full to start on.
+const START_AGAIN_US: u64 = 300_000;
 
 /// Runs one seed.
 #[must_use]
@@ -97,6 +97,8 @@ struct Run {
     /// The climate of the weather, put away while the cluster forms and heals.
     storm: Climate,
     spaces: Vec<Space>,
+    tuning: Tuning,
+    mix: Mix,
     drivers: Vec<Driver>,
     history: History,
     broken: Vec<String>,
@@ -117,8 +119,9 @@ impl Run {
             sectors: 1 << rng.range(1, 5),
         };
         let storm = Climate::draw(&mut rng);
-        let weather = Weather::draw(&mut rng);
+        let weather = Weather::draw(&mut rng, settings.left_out.clone());
         let spaces = draw_spaces(&mut rng, n);
+        let (tuning, mix) = (Tuning::draw(&mut rng), Mix::draw(&mut rng));
         let fresh = Rng::new(rng.any());
         let fair = Climate { clock_skew_ms: storm.clock_skew_ms, ..Climate::FAIR };
         let mut world = World::new(rng.any(), fair);
@@ -130,6 +133,8 @@ impl Run {
             weather,
             storm,
             spaces,
+            tuning,
+            mix,
             drivers: Vec::new(),
             history: History::default(),
             broken: Vec::new(),
@@ -148,8 +153,8 @@ impl Run {
             self.demand();
             self.drain();
         }
-        let ids = self.space_ids();
-        self.broken.extend(check(&self.history, &self.spaces, &ids, &self.world.seen));
+        let spaces: Vec<_> = self.spaces.iter().cloned().zip(self.space_ids()).collect();
+        self.broken.extend(check(&self.history, &spaces, &self.world.seen, self.world.skew_ms_max));
         self.broken.append(&mut self.world.fatal);
         self.report()
     }
@@ -205,7 +210,7 @@ impl Run {
         let opened = if proc == MANAGER {
             open_manager(process, (self.shape.n, self.shape.sectors), fresh, planted)
         } else if name.starts_with("node") {
-            open_node(process, CACHE_BYTES, fresh, planted)
+            open_node(process, self.tuning, fresh, planted)
         } else {
             let options = client::Options {
                 id: ClientId(proc.0 as u128),
@@ -222,15 +227,19 @@ impl Run {
         };
         match opened {
             Ok(running) => self.world.begin(proc, running),
+            // Whoever watches over it tries again.
+            Err(_) if self.world.procs[proc.0].disk.is_limited() => {
+                self.world.order(START_AGAIN_US, Outside::Restart(proc));
+            }
             Err(text) => self.broken.push(format!("{name} cannot start: {text}")),
         }
     }
 
-    // ---- weather, and after it -------------------------------------------------------------
+    // ---- weather -------------------------------------------------------------
 
     fn weather(&mut self) {
         self.world.climate = self.storm;
-        let pause_us = self.world.rng.range(self.weather.every_us.0, self.weather.every_us.1);
+        let pause_us = self.weather.pause_us();
         self.world.order(pause_us, Outside::Fault);
         for at in 0..self.drivers.len() {
             let proc = self.drivers[at].proc;
@@ -242,159 +251,6 @@ impl Run {
         }
     }
 
-    fn heal(&mut self) {
-        self.world.climate = Climate { clock_skew_ms: self.storm.clock_skew_ms, ..Climate::FAIR };
-        self.world.blocked.clear();
-        for at in 0..self.world.procs.len() {
-            self.world.procs[at].paused_until = 0;
-            let spare = self.weather.spares.contains(&ProcId(at));
-            if !self.world.procs[at].is_up() && !spare {
-                self.start(ProcId(at));
-            }
-        }
-        let nodes = self.shape.nodes.0 + self.shape.nodes.1 - self.weather.spares.len();
-        self.until(HEAL_US, "the cluster did not become whole again", |run| run.world.is_whole(nodes));
-        let handed_over = |run: &Self| run.world.nodes().all(|(_, node)| node.hints_kept() == 0);
-        self.until(HEAL_US, "hints were not handed over", handed_over);
-        // Attempts at writes that clients have given up live until their deadline, and links that
-        // stood across a partition break late: both must be over before copies can be compared.
-        self.pass(QUIET_US);
-    }
-
-    /// Lets time pass.
-    fn pass(&mut self, us: u64) {
-        let until = self.world.now_us + us;
-        while self.world.now_us < until {
-            self.step(false);
-        }
-    }
-
-    /// Owners' copies must become equal of themselves: nobody reads anything.
-    fn converge(&mut self) {
-        let until = self.world.now_us + HEAL_US;
-        while self.world.now_us < until && !self.differing_copies().is_empty() {
-            self.pass(500_000);
-        }
-        self.broken.extend(self.differing_copies());
-    }
-
-    /// At rest, hints handed over and nothing moving: of every acknowledged write the sector's owners
-    /// have as many copies as it took.
-    fn count_owners(&mut self) {
-        let Running::Manager(manager) = &self.world.procs[MANAGER.0].running else { return };
-        let table = manager.table().clone();
-        for op in &self.history.ops {
-            let Told::Stored(dot) = op.told else { continue };
-            let copies = self.world.copies_of_owners(dot, &table);
-            if copies.is_some_and(|copies| copies < usize::from(op.needed)) {
-                let text =
-                    format!("{:?} ({dot}) has {copies:?} copies at owners, of {}", op.asked, op.needed);
-                self.broken.push(text);
-            }
-        }
-    }
-
-    /// Of each of the latest acknowledged writes there are still as many copies as it took, or of
-    /// what has replaced it; whoever is down may have one. True at any time, and at rest of all.
-    fn count_copies(&mut self, latest: usize) {
-        for op in self.history.ops.iter().rev().take(latest) {
-            let Told::Stored(dot) = op.told else { continue };
-            let copies = self.world.copies_held(dot);
-            if let Some(copies) = copies.filter(|&copies| copies < usize::from(op.needed)) {
-                let (at_us, needed) = (self.world.now_us, op.needed);
-                let text = format!("{:?} ({dot}) has {copies} of {needed} copies at {at_us} us", op.asked);
-                self.broken.push(text);
-            }
-        }
-    }
-
-    /// Reads every key from all of its owners: it must be answered, and leaves all copies equal.
-    fn demand(&mut self) {
-        let Some(mut driver) = self.drivers.pop() else { return };
-        let until = self.world.now_us + HEAL_US;
-        for space in 0..self.spaces.len() {
-            for key in 0..self.shape.keys {
-                self.demand_one(&mut driver, space, key, until);
-            }
-        }
-        self.drivers.push(driver);
-    }
-
-    fn demand_one(&mut self, driver: &mut Driver, space: usize, key: usize, until: u64) {
-        let mut item = Item::new(&self.spaces[space].name, key_bytes(key));
-        item.quorum = self.spaces[space].settings.n;
-        item.strict = true;
-        loop {
-            driver.begin_read(self.world.now_us, space, key, &mut self.history);
-            let outcome = self.ask(driver.proc, Call::Get { item: item.clone() }, HEAL_US);
-            let Some(outcome) = outcome else {
-                return self.broken.push(format!("a read of key{key} was never answered"));
-            };
-            let good = outcome.is_ok();
-            let text = format!("{outcome:?}");
-            driver.answered(self.world.now_us, outcome, None, &mut self.history);
-            if good {
-                return;
-            }
-            if self.world.now_us > until {
-                return self.broken.push(format!("key{key} cannot be read after healing: {text}"));
-            }
-        }
-    }
-
-    /// The numbers that the cluster gave the keyspaces; they are numbered as they are made.
-    fn space_ids(&self) -> Vec<KeyspaceId> {
-        let table = match &self.world.procs[MANAGER.0].running {
-            Running::Manager(manager) => Some(manager.table()),
-            Running::Node(_) | Running::Client(_) | Running::Down => None,
-        };
-        let id = |space: &Space| table.and_then(|table| Some(table.keyspace(&space.name)?.0));
-        self.spaces.iter().zip(0..).map(|(space, at)| id(space).unwrap_or(KeyspaceId(at))).collect()
-    }
-
-    /// Nothing may be left in hand, and all copies must be equal.
-    fn drain(&mut self) {
-        self.pass(DRAIN_US);
-        let left: Vec<String> = self
-            .world
-            .nodes()
-            .filter(|(_, node)| node.requests_in_hand() > 0)
-            .map(|(id, node)| format!("node{} still has {} pending rows", id.0, node.requests_in_hand()))
-            .collect();
-        self.broken.extend(left);
-        self.broken.extend(self.differing_copies());
-    }
-
-    /// Keys of which owners hold different copies.
-    fn differing_copies(&self) -> Vec<String> {
-        let Running::Manager(manager) = &self.world.procs[MANAGER.0].running else { return Vec::new() };
-        let table = manager.table().clone();
-        let mut broken = Vec::new();
-        for space in &self.spaces {
-            let Some((id, _)) = table.keyspace(&space.name) else { continue };
-            for key in (0..self.shape.keys).map(key_bytes) {
-                let sector = table.sector_of(&key);
-                let owners: Vec<_> = table.sector(sector).nodes(usize::from(space.settings.n)).collect();
-                let copies: Vec<_> = self
-                    .world
-                    .nodes()
-                    .filter(|(_, node)| match node.identity().server {
-                        crate::wire::hello::Server::Node(me) => owners.contains(&me),
-                        crate::wire::hello::Server::Manager => false,
-                    })
-                    .map(|(_, node)| node.engine().outline((id, sector), &key))
-                    // Where each has it is its own affair.
-                    .map(|held| held.map(|outline| outline.map(|sibling| sibling.content.kind)))
-                    .collect();
-                if copies.windows(2).any(|pair| pair[0] != pair[1]) {
-                    broken
-                        .push(format!("{} {key:?}: the copies differ after healing: {copies:?}", space.name));
-                }
-            }
-        }
-        broken
-    }
-
     // ---- steps -----------------------------------------------------------------------------
 
     fn step(&mut self, stormy: bool) {
@@ -404,10 +260,15 @@ impl Run {
                 self.weather.strike(&mut self.world);
             }
             Some(Outside::PowerLoss(proc)) if stormy => self.weather.interrupt(&mut self.world, proc),
+            Some(Outside::Stall(proc, us)) if stormy => {
+                let process = &mut self.world.procs[proc.0];
+                process.paused_until = process.paused_until.max(self.world.now_us + us);
+            }
             Some(Outside::Restart(proc)) => self.start(proc),
             Some(Outside::Reunite) => self.world.blocked.clear(),
+            Some(Outside::DiskRoom(proc)) => self.world.procs[proc.0].disk.set_capacity(None),
             Some(Outside::Client(proc)) => self.next_call(proc),
-            Some(Outside::Fault | Outside::PowerLoss(_)) | None => {}
+            Some(Outside::Fault | Outside::PowerLoss(_) | Outside::Stall(..)) | None => {}
         }
         for (proc, call, outcome) in std::mem::take(&mut self.world.done) {
             self.answered(proc, call, outcome);
@@ -415,10 +276,11 @@ impl Run {
     }
 
     fn next_call(&mut self, proc: ProcId) {
-        let (keys, now_us) = (self.shape.keys, self.world.now_us);
+        let (mix, keys, now_us) = (self.mix, self.shape.keys, self.world.now_us);
         let Some(driver) = self.drivers.iter_mut().find(|driver| driver.proc == proc) else { return };
         if driver.left > 0 && driver.current.is_none() {
-            let input = driver.next(now_us, &mut self.world.rng, &self.spaces, keys, &mut self.history);
+            let input =
+                driver.next(now_us, &mut self.world.rng, (&self.spaces, keys), mix, &mut self.history);
             self.world.note(|| format!("{proc:?} asks {input:?}"));
             self.world.tell_client(proc, input);
         }
@@ -452,7 +314,14 @@ impl Run {
             }
             match self.world.step() {
                 Some(Outside::Restart(proc)) => self.start(proc),
-                Some(Outside::Fault | Outside::PowerLoss(_) | Outside::Reunite | Outside::Client(_))
+                Some(
+                    Outside::Fault
+                    | Outside::PowerLoss(_)
+                    | Outside::Stall(..)
+                    | Outside::DiskRoom(_)
+                    | Outside::Reunite
+                    | Outside::Client(_),
+                )
                 | None => {}
             }
         }
@@ -482,6 +351,7 @@ impl Run {
                 count(|told| matches!(told, Told::Failed)),
             ),
             faults: self.weather.happened,
+            sequence: self.weather.sequence,
             reaped: self.world.seen.reaped(),
             events: self.world.events,
             virtual_ms: self.world.now_us / 1000,
@@ -490,25 +360,4 @@ impl Run {
             journal: self.world.journal.take().unwrap_or_default(),
         }
     }
-}
-
-/// `default`, one with siblings, and one whose quorums need not meet.
-fn draw_spaces(rng: &mut Rng, n: u8) -> Vec<Space> {
-    let space = |name: &str, settings, strict| Space { name: name.to_owned(), settings, strict };
-    let (carts, drawn) = (rng.once_in(2), rng.once_in(2));
-    let majority = KeyspaceSettings::majority(n);
-    let w = u8::try_from(rng.range(1, u64::from(n))).unwrap_or(1);
-    let strict = KeyspaceSettings { w, r: n + 1 - w, ..majority };
-    let conflict = if rng.once_in(2) { Conflict::Lww } else { Conflict::Siblings };
-    let loose = KeyspaceSettings { r: 1, w: 1, conflict, ..majority };
-    vec![
-        space("default", majority, false),
-        space(
-            "carts",
-            KeyspaceSettings { conflict: Conflict::Siblings, durability: Durability::Sync, ..majority },
-            carts,
-        ),
-        space("drawn", strict, drawn),
-        space("loose", loose, false),
-    ]
 }

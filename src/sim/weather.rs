@@ -3,6 +3,7 @@
 use super::process::{ProcId, Running};
 use super::rng::Rng;
 use super::world::{MANAGER, Outside, World};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How things are throughout a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,127 +67,214 @@ pub enum Fault {
     Kill,
     /// A machine loses power: what was not synced is lost or torn.
     PowerLoss,
+    /// The same, just as something is on its way to the disk.
+    TornWrite,
     /// A process is stopped for a while, as by SIGSTOP.
     Pause,
+    /// A process's loop stands still again and again, for a fraction of a second each time.
+    Stall,
     /// The nodes fall into two parts that do not hear each other.
     Partition,
+    /// Two servers do not hear each other; everybody else hears both.
+    Rift,
     /// One node is heard and does not hear, or the other way round.
     OneWay,
     /// A wall clock jumps.
     ClockJump,
     /// A further node joins.
     Join,
+    /// The syncs of a disk take long for a while.
+    SlowDisk,
+    /// A disk is full for a while.
+    FullDisk,
+}
+
+impl Fault {
+    /// Everything that can break.
+    pub const ALL: [Fault; 12] = [
+        Fault::Kill,
+        Fault::PowerLoss,
+        Fault::TornWrite,
+        Fault::Pause,
+        Fault::Stall,
+        Fault::Partition,
+        Fault::Rift,
+        Fault::OneWay,
+        Fault::ClockJump,
+        Fault::Join,
+        Fault::SlowDisk,
+        Fault::FullDisk,
+    ];
+}
+
+/// Which of the faults that a seed draws are left out, to find out whether it takes them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LeftOut {
+    /// Kinds that never happen.
+    pub kinds: BTreeSet<Fault>,
+    /// The only ones that happen, by their places in the sequence drawn; all of them if there is
+    /// none. Torn writes have no place in it: they are left out by their kind alone.
+    pub but: Option<BTreeSet<u64>>,
+}
+
+impl LeftOut {
+    fn spares(&self, fault: Fault, place: Option<u64>) -> bool {
+        let is_other = |but: &BTreeSet<u64>| place.is_some_and(|place| !but.contains(&place));
+        self.kinds.contains(&fault) || self.but.as_ref().is_some_and(is_other)
+    }
 }
 
 /// Which faults a run has, and how often.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Weather {
-    pub(super) kinds: Vec<Fault>,
-    pub(super) every_us: (u64, u64),
+    kinds: Vec<Fault>,
+    every_us: (u64, u64),
+    rng: Rng,
+    left_out: LeftOut,
     /// Nodes that have not been started yet.
     pub(super) spares: Vec<ProcId>,
     /// What happened, and how often.
-    pub(super) happened: std::collections::BTreeMap<Fault, u64>,
+    pub(super) happened: BTreeMap<Fault, u64>,
+    /// The same in order, each by its place in the sequence drawn.
+    pub(super) sequence: Vec<(u64, Fault)>,
+    /// Faults drawn so far, whether or not they happened.
+    drawn: u64,
 }
 
 impl Weather {
     /// At least three kinds of fault, drawn from the seed.
-    pub(super) fn draw(rng: &mut Rng) -> Self {
-        let all = [
-            Fault::Kill,
-            Fault::PowerLoss,
-            Fault::Pause,
-            Fault::Partition,
-            Fault::OneWay,
-            Fault::ClockJump,
-            Fault::Join,
-        ];
-        let mut kinds: Vec<Fault> = all.into_iter().filter(|_| rng.once_in(2)).collect();
-        for fault in all {
+    pub(super) fn draw(rng: &mut Rng, left_out: LeftOut) -> Self {
+        let all = || Fault::ALL.into_iter().filter(|&fault| fault != Fault::TornWrite);
+        let mut kinds: Vec<Fault> = all().filter(|_| rng.once_in(2)).collect();
+        for fault in all() {
             if kinds.len() < 3 && !kinds.contains(&fault) {
                 kinds.push(fault);
             }
         }
         let low = rng.range(100_000, 800_000);
-        Self { kinds, every_us: (low, low + rng.range(100_000, 1_500_000)), ..Self::default() }
+        Self {
+            kinds,
+            every_us: (low, low + rng.range(100_000, 1_500_000)),
+            rng: Rng::new(rng.any()),
+            left_out,
+            spares: Vec::new(),
+            happened: BTreeMap::new(),
+            sequence: Vec::new(),
+            drawn: 0,
+        }
+    }
+
+    /// Time until the next fault.
+    pub(super) fn pause_us(&mut self) -> u64 {
+        self.rng.range(self.every_us.0, self.every_us.1)
     }
 
     /// Makes one fault happen and orders the next.
     pub(super) fn strike(&mut self, world: &mut World) {
-        if let Some(&fault) = world.rng.clone().pick(&self.kinds) {
-            // The clone was for the borrow: the world's own sequence must move on as well.
-            world.rng.any();
-            world.note(|| format!("weather: {fault:?}"));
-            if self.happen(world, fault) {
+        let place = self.drawn;
+        self.drawn += 1;
+        // Each fault has a sequence of its own: one that is left out changes nothing about the others.
+        let mut rng = Rng::new(self.rng.any());
+        if let Some(&fault) = rng.pick(&self.kinds)
+            && !self.left_out.spares(fault, Some(place))
+        {
+            world.note(|| format!("weather {place}: {fault:?}"));
+            if self.happen(world, &mut rng, fault) {
                 *self.happened.entry(fault).or_default() += 1;
+                self.sequence.push((place, fault));
             }
         }
-        let pause_us = world.rng.range(self.every_us.0, self.every_us.1);
+        let pause_us = self.pause_us();
         world.order(pause_us, Outside::Fault);
     }
 
     /// Power is lost just as something is on its way to the disk.
     pub(super) fn interrupt(&mut self, world: &mut World, victim: ProcId) {
-        if world.procs[victim.0].is_up() {
-            lose_power(world, victim);
-            *self.happened.entry(Fault::PowerLoss).or_default() += 1;
+        if world.procs[victim.0].is_up() && !self.left_out.spares(Fault::TornWrite, None) {
+            let mut rng = Rng::new(world.rng.any());
+            lose_power(world, &mut rng, victim);
+            *self.happened.entry(Fault::TornWrite).or_default() += 1;
         }
     }
 
-    fn happen(&mut self, world: &mut World, fault: Fault) -> bool {
+    fn happen(&mut self, world: &mut World, rng: &mut Rng, fault: Fault) -> bool {
         let up: Vec<ProcId> = servers(world).filter(|&id| world.procs[id.0].is_up()).collect();
-        let away_us = world.rng.range(100_000, 4_000_000);
-        let Some(&victim) = world.rng.clone().pick(&up) else { return false };
-        world.rng.any();
+        let away_us = rng.range(100_000, 4_000_000);
+        let Some(&victim) = rng.pick(&up) else { return false };
         match fault {
             Fault::Kill => {
                 world.crash(victim, false);
                 world.order(away_us, Outside::Restart(victim));
             }
-            Fault::PowerLoss => lose_power(world, victim),
+            Fault::PowerLoss | Fault::TornWrite => lose_power(world, rng, victim),
             Fault::Pause => {
                 let until = world.now_us + away_us / 2;
                 world.procs[victim.0].paused_until = until;
             }
+            Fault::Stall => stall(world, rng, victim),
             Fault::Partition => {
                 let (one, other): (Vec<ProcId>, Vec<ProcId>) =
-                    everybody(world).into_iter().partition(|_| world.rng.once_in(2));
+                    everybody(world).into_iter().partition(|_| rng.once_in(2));
                 for &a in &one {
                     for &b in &other {
-                        world.blocked.insert((a, b));
-                        world.blocked.insert((b, a));
+                        world.part(a, b);
                     }
                 }
                 world.order(away_us, Outside::Reunite);
             }
+            Fault::Rift => {
+                let Some(&other) = rng.pick(&up).filter(|&&other| other != victim) else { return false };
+                world.part(victim, other);
+                world.order(away_us, Outside::Reunite);
+            }
             Fault::OneWay => {
-                let deaf = world.rng.once_in(2);
+                let deaf = rng.once_in(2);
                 for other in everybody(world).into_iter().filter(|&other| other != victim) {
                     world.blocked.insert(if deaf { (other, victim) } else { (victim, other) });
                 }
                 world.order(away_us, Outside::Reunite);
             }
             Fault::ClockJump => {
-                let jump = i64::try_from(world.rng.below(1000)).unwrap_or(0) - 500;
-                world.procs[victim.0].wall_skew_ms += jump;
+                let jump = i64::try_from(rng.below(1000)).unwrap_or(0) - 500;
+                let skew_ms = &mut world.procs[victim.0].wall_skew_ms;
+                *skew_ms += jump;
+                world.skew_ms_max = world.skew_ms_max.max(skew_ms.unsigned_abs());
             }
             Fault::Join => {
                 let Some(spare) = self.spares.pop() else { return false };
                 world.order(0, Outside::Restart(spare));
+            }
+            Fault::SlowDisk => world.procs[victim.0].disk_slow_until = world.now_us + away_us,
+            Fault::FullDisk => {
+                let disk = &mut world.procs[victim.0].disk;
+                disk.set_capacity(Some(disk.used() + rng.below(ROOM_BYTES)));
+                world.order(away_us, Outside::DiskRoom(victim));
             }
         }
         true
     }
 }
 
+/// What a disk that fills up still has room for, at most.
+const ROOM_BYTES: u64 = 2000;
+
+/// A loop stands still a few times in a few seconds.
+fn stall(world: &mut World, rng: &mut Rng, victim: ProcId) {
+    let mut after_us = 0;
+    for _ in 0..rng.range(2, 8) {
+        let still_us = rng.range(100_000, 800_000);
+        world.order(after_us, Outside::Stall(victim, still_us));
+        after_us += still_us + rng.range(10_000, 600_000);
+    }
+}
+
 /// A machine loses power, and comes back a while later.
-fn lose_power(world: &mut World, victim: ProcId) {
+fn lose_power(world: &mut World, rng: &mut Rng, victim: ProcId) {
     world.crash(victim, true);
-    let mut rng = Rng::new(world.rng.any());
     let process = &mut world.procs[victim.0];
-    process.disk.lose_power(&mut rng);
+    process.disk.lose_power(rng);
     process.boot_id += 1;
-    let away_us = world.rng.range(100_000, 4_000_000);
+    let away_us = rng.range(100_000, 4_000_000);
     world.order(away_us, Outside::Restart(victim));
 }
 

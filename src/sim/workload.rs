@@ -2,6 +2,7 @@
 
 use super::process::ProcId;
 use super::rng::Rng;
+use super::swarm::Mix;
 use crate::client::{Answer, Call, CallId, ErrorKind, Input, Item, Outcome};
 use crate::ring::{Conflict, KeyspaceSettings};
 use crate::types::{Dot, OpId};
@@ -63,6 +64,8 @@ pub(super) struct Op {
     pub(super) space: usize,
     pub(super) key: usize,
     pub(super) asked: Asked,
+    /// How long what is put is to be there.
+    pub(super) ttl_ms: Option<u64>,
     /// The context that the write carried.
     pub(super) given: VersionVector,
     pub(super) start_us: u64,
@@ -105,25 +108,29 @@ impl Driver {
         &mut self,
         now_us: u64,
         rng: &mut Rng,
-        spaces: &[Space],
-        keys: usize,
+        (spaces, keys): (&[Space], usize),
+        mix: Mix,
         history: &mut History,
     ) -> Input {
         self.left -= 1;
         let space = usize::try_from(rng.below(spaces.len() as u64)).unwrap_or(0);
-        let key = usize::try_from(rng.below(keys as u64)).unwrap_or(0);
+        let is_hot = rng.chance(mix.hot_per_mille);
+        let key = if is_hot { 0 } else { usize::try_from(rng.below(keys as u64)).unwrap_or(0) };
         let name = spaces.get(space).map_or("", |space| space.name.as_str());
         let strict = spaces.get(space).is_some_and(|space| space.strict);
         let item = Item { strict, ..Item::new(name, key_bytes(key)) };
-        let known = self.contexts.get(&(space, key)).filter(|_| rng.chance(650)).cloned();
-        let (asked, request) = match rng.below(10) {
-            0..=3 => (Asked::Get, Call::Get { item }),
-            4..=8 => {
-                self.values += 1;
-                let value = Bytes::from(format!("client {} value {}", self.proc.0, self.values));
-                (Asked::Put(value.clone()), Call::Put { item, value, context: known.clone() })
-            }
-            _ => (Asked::Delete, Call::Delete { item, context: known.clone() }),
+        let known = self.contexts.get(&(space, key)).filter(|_| rng.chance(mix.contexts_per_mille)).cloned();
+        let (draw, mut ttl_ms) = (rng.below(1000), None);
+        let (asked, request) = if draw < mix.gets_per_mille {
+            (Asked::Get, Call::Get { item })
+        } else if draw < mix.gets_per_mille + mix.deletes_per_mille {
+            (Asked::Delete, Call::Delete { item, context: known.clone() })
+        } else {
+            self.values += 1;
+            ttl_ms = rng.chance(mix.fleeting_per_mille).then(|| rng.range(mix.ttl_ms.0, mix.ttl_ms.1));
+            let item = Item { ttl_ms, ..item };
+            let value = Bytes::from(format!("client {} value {}", self.proc.0, self.values));
+            (Asked::Put(value.clone()), Call::Put { item, value, context: known.clone() })
         };
         let given = known.map(|context| context.vector).unwrap_or_default();
         let id = history.ops.len();
@@ -132,6 +139,7 @@ impl Driver {
             space,
             key,
             asked,
+            ttl_ms,
             given,
             start_us: now_us,
             end_us: u64::MAX,
@@ -151,6 +159,7 @@ impl Driver {
             space,
             key,
             asked: Asked::Get,
+            ttl_ms: None,
             given: VersionVector::default(),
             start_us: now_us,
             end_us: u64::MAX,

@@ -5,26 +5,26 @@
 //! worse where it must not rely on it (messages may be lost, doubled and reordered).
 
 mod audit;
+mod disks;
 mod network;
+mod outputs;
 mod reads;
 mod seen;
 
 pub(super) use seen::Seen;
 
-use super::process::{LaneKey, LinkKey, ProcId, Process, Running};
+use super::process::{LinkKey, ProcId, Process, Running};
 use super::rng::Rng;
 use super::staleness::Model;
 use super::weather::Climate;
 use crate::client;
-use crate::engine::{DiskEvent, DiskRequest, ReadRequest};
+use crate::engine::ReadRequest;
 use crate::machine::Machine;
 use crate::manager;
 use crate::node;
+use crate::ring::Durability;
 use crate::types::RequestId;
-use crate::wire::client::{ClientReply, ClientRequest};
 use crate::wire::hello::{Hello, Welcome};
-use crate::wire::manager::ManagerToNode;
-use crate::wire::peer::PeerReply;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -74,6 +74,10 @@ pub(super) enum Outside {
     PowerLoss(ProcId),
     /// A partition ends.
     Reunite,
+    /// A process stands still for so many microseconds.
+    Stall(ProcId, u64),
+    /// A full disk has room again.
+    DiskRoom(ProcId),
     /// A client's next call.
     Client(ProcId),
 }
@@ -102,6 +106,8 @@ pub(super) struct World {
     pub(super) procs: Vec<Process>,
     pub(super) seen: Seen,
     pub(super) written: audit::Written,
+    /// No wall clock was ever further from the truth.
+    pub(super) skew_ms_max: u64,
     /// Pairs (from, to) between which nothing passes.
     pub(super) blocked: BTreeSet<(ProcId, ProcId)>,
     /// Answers that clients were given and the run has not looked at.
@@ -129,6 +135,7 @@ impl World {
             procs: Vec::new(),
             seen: Seen::default(),
             written: audit::Written::new(),
+            skew_ms_max: 0,
             blocked: BTreeSet::new(),
             done: Vec::new(),
             fatal: Vec::new(),
@@ -165,9 +172,15 @@ impl World {
         let spread = self.climate.clock_skew_ms;
         let skew =
             i64::try_from(self.rng.below(2 * spread + 1)).unwrap_or(0) - i64::try_from(spread).unwrap_or(0);
+        self.skew_ms_max = self.skew_ms_max.max(skew.unsigned_abs());
         self.procs.push(Process::new(name.to_owned(), base, skew));
         self.addrs.insert(name.to_owned(), id);
         id
+    }
+
+    /// Two processes do not hear each other any more.
+    pub(super) fn part(&mut self, one: ProcId, other: ProcId) {
+        self.blocked.extend([(one, other), (other, one)]);
     }
 
     pub(super) fn order(&mut self, after_us: u64, event: Outside) {
@@ -249,6 +262,9 @@ impl World {
     pub(super) fn crash(&mut self, proc: ProcId, quietly: bool) {
         let name = self.name_of(proc).to_owned();
         self.note(|| format!("{name} ends{}", if quietly { ", its power lost" } else { "" }));
+        if matches!(self.procs[proc.0].running, Running::Node(_)) {
+            self.seen.note_loss(self.now_us, proc, if quietly { Durability::Os } else { Durability::Memory });
+        }
         self.procs[proc.0].stop();
         let ends: Vec<u64> = self.conns_of(proc);
         for conn in ends {
@@ -348,161 +364,6 @@ impl World {
         self.procs[proc.0].turn_open = false;
         for output in out {
             self.carry_out_node(proc, output);
-        }
-    }
-
-    // ---- what machines ask for -------------------------------------------------------------
-
-    fn carry_out_node(&mut self, proc: ProcId, output: node::io::Output) {
-        use node::io::Output;
-        match output {
-            Output::Reply { conn, request, message } => {
-                if let ClientReply::Data(reply) = &message {
-                    self.audit(proc, reply);
-                }
-                self.send(conn.0, true, request, &message);
-            }
-            Output::PeerReply { conn, request, message } => {
-                self.notice_reply(&message);
-                if let PeerReply::Forwarded(reply) = &message {
-                    self.audit(proc, reply);
-                }
-                self.send(conn.0, true, request, &message);
-            }
-            Output::Peer { to, lane, request, message } => {
-                self.notice_request(&message);
-                self.note_write(&message);
-                let link = LinkKey::Peer(to, lane.into());
-                if let Some(conn) = self.conn_of(proc, link) {
-                    self.send(conn, false, request, &message);
-                }
-            }
-            Output::Connect { peer, addr } => {
-                for lane in [LaneKey::Foreground, LaneKey::Bulk] {
-                    self.want_link(proc, LinkKey::Peer(peer, lane), &addr);
-                }
-            }
-            Output::Disconnect { peer } => {
-                for lane in [LaneKey::Foreground, LaneKey::Bulk] {
-                    self.drop_link(proc, LinkKey::Peer(peer, lane));
-                }
-            }
-            Output::Manager(message) => {
-                if let Some(conn) = self.conn_of(proc, LinkKey::Manager) {
-                    self.send(conn, false, RequestId(0), &message);
-                }
-            }
-            Output::Disk(request) => self.queue_disk(proc, request),
-            Output::Read(request) => self.order_read(proc, request),
-            Output::Reaped { at, key, context, left } => {
-                let name = self.name_of(proc).to_owned();
-                self.note(|| format!("{name} lets {key:?} of {at:?} go: {context:?}, left {left:?}"));
-                self.seen.note_reaped(self.now_us, (at.0, key), context, left);
-            }
-            Output::IdentityChanged => {}
-            Output::Stopped => self.crash(proc, false),
-            Output::Fatal(text) => {
-                self.fatal.push(format!("{}: {text}", self.procs[proc.0].name));
-                self.crash(proc, false);
-            }
-        }
-    }
-
-    fn carry_out_manager(&mut self, proc: ProcId, output: manager::io::Output) {
-        use manager::io::Output;
-        match output {
-            Output::Reply { conn, request, message } => self.send(conn.0, true, request, &message),
-            Output::Node { conn, message } => {
-                if let ManagerToNode::Table(bytes) = &message {
-                    self.notice_table(bytes);
-                }
-                self.send(conn.0, true, RequestId(0), &message);
-            }
-            Output::Disk(request) => self.queue_disk(proc, request),
-            Output::Stopped => self.crash(proc, false),
-        }
-    }
-
-    fn carry_out_client(&mut self, proc: ProcId, output: client::Output) {
-        use client::Output;
-        match output {
-            Output::Dial { server, addr } => self.dial_once(proc, LinkKey::Server(server.0), &addr),
-            Output::Hangup { server } => self.drop_link(proc, LinkKey::Server(server.0)),
-            Output::Send { server, request, message } => {
-                if let ClientRequest::Data { request: data, .. } = &message {
-                    self.notice_write(data);
-                }
-                if let Some(conn) = self.conn_of(proc, LinkKey::Server(server.0)) {
-                    self.send(conn, false, request, &message);
-                }
-            }
-            Output::Done { call, outcome } => self.done.push((proc, call, outcome)),
-        }
-    }
-
-    // ---- disks -----------------------------------------------------------------------------
-
-    fn queue_disk(&mut self, proc: ProcId, request: DiskRequest) {
-        // The worst moments to lose power are those in which something is on its way to the disk.
-        let replaces = matches!(request, DiskRequest::Replace { .. });
-        let chances = self.climate.crash_per_mille * if replaces { 10 } else { 1 };
-        if self.rng.chance(chances) {
-            let soon_us = self.rng.below(self.climate.sync_us.1);
-            self.order(soon_us, Outside::PowerLoss(proc));
-        }
-        self.procs[proc.0].disk_queue.push_back(request);
-        self.disk_begin(proc);
-    }
-
-    /// The log thread wakes up: a moment later it takes all that is queued by then.
-    fn disk_begin(&mut self, proc: ProcId) {
-        let wait_us = self.rng.below(self.climate.sync_us.1 / 2);
-        let process = &mut self.procs[proc.0];
-        if process.disk_busy || process.disk_queue.is_empty() {
-            return;
-        }
-        process.disk_busy = true;
-        let life = process.life;
-        self.at(self.now_us + wait_us, What::DiskWrite { proc, life });
-    }
-
-    /// Everything queued is written; it is synced after a while.
-    fn disk_write(&mut self, proc: ProcId, life: u64) {
-        let latency = self.climate.sync_us;
-        let sync_us = self.rng.range(latency.0, latency.1);
-        let process = &mut self.procs[proc.0];
-        if process.life != life {
-            return;
-        }
-        while let Some(request) = process.disk_queue.pop_front() {
-            if let Err(error) = process.writer.write(&mut process.disk, &request) {
-                self.fatal.push(format!("{}: {error}", process.name));
-            }
-        }
-        let written = process.writer.written();
-        self.at(self.now_us + sync_us, What::DiskDone { proc, life });
-        self.disk_event(proc, DiskEvent::Written(written));
-    }
-
-    fn disk_done(&mut self, proc: ProcId, life: u64) {
-        let process = &mut self.procs[proc.0];
-        if process.life != life {
-            return;
-        }
-        if let Err(error) = process.writer.sync(&mut process.disk) {
-            self.fatal.push(format!("{}: {error}", process.name));
-        }
-        process.disk_busy = false;
-        let synced = process.writer.synced();
-        self.disk_event(proc, DiskEvent::Synced(synced));
-        self.disk_begin(proc);
-    }
-
-    fn disk_event(&mut self, proc: ProcId, event: DiskEvent) {
-        match self.procs[proc.0].running {
-            Running::Manager(_) => self.tell_manager(proc, manager::io::Input::Disk(event)),
-            Running::Node(_) => self.tell_node(proc, node::io::Input::Disk(event)),
-            Running::Client(_) | Running::Down => {}
         }
     }
 }

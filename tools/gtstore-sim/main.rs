@@ -4,13 +4,14 @@
 
 mod crash;
 mod journal;
+mod shrink;
 mod staleness;
 mod sweep;
 
 use getopts::{Matches, Options};
 use gtstore::mutant::{Mutant, Planted};
 use gtstore::shell::args::{self, Program};
-use gtstore::sim::{Report, Settings, run};
+use gtstore::sim::{LeftOut, Report, Settings, run};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,10 +25,13 @@ struct Asked {
     seeds: Range<u64>,
     ops: usize,
     planted: Planted,
+    left_out: LeftOut,
     mutant: Option<String>,
     threads: usize,
     verbose: bool,
     keep_going: bool,
+    /// Look for fewer faults with which a seed still fails.
+    shrinks: bool,
     /// What the lines of the event log are to have in them that are printed.
     follow: Option<String>,
     /// Where the event log goes.
@@ -36,7 +40,7 @@ struct Asked {
 
 impl Asked {
     fn settings(&self, seed: u64, journal: bool) -> Settings {
-        Settings { seed, ops: self.ops, planted: self.planted, journal }
+        Settings { seed, ops: self.ops, planted: self.planted, left_out: self.left_out.clone(), journal }
     }
 }
 
@@ -71,6 +75,9 @@ fn program() -> Program {
     options.optflag("", "mutants", "list the bugs that can be planted");
     options.optopt("", "log", "where the event log of a failing seed, or of --seed, goes", "FILE");
     options.optopt("", "follow", "with --seed: print what happens to a key, a write or a request", "TEXT");
+    options.optopt("", "without", "leave out faults of these kinds", "KIND,...");
+    options.optopt("", "faults", "leave out all faults but these, by their places", "PLACE,...");
+    options.optflag("", "no-shrink", "do not look for fewer faults with which a seed still fails");
     options.optflag("k", "keep-going", "do not stop at the first seed that fails");
     Program {
         name: "gtstore-sim",
@@ -111,10 +118,12 @@ fn asked(matches: &Matches) -> Result<Asked, String> {
         seeds,
         ops: usize::try_from(some("ops", OPS as u64)?).map_err(|_| "too many --ops")?,
         planted: planted(matches.opt_str("mutant"))?,
+        left_out: shrink::left_out(matches)?,
         mutant: matches.opt_str("mutant"),
         threads: usize::try_from(threads.min(256)).unwrap_or(1),
         verbose,
         keep_going: matches.opt_present("keep-going"),
+        shrinks: !["no-shrink", "without", "faults"].iter().any(|name| matches.opt_present(name)),
         follow: matches.opt_str("follow"),
         log: matches.opt_str("log").map(PathBuf::from),
     })
@@ -155,20 +164,21 @@ fn sweep(asked: &Asked) -> ExitCode {
         }
         (!report.broken.is_empty()).then_some(report)
     });
-    for report in &swept.failed {
-        print_failure(report, asked);
+    let failed = swept.failed.len();
+    for (report, at) in swept.failed.into_iter().zip(0..) {
+        // One is enough to begin with.
+        print_failure(report, asked, asked.shrinks && at == 0);
     }
     println!(
-        "{} seeds, {} failed; {} calls, {} events in {:.1} s ({:.1} seeds a second on {} threads)",
+        "{} seeds, {failed} failed; {} calls, {} events in {:.1} s ({:.1} seeds a second on {} threads)",
         swept.done,
-        swept.failed.len(),
         ops.into_inner(),
         events.into_inner(),
         swept.seconds,
         swept.done as f64 / swept.seconds,
         asked.threads,
     );
-    swept.exit()
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print_report(report: &Report) {
@@ -183,7 +193,7 @@ fn print_report(report: &Report) {
     );
 }
 
-fn print_failure(report: &Report, asked: &Asked) {
+fn print_failure(report: Report, asked: &Asked, shrinks: bool) {
     println!("seed {} FAILED:", report.seed);
     for line in report.broken.iter().take(8) {
         println!("  {line}");
@@ -191,10 +201,30 @@ fn print_failure(report: &Report, asked: &Asked) {
     if report.broken.len() > 8 {
         println!("  and {} more", report.broken.len() - 8);
     }
-    let mutant = asked.mutant.as_ref().map_or(String::new(), |name| format!(" --mutant {name}"));
-    println!("replay: gtstore-sim --seed {} --ops {}{mutant}", report.seed, asked.ops);
-    if report.journal.is_empty() {
-        // Once more, for the log.
-        journal::write(asked, &run(asked.settings(report.seed, true)));
+    println!("replay: {}", replay(&report, asked, &asked.left_out));
+    let (seed, was_told) = (report.seed, !report.journal.is_empty());
+    let mut left_out = asked.left_out.clone();
+    if shrinks {
+        let before = report.sequence.len();
+        let (fewer, shrunk) = shrink::shrink(asked, report);
+        println!("of {before} faults it takes {}:", shrunk.sequence.len());
+        for (place, fault) in &shrunk.sequence {
+            println!("  {place} {fault:?}");
+        }
+        for line in shrunk.broken.iter().take(2) {
+            println!("  {line}");
+        }
+        println!("replay: {}", replay(&shrunk, asked, &fewer));
+        left_out = fewer;
     }
+    if !was_told {
+        // Once more, for the log.
+        journal::write(asked, &run(Settings { left_out, ..asked.settings(seed, true) }));
+    }
+}
+
+/// The line that runs a seed again.
+fn replay(report: &Report, asked: &Asked, left_out: &LeftOut) -> String {
+    let mutant = asked.mutant.as_ref().map_or(String::new(), |name| format!(" --mutant {name}"));
+    format!("gtstore-sim --seed {} --ops {}{mutant}{}", report.seed, asked.ops, shrink::options(left_out))
 }

@@ -167,3 +167,40 @@ fn go_on(stage: &mut Stage) -> Vec<(u32, RequestId)> {
     stage.sync();
     reads
 }
+
+#[test]
+fn no_clock_decides_between_forgetting_a_key_and_trimming_its_context() {
+    let mut stage = stage();
+    let mut object = tombstone(9);
+    for node in 10..30 {
+        object.merge(&value_of_node(node, None));
+    }
+    let actor = Actor { node: NodeId(40), incarnation: Incarnation(1) };
+    let passing = value_of_node(40, Some(WallMs(u64::MAX)));
+    let lasting = value_of_node(40, None);
+    assert_eq!(passing.siblings()[0].dot.actor, actor);
+    for (key, latest, left) in [("passing", passing, None), ("lasting", lasting, Some(1))] {
+        let mut object = object.clone();
+        object.put(Replaces::All, &VersionVector::default(), latest.siblings()[0].clone());
+        store(&mut stage, key, &object, Fence(0));
+        stage.sync();
+        let at = (KeyspaceId(0), SectorId(0));
+        let outline = stage.node.engine().outline(at, key.as_bytes()).unwrap();
+        let digest = stage.node.digest(&outline, key.as_bytes());
+        let relic = Relic { key: key.into(), digest, context: outline.context().clone() };
+        let message =
+            PeerRequest::Settle { reap: true, fence: Fence(0), places: vec![(place(), vec![relic])] };
+        stage.tell(Input::Peer { conn: ConnId(50), from: NodeId(2), request: RequestId(4), message });
+        let entries = stage.node.engine().outline(at, key.as_bytes());
+        assert_eq!(entries.map(|outline| outline.context().entries().len()), left, "{key}");
+    }
+}
+
+fn value_of_node(node: u32, expiry: Option<WallMs>) -> Object {
+    let dot = Dot { actor: Actor { node: NodeId(node), incarnation: Incarnation(1) }, seq: 1 };
+    let mut object = Object::default();
+    let content = Content::Value(Bytes::from_static(b"v"));
+    let sibling = Sibling { dot, stamp: Stamp(u64::from(node)), expiry, content };
+    object.put(Replaces::All, &VersionVector::default(), sibling);
+    object
+}

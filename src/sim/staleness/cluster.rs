@@ -18,6 +18,7 @@ use crate::ring::{Conflict, Durability, KeyspaceSettings};
 use crate::sim::boot::{open_manager, open_node};
 use crate::sim::process::{ProcId, Running};
 use crate::sim::rng::Rng;
+use crate::sim::swarm::Tuning;
 use crate::sim::weather::Climate;
 use crate::sim::world::{MANAGER, Outside, World};
 use crate::types::ClientId;
@@ -30,7 +31,7 @@ const OLD: Bytes = Bytes::from_static(b"old");
 const NEW: Bytes = Bytes::from_static(b"new");
 const SECTORS: u16 = 64;
 /// Room for all values: nothing is on a disk.
-const CACHE_BYTES: usize = 64 << 20;
+const TUNING: Tuning = Tuning { cache_bytes: 64 << 20, ..Tuning::SMALL };
 /// The time by which the cluster must have formed, and keys must have been written first.
 const FORM_US: u64 = 60_000_000;
 /// After the keys are written: longer than a row waits for stragglers.
@@ -134,7 +135,7 @@ impl Cluster {
         let nodes: Vec<String> = (1..=N).map(|at| format!("node{at}")).collect();
         for name in &nodes {
             let (proc, fresh) = (self.world.add(name), self.fresh());
-            let node = open_node(&mut self.world.procs[proc.0], CACHE_BYTES, fresh, self.planted)?;
+            let node = open_node(&mut self.world.procs[proc.0], TUNING, fresh, self.planted)?;
             self.world.begin(proc, node);
         }
         while !self.world.is_whole(nodes.len()) {

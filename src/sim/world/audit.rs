@@ -6,7 +6,7 @@
 use super::World;
 use crate::engine::{Engine, EngineSettings};
 use crate::mutant::Planted;
-use crate::ring::Table;
+use crate::ring::{Durability, Table};
 use crate::sim::process::{ProcId, Running};
 use crate::types::{Dot, Key, KeyspaceId, NodeId, SectorId};
 use crate::wire::client::{DataReply, DataResult};
@@ -45,7 +45,11 @@ impl World {
             return;
         }
         let needed = usize::from(reply.by.needed);
-        let copies = self.copies_of(dot, |_| true, |id| self.engine_after_power_loss(id));
+        let Running::Node(node) = &self.procs[proc.0].running else { return };
+        let keyspaces = node.table().map(|table| &table.keyspaces);
+        let keyspace = self.written.get(&dot).and_then(|(keyspace, ..)| keyspaces?.get(keyspace));
+        let Some(durability) = keyspace.map(|keyspace| keyspace.settings.durability) else { return };
+        let copies = self.copies_of(dot, |_| true, |id| self.engine_after_loss(id, durability));
         if let Some(copies) = copies.filter(|&copies| copies < needed) {
             self.seen.twice.push(format!(
                 "write {dot} was acknowledged at {} us, and {copies} of {needed} disks account for it",
@@ -54,15 +58,22 @@ impl World {
         }
     }
 
-    /// What a node would know if its machine lost power now, in the worst way.
-    fn engine_after_power_loss(&self, id: usize) -> Option<Engine> {
+    /// What a node would know of a keyspace of this durability after the worst that it is to survive:
+    /// the end of its machine's power, or of the process alone. None if it need survive neither.
+    fn engine_after_loss(&self, id: usize, durability: Durability) -> Option<Engine> {
         let settings = EngineSettings {
             cache_bytes: 0,
             segment_bytes: u64::MAX,
             scrub_bytes_per_second: 0,
             planted: Planted::NONE,
         };
-        let mut disk = self.procs[id].disk.synced_alone();
+        let disk = &self.procs[id].disk;
+        let mut disk = match durability {
+            Durability::Sync => disk.synced_alone(),
+            Durability::Os => disk.clone(),
+            Durability::Memory => return None,
+        };
+        disk.set_capacity(None);
         Engine::open(&mut disk, settings).ok().map(|opened| opened.0)
     }
 

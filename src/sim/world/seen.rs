@@ -1,8 +1,10 @@
 //! What passes over the wire that checkers want to know: dots, tables, attempts.
 
 use super::World;
+use crate::ring::Durability;
+use crate::sim::process::ProcId;
 use crate::types::{ClientId, Dot, Key, KeyspaceId, OpId};
-use crate::version::{Object, VersionVector};
+use crate::version::{Content, Object, VersionVector};
 use crate::wire::client::DataRequest;
 use crate::wire::peer::{PeerReply, PeerRequest};
 use bytes::Bytes;
@@ -23,8 +25,18 @@ pub(in crate::sim) struct Seen {
     pub(in crate::sim) last_op: BTreeMap<ClientId, (OpId, VersionVector)>,
     /// Each epoch's table, by a hash.
     pub(in crate::sim) tables: BTreeMap<u64, u64>,
+    /// What machines and processes have lost, and when.
+    losses: Vec<Loss>,
     /// What has been let go of, by keyspace and key.
     reaped: BTreeMap<(KeyspaceId, Key), Vec<Reaped>>,
+}
+
+/// A node has lost what was no safer than this.
+#[derive(Debug)]
+struct Loss {
+    at_us: u64,
+    node: ProcId,
+    of: Durability,
 }
 
 /// A key that was let go of, or its context trimmed.
@@ -49,6 +61,23 @@ impl Seen {
         if !known.iter().any(|reaped| reaped.context == context && reaped.left == left) {
             known.push(Reaped { at_us, context, left });
         }
+    }
+
+    pub(in crate::sim) fn note_loss(&mut self, at_us: u64, node: ProcId, of: Durability) {
+        self.losses.push(Loss { at_us, node, of });
+    }
+
+    /// How many nodes may have lost a copy of a write that was begun then, by no fault of theirs.
+    pub(in crate::sim) fn lost_since(&self, since_us: u64, durability: Durability) -> usize {
+        let is_lost = |loss: &&Loss| {
+            loss.at_us >= since_us
+                && match durability {
+                    Durability::Sync => false,
+                    Durability::Os => loss.of == Durability::Os,
+                    Durability::Memory => true,
+                }
+        };
+        self.losses.iter().filter(is_lost).map(|loss| loss.node).collect::<BTreeSet<_>>().len()
     }
 
     fn reaped_of(&self, keyspace: KeyspaceId, key: &Key, dot: Dot) -> impl Iterator<Item = &Reaped> {
@@ -126,6 +155,10 @@ impl World {
 
     pub(super) fn notice_object(&mut self, keyspace: u16, key: &Bytes, object: &Object) {
         for sibling in object.siblings() {
+            if sibling.expiry.is_some() && sibling.content == Content::Tombstone {
+                // Emptied when its time was over: what it was is known to others.
+                continue;
+            }
             let mut hasher = XxHash3_64::new();
             hasher.write_u64(sibling.stamp.0);
             hasher.write(format!("{:?}", sibling.content).as_bytes());
