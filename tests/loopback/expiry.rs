@@ -41,7 +41,8 @@ fn an_expired_value_is_missing_through_every_node_and_can_be_written_again() {
 
 #[test]
 fn values_whose_time_is_over_are_no_concurrent_values_of_a_new_one() {
-    let cluster = Cluster::new(3, 3);
+    // By that long their time is to be over, so that it is by any clock.
+    let cluster = Cluster::with_node_args(3, 3, &["--reap-after", "1"]);
     cluster.create_keyspace("carts", Conflict::Siblings, Durability::Sync);
     let mut store = cluster.store_in("carts", 0);
     let options = StoreOptions { ttl_ms: Some(1), ..store.options().clone() };
