@@ -240,8 +240,13 @@ impl Node {
                     missing.extend(wanted);
                     continue;
                 }
-                // Nobody can mend it here: the owners have to, by comparing their copies.
-                Fetched::Unreadable => self.drop_unreadable(&name),
+                // A copy nobody can mend here: the owners have to, by comparing theirs.
+                Fetched::Unreadable if kind == HintKind::Copy => {
+                    self.drop_unreadable(shelf, &name, outline.context());
+                    continue;
+                }
+                // Our own copy, which other owners mend: for another time.
+                Fetched::Unreadable => continue,
             }
             sent.push(Sent { name, seen: outline.context().clone() });
         }

@@ -210,7 +210,8 @@ impl Node {
     }
 
     /// What was kept cannot be read: it goes without having arrived.
-    pub(super) fn drop_unreadable(&mut self, name: &Key) {
+    pub(super) fn drop_unreadable(&mut self, shelf: At, name: &Key, seen: &VersionVector) {
+        self.forget_hint(shelf, name, seen);
         if let Some((owed_to, _)) = split_name(name) {
             log::error!("a hint for node {owed_to} cannot be read from the disk, and is dropped");
             self.ledger.note_dropped(owed_to);
