@@ -94,7 +94,7 @@ pub const READS_PER_HEDGE: u32 = 10;
 /// Further owners that may be asked at once after a time without need: what is in flight to a node
 /// that stops is to go elsewhere soon.
 pub const HEDGES_KEPT_MAX: u32 = 100;
-/// Keys settled in one fence round by the node that leads it.
+/// Most keys settled in one fence round; the bytes of one message, [`TRANSFER_CHUNK_BYTES`], end it sooner.
 pub const REAPED_AT_ONCE: usize = 4096;
 /// How long a tombstone stays at least, in milliseconds: longer than any request, and any retry of it,
 /// can be under way ([`REQUEST_TTL_MS_MAX`]), and than clocks differ. Time alone never suffices.

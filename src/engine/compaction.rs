@@ -221,7 +221,7 @@ impl Engine {
             .added
             .into_iter()
             .filter(|sibling| lies_here(sibling.dot))
-            .map(|sibling| if has_expired(&sibling, wall) { emptied(sibling) } else { sibling })
+            .map(|sibling| if sibling.has_expired(wall) { emptied(sibling) } else { sibling })
             .collect();
         if needed.is_empty() {
             return;
@@ -307,10 +307,6 @@ fn state(place: At, key: &Key, outline: &Outline, added: Vec<Sibling>) -> MergeR
         kept: kept.filter(|dot| !added.iter().any(|sibling| sibling.dot == *dot)).collect(),
         added,
     }
-}
-
-fn has_expired(sibling: &Sibling, wall: WallMs) -> bool {
-    sibling.expiry.is_some_and(|at| at <= wall)
 }
 
 /// A value whose time is over counts as a tombstone, and takes the room of one.

@@ -228,11 +228,10 @@ impl Node {
         // An expired value only once it is over by any clock: nobody has seen it, and by another's it
         // may be there still.
         let wall = WallMs(now.wall.0.saturating_sub(self.options.reap_after_ms));
-        let is_over = |expiry: Option<WallMs>| expiry.is_some_and(|at| at <= wall);
         let dead = outline
             .siblings()
             .iter()
-            .filter(|sibling| sibling.content.kind == Kind::Tombstone || is_over(sibling.expiry));
+            .filter(|sibling| sibling.content.kind == Kind::Tombstone || sibling.has_expired(wall));
         dead.map(|sibling| sibling.dot).collect()
     }
 

@@ -115,8 +115,7 @@ fn is_passing(outline: &Outline) -> bool {
 /// Whether nothing but a tombstone, or a value whose time was over, was left before `wall`.
 fn was_dead(outline: &Outline, wall: WallMs) -> bool {
     outline.siblings().iter().all(|sibling| {
-        let is_over = |expiry: Option<WallMs>| expiry.is_some_and(|at| at <= wall);
-        sibling.stamp.wall() <= wall && (sibling.content.kind == Kind::Tombstone || is_over(sibling.expiry))
+        sibling.stamp.wall() <= wall && (sibling.content.kind == Kind::Tombstone || sibling.has_expired(wall))
     })
 }
 

@@ -69,11 +69,17 @@ impl Sibling {
     /// Whether a reader at wall time `now` sees a value here.
     #[must_use]
     pub fn is_live(&self, now: WallMs) -> bool {
-        matches!(self.content, Content::Value(_)) && self.expiry.is_none_or(|at| now < at)
+        matches!(self.content, Content::Value(_)) && !self.has_expired(now)
     }
 }
 
 impl<C> Sibling<C> {
+    /// Whether its time is over at wall time `now`.
+    #[must_use]
+    pub fn has_expired(&self, now: WallMs) -> bool {
+        self.expiry.is_some_and(|at| at <= now)
+    }
+
     /// The order of last-writer-wins: highest stamp, then actor.
     fn rank(&self) -> (Stamp, Actor, u64) {
         (self.stamp, self.dot.actor, self.dot.seq)
