@@ -67,14 +67,15 @@ impl Judge<'_> {
         })
     }
 
-    /// Nodes that may have lost a write that was begun then, as its keyspace lets them.
-    fn lost_since(&self, since_us: u64) -> usize {
-        self.seen.lost_since(since_us, self.space.settings.durability)
-    }
-
     /// Whether some copy of an acknowledged write must be left.
     fn is_kept(&self, write: &Op) -> bool {
-        self.lost_since(write.start_us) < usize::from(write.needed)
+        let lost = self.seen.lost_since(write.start_us, self.space.settings.durability);
+        lost < usize::from(write.needed)
+    }
+
+    /// Whether some node may know nothing any more of a write that was begun then.
+    fn is_forgotten_since(&self, since_us: u64) -> bool {
+        self.seen.is_forgotten_since(since_us, self.space.settings.durability)
     }
 
     /// The time from which on what a write put may be taken for expired by somebody.
@@ -93,16 +94,15 @@ impl Judge<'_> {
     }
 
     /// Writes that were acknowledged before a read was asked, and that it must know of: their
-    /// quorums are of owners, and meet, and no copy of them can be lost. After everything has healed:
+    /// quorums are of owners, and meet, and no copy of them is forgotten. After everything has healed:
     /// all of which some copy must be left.
     fn known_to(&self, read: &Op) -> impl Iterator<Item = (&Op, Dot)> {
         let by_owners = self.space.quorums_meet() && read.fallbacks == 0;
         let is_last = read.is_last;
         self.acknowledged_before(read)
             .filter(move |(write, _)| is_last || (by_owners && write.fallbacks == 0))
-            .filter(move |(write, _)| match self.lost_since(write.start_us) {
-                0 => true,
-                _ => is_last && self.is_kept(write),
+            .filter(move |(write, _)| {
+                self.is_kept(write) && (is_last || !self.is_forgotten_since(write.start_us))
             })
     }
 
@@ -211,7 +211,7 @@ impl Judge<'_> {
     /// A write that was repeated elsewhere may lose to an older one, as the documents say.
     fn latest(&self, read: &Op, values: &[(Dot, bytes::Bytes)], broken: &mut Vec<String>) {
         // The stamp of a write is above that of the one before it only if that was not lost.
-        if !self.space.writes_meet() || self.lost_since(0) > 0 {
+        if !self.space.writes_meet() || self.is_forgotten_since(0) {
             return;
         }
         let over_us = match values.first() {

@@ -87,11 +87,13 @@ pub enum Fault {
     SlowDisk,
     /// A disk is full for a while.
     FullDisk,
+    /// A bit flips in a value that was written long ago; in one run always on the same node.
+    BitRot,
 }
 
 impl Fault {
     /// Everything that can break.
-    pub const ALL: [Fault; 12] = [
+    pub const ALL: [Fault; 13] = [
         Fault::Kill,
         Fault::PowerLoss,
         Fault::TornWrite,
@@ -104,6 +106,7 @@ impl Fault {
         Fault::Join,
         Fault::SlowDisk,
         Fault::FullDisk,
+        Fault::BitRot,
     ];
 }
 
@@ -131,6 +134,8 @@ pub(super) struct Weather {
     every_us: (u64, u64),
     rng: Rng,
     left_out: LeftOut,
+    /// The one node whose disk rots: a copy may be lost so, two at once may not.
+    pub(super) rotten: Option<ProcId>,
     /// Nodes that have not been started yet.
     pub(super) spares: Vec<ProcId>,
     /// What happened, and how often.
@@ -157,6 +162,7 @@ impl Weather {
             every_us: (low, low + rng.range(100_000, 1_500_000)),
             rng: Rng::new(rng.any()),
             left_out,
+            rotten: None,
             spares: Vec::new(),
             happened: BTreeMap::new(),
             sequence: Vec::new(),
@@ -249,6 +255,13 @@ impl Weather {
                 let disk = &mut world.procs[victim.0].disk;
                 disk.set_capacity(Some(disk.used() + rng.below(ROOM_BYTES)));
                 world.order(away_us, Outside::DiskRoom(victim));
+            }
+            Fault::BitRot => {
+                let candidates = self.rotten.map_or(up, |rotten| vec![rotten]);
+                let found = candidates.into_iter().find(|&node| world.rot(rng, node));
+                let Some(rotten) = found else { return false };
+                self.rotten = Some(rotten);
+                world.seen.note_rot(rotten);
             }
         }
         true

@@ -9,6 +9,7 @@ mod disks;
 mod network;
 mod outputs;
 mod reads;
+mod rot;
 mod seen;
 
 pub(super) use seen::Seen;

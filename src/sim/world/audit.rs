@@ -60,7 +60,7 @@ impl World {
 
     /// What a node would know of a keyspace of this durability after the worst that it is to survive:
     /// the end of its machine's power, or of the process alone. None if it need survive neither.
-    fn engine_after_loss(&self, id: usize, durability: Durability) -> Option<Engine> {
+    pub(super) fn engine_after_loss(&self, id: usize, durability: Durability) -> Option<Engine> {
         let settings = EngineSettings {
             cache_bytes: 0,
             segment_bytes: u64::MAX,
@@ -117,7 +117,7 @@ impl World {
         Some((0..self.procs.len()).filter(|&id| counts_at_all(id) && counts(id)).count())
     }
 
-    fn node_id(&self, proc: ProcId) -> Option<NodeId> {
+    pub(super) fn node_id(&self, proc: ProcId) -> Option<NodeId> {
         match &self.procs[proc.0].running {
             Running::Node(node) => match node.identity().server {
                 crate::wire::hello::Server::Node(id) => Some(id),

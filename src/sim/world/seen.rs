@@ -67,17 +67,32 @@ impl Seen {
         self.losses.push(Loss { at_us, node, of });
     }
 
+    /// Of what a node's disk holds not all can be read any more.
+    pub(in crate::sim) fn note_rot(&mut self, node: ProcId) {
+        self.note_loss(u64::MAX, node, Durability::Sync);
+    }
+
     /// How many nodes may have lost a copy of a write that was begun then, by no fault of theirs.
     pub(in crate::sim) fn lost_since(&self, since_us: u64, durability: Durability) -> usize {
         let is_lost = |loss: &&Loss| {
             loss.at_us >= since_us
                 && match durability {
-                    Durability::Sync => false,
-                    Durability::Os => loss.of == Durability::Os,
+                    Durability::Sync => loss.of == Durability::Sync,
+                    Durability::Os => loss.of != Durability::Memory,
                     Durability::Memory => true,
                 }
         };
         self.losses.iter().filter(is_lost).map(|loss| loss.node).collect::<BTreeSet<_>>().len()
+    }
+
+    /// Whether one of them may know nothing of what it has lost; of what has rotted it does.
+    pub(in crate::sim) fn is_forgotten_since(&self, since_us: u64, durability: Durability) -> bool {
+        let of_this = |of: Durability| match durability {
+            Durability::Sync => false,
+            Durability::Os => of == Durability::Os,
+            Durability::Memory => of != Durability::Sync,
+        };
+        self.losses.iter().any(|loss| loss.at_us >= since_us && of_this(loss.of))
     }
 
     fn reaped_of(&self, keyspace: KeyspaceId, key: &Key, dot: Dot) -> impl Iterator<Item = &Reaped> {
