@@ -34,11 +34,7 @@ impl Run {
         }
         let nodes = self.shape.nodes.0 + self.shape.nodes.1 - self.weather.spares.len();
         self.until(HEAL_US, "the cluster did not become whole again", |run| run.world.is_whole(nodes));
-        // A hint is kept for good if what it names has rotted where it lies and is not mended: one such
-        // run in some thousand. Not demanded of that node, until somebody mends the one or the other.
-        let rotten = self.weather.rotten;
-        let handed_over =
-            |run: &Self| run.world.nodes().all(|(id, node)| node.hints_kept() == 0 || Some(id) == rotten);
+        let handed_over = |run: &Self| run.world.nodes().all(|(_, node)| node.hints_kept() == 0);
         self.until(HEAL_US, "hints were not handed over", handed_over);
         // Attempts at writes that clients have given up live until their deadline, and links that
         // stood across a partition break late: both must be over before copies can be compared.
