@@ -303,7 +303,6 @@ impl Node {
     fn piece_arrived(&mut self, now: Now, piece: &Piece) {
         for sent in &piece.sent {
             self.forget_hint(piece.shelf, &sent.name, &sent.seen);
-            self.ledger.note_delivered(piece.owed_to);
         }
         if let Some(walk) = self.handoffs.walks.get_mut(&piece.owed_to) {
             walk.phase = Phase::Idle(now.mono);

@@ -51,9 +51,20 @@ pub(super) struct Owed {
     pub(super) hints: u64,
     /// Their bytes, as counted against the cap.
     pub(super) bytes: u64,
-    /// Hints that arrived, and hints that there was no room for, since the start.
+    /// Keys of which it was to have hints since the start, with those found then: each is one of the
+    /// `hints` yet, or was delivered, or was dropped.
+    pub(super) missed: u64,
+    /// Hints that arrived, or had nobody and nothing left to arrive, since the start.
     pub(super) delivered: u64,
+    /// Hints that there was no room for, or that could not be read any more, since the start.
     pub(super) dropped: u64,
+}
+
+impl Owed {
+    /// Whether every hint is accounted for.
+    pub(super) fn adds_up(self) -> bool {
+        self.missed == self.hints + self.delivered + self.dropped
+    }
 }
 
 impl Ledger {
@@ -77,17 +88,26 @@ impl Ledger {
         self.owed.values().map(|owed| owed.bytes).sum()
     }
 
-    pub(super) fn note_delivered(&mut self, node: NodeId) {
+    fn note_delivered(&mut self, node: NodeId) {
         self.owed.entry(node).or_default().delivered += 1;
     }
 
+    /// A hint that was kept is gone without having arrived.
     fn note_dropped(&mut self, node: NodeId) {
         self.owed.entry(node).or_default().dropped += 1;
+    }
+
+    /// A hint was not even taken.
+    fn note_refused(&mut self, node: NodeId) {
+        let owed = self.owed.entry(node).or_default();
+        owed.missed += 1;
+        owed.dropped += 1;
     }
 
     /// A hint of this weight has become one of that; none: there was, or is, none.
     fn recount(&mut self, node: NodeId, before: Option<Weight>, after: Option<Weight>) {
         let owed = self.owed.entry(node).or_default();
+        owed.missed += u64::from(before.is_none() && after.is_some());
         owed.hints = owed.hints + u64::from(after.is_some()) - u64::from(before.is_some());
         let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
         owed.bytes = owed.bytes + after.counted - before.counted;
@@ -211,8 +231,7 @@ impl Node {
 
     /// What was kept cannot be read: it goes without having arrived.
     pub(super) fn drop_unreadable(&mut self, shelf: At, name: &Key, seen: &VersionVector) {
-        self.forget_hint(shelf, name, seen);
-        if let Some((owed_to, _)) = split_name(name) {
+        if let Some(owed_to) = self.take_away(shelf, name, seen) {
             log::error!("a hint for node {owed_to} cannot be read from the disk, and is dropped");
             self.ledger.note_dropped(owed_to);
         }
@@ -226,7 +245,7 @@ impl Node {
                 self.ledger.of(owed_to).bytes
             );
         }
-        self.ledger.note_dropped(owed_to);
+        self.ledger.note_refused(owed_to);
     }
 
     fn keep(
@@ -247,7 +266,14 @@ impl Node {
     /// A hint has arrived, or there is nobody left to have it. It goes, unless it has grown since
     /// `seen` was sent: then all of it is sent again.
     pub(super) fn forget_hint(&mut self, shelf: At, name: &Key, seen: &VersionVector) {
-        let Some((owed_to, _)) = split_name(name) else { return };
+        if let Some(owed_to) = self.take_away(shelf, name, seen) {
+            self.ledger.note_delivered(owed_to);
+        }
+    }
+
+    /// Takes a hint off its shelf, unless it has grown since `seen`. Says whom it was owed to.
+    fn take_away(&mut self, shelf: At, name: &Key, seen: &VersionVector) -> Option<NodeId> {
+        let (owed_to, _) = split_name(name)?;
         let durability = kind_of(shelf).map_or(Durability::Os, |(_, at)| self.hint_durability(at.0));
         let before = self.engine.outline(shelf, name).map(|outline| weight_of(name, &outline));
         let held = self.engine.outline(shelf, name);
@@ -257,6 +283,7 @@ impl Node {
         self.engine.forget(shelf, name, seen, durability);
         let after = self.engine.outline(shelf, name).map(|outline| weight_of(name, &outline));
         self.ledger.recount(owed_to, before, after);
+        (before.is_some() && after.is_none()).then_some(owed_to)
     }
 
     fn hint_durability(&self, keyspace: KeyspaceId) -> Durability {

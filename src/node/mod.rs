@@ -322,6 +322,13 @@ impl Node {
         self.ledger.bytes()
     }
 
+    /// Whether each hint that there ever was in this life is kept yet, was delivered, or was dropped
+    /// and counted: for the simulator.
+    #[must_use]
+    pub fn hints_add_up(&self) -> bool {
+        self.ledger.all().all(|(_, owed)| owed.adds_up())
+    }
+
     /// The table in force here, if there is one.
     #[must_use]
     pub fn table(&self) -> Option<&Arc<Table>> {

@@ -103,8 +103,8 @@ impl Node {
 
     fn hint_status(&self) -> Vec<HintStatus> {
         let row = |(owed_to, owed): (NodeId, Owed)| {
-            let Owed { hints, bytes, delivered, dropped } = owed;
-            HintStatus { owed_to, hints, bytes, delivered, dropped }
+            let Owed { hints, bytes, missed, delivered, dropped } = owed;
+            HintStatus { owed_to, hints, bytes, missed, delivered, dropped }
         };
         self.ledger.all().map(row).collect()
     }

@@ -390,9 +390,12 @@ pub struct HintStatus {
     pub hints: u64,
     /// Their bytes, as counted against the cap.
     pub bytes: u64,
+    /// Keys of which it was to keep hints since the holder's start, and those it found then:
+    /// `hints + delivered + dropped`.
+    pub missed: u64,
     /// Hints handed over since the holder's start.
     pub delivered: u64,
-    /// Hints that there was no room for since then; anti-entropy brings what they were of.
+    /// Hints that there was no room for, or that could not be read any more, since then; anti-entropy brings what they were of.
     pub dropped: u64,
 }
 

@@ -379,7 +379,7 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
 }
 
 fn client_replies() -> Vec<(&'static str, ClientReply)> {
-    let hints = HintStatus { owed_to: NodeId(38), hints: 39, bytes: 40, delivered: 41, dropped: 42 };
+    let hints = HintStatus { owed_to: NodeId(38), hints: 39, bytes: 40, missed: 122, delivered: 41, dropped: 42 };
     let repair = RepairStatus { compared: 43, sent: 44, fetched: 45, missed: 46, left: 47 };
     let data = |result| ClientReply::Data(reply(result));
     let contact = ContactInfo {

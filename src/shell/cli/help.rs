@@ -295,11 +295,12 @@ node, count, text of each finding; nothing where all is well.
 gtstore hints
 
 A write whose owner is away is kept for it by a fallback, or noted by another owner, and handed
-over when it is back. Every node is asked what it keeps: for whom, how many writes ('hints') of
-how many bytes, and how many were handed over ('delivered') or dropped for want of room since
-its own start. What was dropped reaches its owner when a read finds it missing there. Nodes that
-do not answer are named on standard error ('silent' in json); when none does: exit code 4.
--o plain: holder, owed to, hints, bytes, delivered, dropped.
+over when it is back. Every node is asked what it keeps: for whom, of how many keys ('hints'), of
+how many bytes; and of how many keys it was to keep one since its own start ('missed'): each of
+them is kept yet, or was handed over ('delivered'), or dropped for want of room. What was dropped
+reaches its owner when copies are compared, and when a read finds it missing there. Nodes that do
+not answer are named on standard error ('silent' in json); when none does: exit code 4.
+-o plain: holder, owed to, hints, bytes, missed, delivered, dropped.
 ",
     ),
     (

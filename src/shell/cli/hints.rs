@@ -47,8 +47,8 @@ pub(crate) fn hints(store: &mut Store, globals: &Globals, out: &mut dyn Write) -
         Format::Table if kept.is_empty() => writeln!(out, "Nothing is kept for other nodes.")?,
         Format::Table | Format::Plain => {
             let rows = kept.iter().map(|(holder, hint)| row(*holder, hint, globals.format)).collect();
-            let headings = ["Holder", "Owed to", "Hints", "Bytes", "Delivered", "Dropped"];
-            print_rows(out, globals.format, &headings, &[0, 1, 2, 3, 4, 5], rows)?;
+            let headings = ["Holder", "Owed to", "Hints", "Bytes", "Missed", "Delivered", "Dropped"];
+            print_rows(out, globals.format, &headings, &[0, 1, 2, 3, 4, 5, 6], rows)?;
         }
     }
     // The table first, wherever the two go.
@@ -74,6 +74,7 @@ fn row(holder: NodeId, hint: &HintStatus, format: Format) -> Vec<String> {
         hint.owed_to.to_string(),
         hint.hints.to_string(),
         bytes,
+        hint.missed.to_string(),
         hint.delivered.to_string(),
         hint.dropped.to_string(),
     ]
@@ -86,6 +87,7 @@ fn json(kept: &[(NodeId, HintStatus)], answers: &Answers<Kept>) -> Map<String, V
             ("owed_to", hint.owed_to.0.into()),
             ("hints", hint.hints.into()),
             ("bytes", hint.bytes.into()),
+            ("missed", hint.missed.into()),
             ("delivered", hint.delivered.into()),
             ("dropped", hint.dropped.into()),
         ])

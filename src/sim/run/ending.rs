@@ -157,6 +157,13 @@ impl Run {
             .map(|(id, node)| format!("node{} still has {} pending rows", id.0, node.requests_in_hand()))
             .collect();
         self.broken.extend(left);
+        let unsound: Vec<String> = self
+            .world
+            .nodes()
+            .filter(|(_, node)| !node.hints_add_up())
+            .map(|(id, _)| format!("node{}'s counts of hints do not add up", id.0))
+            .collect();
+        self.broken.extend(unsound);
         // A repair that was read behind a fence may have brought a trimmed context back meanwhile,
         // and the scrub have come upon rot: both pass of themselves.
         self.converge();

@@ -431,7 +431,7 @@ impl Message for ClientReply {
                 out.count(rows.len());
                 for row in rows {
                     out.u32(row.owed_to.0);
-                    [row.hints, row.bytes, row.delivered, row.dropped].into_iter().for_each(|n| out.u64(n));
+                    [row.hints, row.bytes, row.missed, row.delivered, row.dropped].into_iter().for_each(|n| out.u64(n));
                 }
             }
             ClientReply::Dump { entries, next } => {
@@ -471,7 +471,7 @@ impl Message for ClientReply {
             }),
             FAULTS_SET => ClientReply::FaultsSet,
             HINTS_REPLY => {
-                let count = reader.count("hints", MEMBERS_MAX, 36)?;
+                let count = reader.count("hints", MEMBERS_MAX, 44)?;
                 let rows = (0..count).map(|_| decode_hints(&mut reader));
                 ClientReply::Hints(rows.collect::<Result<_, _>>()?)
             }
@@ -520,6 +520,7 @@ fn decode_hints(reader: &mut Reader) -> Result<HintStatus, DecodeError> {
         owed_to: NodeId(reader.u32()?),
         hints: reader.u64()?,
         bytes: reader.u64()?,
+        missed: reader.u64()?,
         delivered: reader.u64()?,
         dropped: reader.u64()?,
     })

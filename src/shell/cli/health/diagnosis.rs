@@ -433,6 +433,7 @@ mod tests {
             owed_to: NodeId(owed_to),
             hints,
             bytes: 1024 * hints,
+            missed: hints + 9,
             delivered: 9,
             dropped: 0,
         };
@@ -447,7 +448,7 @@ mod tests {
     fn a_disk_without_room_is_told_as_its_node_finds_it_and_explains_what_is_owed_to_it() {
         let mut told = told(&[(1, &[UP, UP, DOWN]), (2, &[UP, UP, DOWN])]);
         told.seen.get_mut(&NodeId(2)).unwrap().nodes[1].room = Room::Low;
-        let hint = HintStatus { owed_to: NodeId(2), hints: 1, bytes: 10, delivered: 0, dropped: 0 };
+        let hint = HintStatus { owed_to: NodeId(2), hints: 1, bytes: 10, missed: 1, delivered: 0, dropped: 0 };
         told.kept.insert(NodeId(1), vec![hint]);
         // Of a disk whose node is down nothing is known.
         told.status.nodes[2].room = Room::Full;
