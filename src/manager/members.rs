@@ -6,8 +6,8 @@ use super::io::Output;
 use crate::limits::{MEMBERS_MAX, PLAN_SETTLE_MS, REPORT_STALE_MS};
 use crate::ring::{Member, MemberState, Slot, Table};
 use crate::types::{ConnId, Epoch, Incarnation, Instant, NodeId, Now};
-use crate::wire::decode_table;
-use crate::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
+use crate::wire::manager::{Join, ManagerToNode, NodeToManager};
+use crate::wire::{Vitals, decode_table};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) struct Members {
 pub(super) struct Seen {
     conn: Option<ConnId>,
     heard: Instant,
-    pub(super) report: Report,
+    pub(super) vitals: Vitals,
     pub(super) incarnation: Incarnation,
 }
 
@@ -46,7 +46,7 @@ impl Members {
     /// The lowest epoch that a connected node has durably; none if no node is connected.
     pub(super) fn lowest_epoch(&self, now: Instant) -> Option<Epoch> {
         let up = self.seen.iter().filter(|entry| self.is_up(*entry.0, now));
-        up.map(|entry| entry.1.report.epoch).min()
+        up.map(|entry| entry.1.vitals.epoch).min()
     }
 }
 
@@ -67,11 +67,11 @@ impl Manager {
                 self.wishes.joins.retain(|waiting| waiting.0 != conn);
                 self.wishes.joins.push((conn, join));
             }
-            NodeToManager::Report(report) => {
+            NodeToManager::Report(vitals) => {
                 let node = self.members.by_conn.get(&conn).copied();
                 if let Some(seen) = node.and_then(|node| self.members.seen.get_mut(&node)) {
                     seen.heard = now.mono;
-                    seen.report = report;
+                    seen.vitals = vitals;
                 }
             }
             NodeToManager::Streamed(sectors) => self.note_streamed(conn, &sectors),
@@ -156,7 +156,7 @@ impl Manager {
         let seen = Seen {
             conn: Some(conn),
             heard: now.mono,
-            report: Report { epoch: join.epoch, ..Report::default() },
+            vitals: Vitals { epoch: join.epoch, ..Vitals::default() },
             incarnation: join.incarnation,
         };
         self.members.seen.insert(node, seen);

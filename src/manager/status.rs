@@ -65,7 +65,6 @@ impl Manager {
         let row = |(id, member): (NodeId, &crate::ring::Member)| {
             let (held, first) = loads.get(&id).copied().unwrap_or_default();
             let seen = self.members.seen(id);
-            let report = seen.map(|seen| seen.report).unwrap_or_default();
             NodeStatus {
                 node: id,
                 addr: member.addr.clone(),
@@ -73,14 +72,8 @@ impl Manager {
                 state: member.state,
                 health: if self.members.is_up(id, now.mono) { Health::Up } else { Health::Down },
                 sectors: (small(held), small(first)),
-                epoch: report.epoch,
                 incarnation: seen.map(|seen| seen.incarnation).unwrap_or_default(),
-                keys: report.keys,
-                bytes: report.bytes,
-                pending: report.pending,
-                damaged: report.damaged,
-                hint_bytes: report.hint_bytes,
-                room: report.room,
+                vitals: seen.map(|seen| seen.vitals).unwrap_or_default(),
             }
         };
         ClusterStatus {

@@ -3,8 +3,9 @@
 use super::*;
 use crate::sim::SimDisk;
 use crate::types::{DiskUuid, WallMs};
+use crate::wire::Vitals;
 use crate::wire::client::ClientRequest;
-use crate::wire::manager::{NodeToManager, Report};
+use crate::wire::manager::NodeToManager;
 
 fn told_epoch(manager: &mut Manager, known: Epoch) -> Option<Epoch> {
     let mut out = Vec::new();
@@ -110,7 +111,7 @@ fn a_keyspace_that_is_there_already_is_answered_at_once() {
     // After the first plan, so that there is nothing else to make a table for.
     tell(500, Input::Tick);
     tell(501, Input::Disk(DiskEvent::Synced(Ticket(2))));
-    let report = Report { epoch: Epoch(3), ..Report::default() };
+    let report = Vitals { epoch: Epoch(3), ..Vitals::default() };
     tell(502, Input::Node { conn: ConnId(1), message: NodeToManager::Report(report) });
     let message = ClientRequest::CreateKeyspace {
         name: Keyspace::DEFAULT.to_owned(),

@@ -12,8 +12,8 @@ use crate::ring::{Durability, Table};
 use crate::types::{ClusterId, Epoch, NodeId, Now};
 use crate::wire::decode_table;
 use crate::wire::hello::clusters_meet;
-use crate::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
-use crate::wire::peer::{PeerRequest, Saying};
+use crate::wire::manager::{Join, ManagerToNode, NodeToManager};
+use crate::wire::peer::PeerRequest;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -166,10 +166,11 @@ impl Node {
         if !self.manager_up || self.identity.node == NodeId(0) {
             return;
         }
-        let Saying { epoch, keys, bytes, pending, damaged, hint_bytes, room, .. } = self.own_saying();
-        let epoch = if self.view.as_ref().is_some_and(|view| view.durable) { epoch } else { Epoch(0) };
-        let report = Report { epoch, keys, bytes, pending, damaged, hint_bytes, room };
-        out.push(Output::Manager(NodeToManager::Report(report)));
+        let mut vitals = self.vitals();
+        if !self.view.as_ref().is_some_and(|view| view.durable) {
+            vitals.epoch = Epoch(0);
+        }
+        out.push(Output::Manager(NodeToManager::Report(vitals)));
         let streamed = self.transfers.streamed();
         if !streamed.is_empty() {
             out.push(Output::Manager(NodeToManager::Streamed(streamed)));

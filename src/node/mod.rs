@@ -394,7 +394,7 @@ impl Node {
             PeerReply::Table(bytes) => return self.adopt_bytes(now, bytes.clone(), out),
             PeerReply::Alive(said) => {
                 self.peers.note(from, *said);
-                return self.compare_epoch(from, said.epoch, out);
+                return self.compare_epoch(from, said.vitals.epoch, out);
             }
             PeerReply::Heard { node, ms_ago } => return self.peers.told_of(*node, *ms_ago),
             PeerReply::Gossip { rumors } => return self.hear_rumors(rumors, out),

@@ -78,14 +78,8 @@ impl Node {
                 state: member.state,
                 health: if own { Health::Up } else { self.peers.health(id) },
                 sectors: (small(held), small(first)),
-                epoch: said.epoch,
                 incarnation: said.incarnation,
-                keys: said.keys,
-                bytes: said.bytes,
-                pending: said.pending,
-                damaged: said.damaged,
-                hint_bytes: said.hint_bytes,
-                room: said.room,
+                vitals: said.vitals,
             }
         };
         let is_moving = |slot: &Slot| matches!(slot, Slot::Moving { .. });

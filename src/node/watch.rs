@@ -15,6 +15,7 @@ use super::liveness::Next;
 use super::{NO_ROW, Node};
 use crate::limits::{GOSSIP_MS, GOSSIP_RUMORS_MAX, PEERS_ASKED, STALL_MS, WATCH_MS};
 use crate::types::{Epoch, Health, Instant, NodeId, Now};
+use crate::wire::Vitals;
 use crate::wire::peer::{PeerRequest, Saying};
 use std::hash::Hasher;
 use twox_hash::XxHash3_64;
@@ -37,18 +38,23 @@ impl Watch {
 impl Node {
     /// What this node says of itself.
     pub(super) fn own_saying(&self) -> Saying {
+        let vitals = self.vitals();
+        Saying { incarnation: self.identity.incarnation, beat: self.watch.beat, vitals }
+    }
+
+    /// How this node stands.
+    pub(super) fn vitals(&self) -> Vitals {
         let (size, hints) = (self.engine.size(), self.ledger.in_engine());
         let (keys, bytes) = (size.0.saturating_sub(hints.0), size.1.saturating_sub(hints.1));
         let sectors = self.table().map_or(0, |table| table.sectors.len());
-        Saying {
-            incarnation: self.identity.incarnation,
-            beat: self.watch.beat,
+        Vitals {
             epoch: self.table().map_or(Epoch(0), |table| table.epoch),
             keys,
             bytes,
             pending: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
             hint_bytes: self.ledger.bytes(),
             damaged: u16::try_from(self.engine.quarantined_sectors(sectors)).unwrap_or(u16::MAX),
+            repairs: u32::try_from(self.repairs_left()).unwrap_or(u32::MAX),
             room: self.space.room(),
         }
     }
@@ -155,7 +161,7 @@ impl Node {
         for &(node, said) in rumors {
             if self.peers.note(node, said) {
                 self.peers.told_of(node, Some(0));
-                newest = newest.max(Some((said.epoch, node)));
+                newest = newest.max(Some((said.vitals.epoch, node)));
             }
         }
         // One of those that have the newest table is asked for it, not all.

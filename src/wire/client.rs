@@ -8,10 +8,11 @@ mod encoding;
 
 pub(crate) use encoding::DATA_REQUEST;
 
+use super::Vitals;
 use super::peer::Worth;
 use crate::ring::{KeyspaceSettings, MemberState};
 use crate::types::{
-    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp, WallMs,
+    ClusterId, Dot, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp, WallMs,
 };
 use crate::version::{Content, Context};
 use bytes::Bytes;
@@ -363,22 +364,10 @@ pub struct NodeStatus {
     pub health: Health,
     /// Sectors it holds, and those it is first in.
     pub sectors: (u16, u16),
-    /// Epoch of its table.
-    pub epoch: Epoch,
     /// Its life.
     pub incarnation: Incarnation,
-    /// Keys held, tombstones not counted.
-    pub keys: u64,
-    /// Bytes of keys and values held.
-    pub bytes: u64,
-    /// Requests it is working on.
-    pub pending: u32,
-    /// Sectors of which its copy is damaged: other owners serve them.
-    pub damaged: u16,
-    /// Bytes that it keeps for nodes that are away.
-    pub hint_bytes: u64,
-    /// Whether its disk has room.
-    pub room: Room,
+    /// How it stands, by the last that the observer heard of it.
+    pub vitals: Vitals,
 }
 
 /// What a node keeps for another that is away, or was since this one's start.

@@ -5,8 +5,9 @@
 
 use super::Message;
 use super::codec::{DecodeError, Reader, Writer};
+use super::vitals::{Vitals, decode_vitals, encode_vitals};
 use crate::limits::{ADDR_BYTES_MAX, MANAGER_BODY_BYTES_MAX, SECTORS_MAX, TEXT_BYTES_MAX};
-use crate::types::{ClusterId, DiskUuid, Epoch, Incarnation, NodeId, Room, SectorId};
+use crate::types::{ClusterId, DiskUuid, Epoch, Incarnation, NodeId, SectorId};
 use bytes::Bytes;
 
 /// What a node tells the manager.
@@ -14,8 +15,8 @@ use bytes::Bytes;
 pub enum NodeToManager {
     /// First on each connection: who it is and where it listens.
     Join(Join),
-    /// Each [`REPORT_MS`](crate::limits::REPORT_MS): that it lives, and how much it holds.
-    Report(Report),
+    /// Each [`REPORT_MS`](crate::limits::REPORT_MS): that it lives, and how it stands; the epoch is that of its *durable* table.
+    Report(Vitals),
     /// These sectors have been streamed to their new owners, whole and durable, under these
     /// configurations. Repeated with each report until the table says so too.
     Streamed(Vec<(SectorId, Epoch)>),
@@ -40,25 +41,6 @@ pub struct Join {
     pub weight: u16,
     /// Epoch of its table; 0 when it has none.
     pub epoch: Epoch,
-}
-
-/// What a node says of itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Report {
-    /// Epoch of its durable table.
-    pub epoch: Epoch,
-    /// Keys held, tombstones not counted.
-    pub keys: u64,
-    /// Bytes of keys and values held.
-    pub bytes: u64,
-    /// Requests it is working on.
-    pub pending: u32,
-    /// Sectors of which its copy is damaged, and not served.
-    pub damaged: u16,
-    /// Bytes that it keeps for nodes that are away.
-    pub hint_bytes: u64,
-    /// Whether its disk has room.
-    pub room: Room,
 }
 
 /// What the manager tells a node.
@@ -119,15 +101,7 @@ impl Message for NodeToManager {
                 out.u16(join.weight);
                 out.u64(join.epoch.0);
             }
-            NodeToManager::Report(report) => {
-                out.u64(report.epoch.0);
-                out.u64(report.keys);
-                out.u64(report.bytes);
-                out.u32(report.pending);
-                out.u16(report.damaged);
-                out.u64(report.hint_bytes);
-                out.u8(report.room.to_byte());
-            }
+            NodeToManager::Report(vitals) => encode_vitals(vitals, out),
             NodeToManager::Streamed(sectors) => {
                 out.count(sectors.len());
                 for (sector, epoch) in sectors {
@@ -151,15 +125,7 @@ impl Message for NodeToManager {
                 weight: reader.u16()?,
                 epoch: Epoch(reader.u64()?),
             }),
-            REPORT => NodeToManager::Report(Report {
-                epoch: Epoch(reader.u64()?),
-                keys: reader.u64()?,
-                bytes: reader.u64()?,
-                pending: reader.u32()?,
-                damaged: reader.u16()?,
-                hint_bytes: reader.u64()?,
-                room: Room::from_byte(reader.u8()?).ok_or(DecodeError::Invalid("room"))?,
-            }),
+            REPORT => NodeToManager::Report(decode_vitals(&mut reader)?),
             STREAMED => {
                 let count = reader.count("streamed sectors", SECTORS_MAX, 10)?;
                 let mut sectors = Vec::with_capacity(count);

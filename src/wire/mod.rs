@@ -17,6 +17,7 @@ pub mod manager;
 mod object;
 pub mod peer;
 mod table;
+mod vitals;
 
 use bytes::Bytes;
 use codec::{DecodeError, Writer};
@@ -42,3 +43,4 @@ pub(crate) use object::{
     split_sibling_head,
 };
 pub use table::{decode_table, encode_table};
+pub use vitals::Vitals;

@@ -4,8 +4,9 @@ mod encoding;
 
 pub(crate) use encoding::{ABSENT, FORWARD_REQUEST, HELD, READ, SAME, STORE, STORED};
 
+use super::Vitals;
 use super::client::{DataReply, DataRequest};
-use crate::types::{Dot, Epoch, Fence, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp};
+use crate::types::{Dot, Epoch, Fence, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp};
 use crate::version::{Object, VersionVector};
 use bytes::Bytes;
 
@@ -39,20 +40,8 @@ pub struct Saying {
     pub incarnation: Incarnation,
     /// Counts what it has said in that life: the higher is the later.
     pub beat: u32,
-    /// Epoch of its table.
-    pub epoch: Epoch,
-    /// Keys held, tombstones not counted.
-    pub keys: u64,
-    /// Bytes of keys and values held.
-    pub bytes: u64,
-    /// Requests it is working on.
-    pub pending: u32,
-    /// Sectors of which its copy is damaged, and not served.
-    pub damaged: u16,
-    /// Bytes of writes that it keeps for nodes that are away.
-    pub hint_bytes: u64,
-    /// Whether its disk has room.
-    pub room: Room,
+    /// How it stands.
+    pub vitals: Vitals,
 }
 
 /// What a node asks of a peer.

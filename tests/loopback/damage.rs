@@ -37,10 +37,10 @@ fn a_node_that_found_its_log_damaged_says_so_and_so_does_a_read_that_needs_it() 
     cluster.settle();
     let rows = wait_until("the manager hears of the damage", || {
         let rows = cluster.settle().nodes;
-        rows.iter().any(|row| row.damaged > 0).then_some(rows)
+        rows.iter().any(|row| row.vitals.damaged > 0).then_some(rows)
     });
     let addr = cluster.nodes[0].addr();
-    let damaged: Vec<_> = rows.iter().map(|row| (row.addr == addr, row.damaged)).collect();
+    let damaged: Vec<_> = rows.iter().map(|row| (row.addr == addr, row.vitals.damaged)).collect();
     assert_eq!(damaged.iter().filter(|row| row.1 == u16::from(row.0)).count(), 3, "{damaged:?}");
 
     for at in 0..3 {

@@ -34,7 +34,7 @@ fn of_100_000_keys_on_7_nodes_the_fullest_holds_at_most_1_05_of_the_mean() {
     // Each node reports to the manager twice a second.
     let held: Vec<u64> = wait_until("the count of all keys", || {
         let status = status_of(&cluster.manager.addr())?;
-        let held: Vec<_> = status.nodes.iter().map(|node| node.keys).collect();
+        let held: Vec<_> = status.nodes.iter().map(|node| node.vitals.keys).collect();
         (held.iter().sum::<u64>() == KEYS).then_some(held)
     });
     assert_eq!(held.len(), 7);

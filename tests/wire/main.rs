@@ -6,14 +6,16 @@ mod samples;
 use bytes::Bytes;
 use gtstore::limits::PEER_BODY_BYTES_MAX;
 use gtstore::ring::{MemberState, Profile, Slot, Table};
-use gtstore::types::{DiskUuid, Epoch, Health, Incarnation, NodeId, RequestId, Room};
+use gtstore::types::{DiskUuid, Epoch, Health, Incarnation, NodeId, RequestId};
 use gtstore::wire::client::{ClientReply, ClientRequest, ClusterStatus, NodeStatus};
 use gtstore::wire::codec::{DecodeError, Reader, SHARED_BYTES_MIN, Writer};
 use gtstore::wire::frame::{Decoder, Frame, FrameError, HEADER_BYTES, write_frame};
 use gtstore::wire::hello::{Opening, RefusalCause, Refused};
 use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager};
 use gtstore::wire::peer::{PeerReply, PeerRequest};
-use gtstore::wire::{Message, decode_context, decode_object, decode_table, encode_object, encode_table};
+use gtstore::wire::{
+    Message, Vitals, decode_context, decode_object, decode_table, encode_object, encode_table,
+};
 use proptest::prelude::*;
 use samples::{REQUEST, Sample};
 use std::collections::BTreeMap;
@@ -483,14 +485,8 @@ fn a_health_that_nobody_knows_is_refused() {
             state: MemberState::Normal,
             health,
             sectors: (0, 0),
-            epoch: Epoch(0),
             incarnation: Incarnation(0),
-            keys: 0,
-            bytes: 0,
-            pending: 0,
-            damaged: 0,
-            hint_bytes: 0,
-            room: Room::Enough,
+            vitals: Vitals { epoch: Epoch(0), ..Vitals::default() },
         };
         let mut out = Writer::default();
         let reply = ClientReply::Status(ClusterStatus { nodes: vec![node], ..ClusterStatus::default() });

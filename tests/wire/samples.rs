@@ -12,7 +12,6 @@ use gtstore::types::{
     RequestId, Room, SectorId, Stamp, WallMs,
 };
 use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
-use gtstore::wire::Message;
 use gtstore::wire::client::{
     ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, DataRequest, DataResult, DumpEntry,
     HintStatus, NodeStatus, Provenance, Reason, RepairStatus, Terms, TraceRole, TraceStep, Version, Write,
@@ -20,10 +19,11 @@ use gtstore::wire::client::{
 use gtstore::wire::codec::{DecodeError, Writer};
 use gtstore::wire::frame::write_frame;
 use gtstore::wire::hello::{Hello, Opening, RefusalCause, Refused, Role, Server, Welcome};
-use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager, Report};
+use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager};
 use gtstore::wire::peer::{
     FenceStep, Listed, PeerReply, PeerRequest, Place, Relic, RoundId, Saying, Standing, Worth,
 };
+use gtstore::wire::{Message, Vitals};
 use std::collections::BTreeSet;
 
 /// The request id of every sample's frame.
@@ -167,18 +167,21 @@ fn dot(node: u32, seq: u64) -> Dot {
     Dot { actor: Actor { node: NodeId(node), incarnation: Incarnation(node + 1) }, seq }
 }
 
-fn saying(first: u32) -> Saying {
-    Saying {
-        incarnation: Incarnation(first),
-        beat: first + 1,
+fn vitals(first: u32) -> Vitals {
+    Vitals {
         epoch: Epoch(u64::from(first) + 2),
         keys: u64::from(first) + 3,
         bytes: u64::from(first) + 4,
         pending: first + 5,
         damaged: 3,
+        repairs: first + 7,
         hint_bytes: u64::from(first) + 6,
         room: Room::Full,
     }
+}
+
+fn saying(first: u32) -> Saying {
+    Saying { incarnation: Incarnation(first), beat: first + 1, vitals: vitals(first) }
 }
 
 fn context() -> Context {
@@ -379,7 +382,8 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
 }
 
 fn client_replies() -> Vec<(&'static str, ClientReply)> {
-    let hints = HintStatus { owed_to: NodeId(38), hints: 39, bytes: 40, missed: 122, delivered: 41, dropped: 42 };
+    let hints =
+        HintStatus { owed_to: NodeId(38), hints: 39, bytes: 40, missed: 122, delivered: 41, dropped: 42 };
     let repair = RepairStatus { compared: 43, sent: 44, fetched: 45, missed: 46, left: 47 };
     let data = |result| ClientReply::Data(reply(result));
     let contact = ContactInfo {
@@ -423,14 +427,8 @@ fn status() -> ClusterStatus {
         state,
         health,
         sectors: (100, 34),
-        epoch: Epoch(15),
         incarnation: Incarnation(16),
-        keys: 17,
-        bytes: 18,
-        pending: 19,
-        damaged: 20,
-        hint_bytes: 21,
-        room: Room::Low,
+        vitals: vitals(17),
     };
     ClusterStatus {
         observer: NodeId(1),
@@ -561,12 +559,10 @@ fn to_manager() -> Vec<(&'static str, NodeToManager)> {
         weight: 100,
         epoch: Epoch(30),
     };
-    let (epoch, room) = (Epoch(31), Room::Full);
-    let report = Report { epoch, keys: 32, bytes: 33, pending: 34, damaged: 35, hint_bytes: 36, room };
     let streamed = vec![(SectorId(35), Epoch(36)), (SectorId(37), Epoch(38))];
     vec![
         ("", NodeToManager::Join(join)),
-        ("", NodeToManager::Report(report)),
+        ("", NodeToManager::Report(vitals(31))),
         ("", NodeToManager::Streamed(streamed)),
         ("", NodeToManager::Table(Bytes::from_static(b"a table"))),
     ]

@@ -52,13 +52,22 @@ struct Batch {
 impl Exchange {
     /// Places that are not known to be equal now, those that could not be made so among them.
     fn unfinished(&self) -> BTreeMap<At, Place> {
+        let all = self.places.iter().chain(self.missed.values()).copied().chain(self.differing());
+        all.map(|place| ((place.keyspace, place.sector), place)).collect()
+    }
+
+    /// Places that were found to differ, and are not known to be equal now.
+    fn differing(&self) -> impl Iterator<Item = Place> + '_ {
         let step = match &self.step {
             Step::Next => None,
             Step::Fetch { place, .. } | Step::Send { place, .. } => Some(*place),
         };
-        let differing = self.differing.iter().map(|(place, _)| *place).chain(self.asking);
-        let all = self.places.iter().chain(self.missed.values()).copied().chain(differing).chain(step);
-        all.map(|place| ((place.keyspace, place.sector), place)).collect()
+        self.differing.iter().map(|(place, _)| *place).chain(self.asking).chain(step)
+    }
+
+    /// How many places were found to differ, and are not known to be equal now.
+    fn known_to_differ(&self) -> usize {
+        self.differing().count() + self.missed.len()
     }
 }
 
@@ -109,6 +118,13 @@ impl Node {
         let exchange = self.anti_entropy.exchange.as_ref();
         self.anti_entropy.repair.as_ref().is_some_and(waits)
             || exchange.is_some_and(|exchange| exchange.tries.is_some())
+    }
+
+    /// Copies of sectors that are known to differ from another owner's, or that a repair that was asked
+    /// for has yet to compare.
+    pub(in crate::node) fn repairs_left(&self) -> u64 {
+        let background = self.anti_entropy.exchange.as_ref().filter(|exchange| exchange.tries.is_none());
+        self.repair_status().left + background.map_or(0, |exchange| exchange.known_to_differ() as u64)
     }
 
     fn repair_status(&self) -> RepairStatus {

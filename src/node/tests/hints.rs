@@ -184,7 +184,7 @@ fn hints_survive_a_restart_and_are_counted_anew() {
     let before = stage.owed(3);
     let mut stage = Stage::on(stage.disk, &table);
     assert_eq!((stage.owed(3).hints, stage.owed(3).bytes), (before.hints, before.bytes));
-    assert_eq!(stage.node.own_saying().keys, 0, "a hint is no key of this node's");
+    assert_eq!(stage.node.own_saying().vitals.keys, 0, "a hint is no key of this node's");
     stage.regain(3);
     let wanted = stage.wanted();
     assert_eq!(wanted.len(), 1, "its value is on the disk: {wanted:?}");

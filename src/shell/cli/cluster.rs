@@ -77,11 +77,13 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                 "Life",
             ];
             // Where all is well there is no column to read past.
-            let has_damage = status.nodes.iter().any(|node| node.damaged > 0);
+            let has_damage = status.nodes.iter().any(|node| node.vitals.damaged > 0);
             headings.extend(has_damage.then_some("Damaged"));
-            let has_hints = status.nodes.iter().any(|node| node.hint_bytes > 0);
+            let has_hints = status.nodes.iter().any(|node| node.vitals.hint_bytes > 0);
             headings.extend(has_hints.then_some("Hints kept"));
-            let has_full = status.nodes.iter().any(|node| node.room != Room::Enough);
+            let has_repairs = status.nodes.iter().any(|node| node.vitals.repairs > 0);
+            headings.extend(has_repairs.then_some("To repair"));
+            let has_full = status.nodes.iter().any(|node| node.vitals.room != Room::Enough);
             headings.extend(has_full.then_some("Disk"));
             let row = |node: &NodeStatus| {
                 let known = Known::of(node, status.observer);
@@ -92,6 +94,7 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                     Some(0) | None => UNKNOWN.to_owned(),
                 }));
                 row.extend(has_hints.then(|| cell(known.hint_bytes.map(human_bytes))));
+                row.extend(has_repairs.then(|| cell(known.repairs)));
                 row.extend(has_full.then(|| cell(known.room)));
                 row
             };
@@ -107,7 +110,7 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
                 let known = Known::of(node, status.observer);
                 let mut row = status_row(node, &known, cell(known.bytes));
                 row.extend([cell(known.damaged), node.health.to_string(), cell(known.hint_bytes)]);
-                row.push(cell(known.room));
+                row.extend([cell(known.room), cell(known.repairs)]);
                 row
             };
             let rows = status.nodes.iter().map(row).collect();
@@ -175,7 +178,7 @@ fn status_advice(status: &ClusterStatus) -> Option<String> {
 
 /// What a person may do about disks without room.
 fn room_advice(status: &ClusterStatus) -> Option<String> {
-    let full = status.nodes.iter().filter(|node| node.health.is_up() && node.room != Room::Enough);
+    let full = status.nodes.iter().filter(|node| node.health.is_up() && node.vitals.room != Room::Enough);
     let full: Vec<String> = full.map(|node| node.node.to_string()).collect();
     (!full.is_empty()).then(|| {
         format!(
@@ -191,8 +194,8 @@ pub(crate) fn damage_advice(status: &ClusterStatus) -> Option<String> {
     let damaged: Vec<String> = status
         .nodes
         .iter()
-        .filter(|node| node.damaged > 0)
-        .map(|node| format!("node {} ({})", node.node, sectors(node.damaged)))
+        .filter(|node| node.vitals.damaged > 0)
+        .map(|node| format!("node {} ({})", node.node, sectors(node.vitals.damaged)))
         .collect();
     (!damaged.is_empty()).then(|| {
         format!(
@@ -220,24 +223,26 @@ struct Known {
     life: Option<u32>,
     damaged: Option<u16>,
     hint_bytes: Option<u64>,
+    repairs: Option<u32>,
     room: Option<Room>,
 }
 
 impl Known {
     fn of(node: &NodeStatus, observer: NodeId) -> Self {
         // Whoever has reported has a table.
-        let heard = node.epoch != Epoch(0);
+        let heard = node.vitals.epoch != Epoch(0);
         // Requests in hand are told to the manager alone, and end with their process.
         let sees_inside = observer == NodeId(0) || observer == node.node;
         Self {
-            keys: heard.then_some(node.keys),
-            bytes: heard.then_some(node.bytes),
-            pending: (heard && node.health.is_up() && sees_inside).then_some(node.pending),
-            epoch: heard.then_some(node.epoch.0),
+            keys: heard.then_some(node.vitals.keys),
+            bytes: heard.then_some(node.vitals.bytes),
+            pending: (heard && node.health.is_up() && sees_inside).then_some(node.vitals.pending),
+            epoch: heard.then_some(node.vitals.epoch.0),
             life: (node.incarnation.0 != 0).then_some(node.incarnation.0),
-            damaged: heard.then_some(node.damaged),
-            hint_bytes: heard.then_some(node.hint_bytes),
-            room: heard.then_some(node.room),
+            damaged: heard.then_some(node.vitals.damaged),
+            hint_bytes: heard.then_some(node.vitals.hint_bytes),
+            repairs: heard.then_some(node.vitals.repairs),
+            room: heard.then_some(node.vitals.room),
         }
     }
 }
@@ -283,6 +288,7 @@ fn json_status(status: &ClusterStatus) -> Map<String, Value> {
             ("damaged", known.damaged.into()),
             ("health", node.health.to_string().into()),
             ("hint_bytes", known.hint_bytes.into()),
+            ("repairs", known.repairs.into()),
             ("disk", known.room.map(|room| room.to_string()).into()),
         ]));
         row.into()
@@ -621,6 +627,7 @@ fn print_dump_entry(out: &mut dyn Write, format: Format, entry: &DumpEntry) -> C
 mod tests {
     use super::*;
     use crate::types::Incarnation;
+    use crate::wire::Vitals;
 
     fn node(up: bool, epoch: u64) -> NodeStatus {
         NodeStatus {
@@ -630,14 +637,14 @@ mod tests {
             state: MemberState::Normal,
             health: if up { Health::Up } else { Health::Down },
             sectors: (4, 1),
-            epoch: Epoch(epoch),
             incarnation: Incarnation(u32::from(epoch > 0)),
-            keys: 5 * epoch,
-            bytes: 7 * epoch,
-            pending: 3,
-            damaged: 0,
-            hint_bytes: 0,
-            room: Room::Enough,
+            vitals: Vitals {
+                epoch: Epoch(epoch),
+                keys: 5 * epoch,
+                bytes: 7 * epoch,
+                pending: 3,
+                ..Vitals::default()
+            },
         }
     }
 

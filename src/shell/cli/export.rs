@@ -181,7 +181,7 @@ pub(crate) fn export(
     let table = ask_table(store)?;
     let settings = settings_in(&table, store)?;
     let status = ask_status(store)?;
-    let copies: u64 = status.nodes.iter().map(|node| node.keys).sum();
+    let copies: u64 = status.nodes.iter().map(|node| node.vitals.keys).sum();
     let expected = copies / u64::from(status.n.max(1));
     let up = status.nodes.into_iter().filter(|node| node.health.is_up());
     let up: Vec<(NodeId, String)> = up.map(|node| (node.node, node.addr)).collect();

@@ -70,8 +70,8 @@ Output that programs may rely on
             value on its own line. mget: key, value (with \\\\ \\t \\n \\r \\xNN). put, del:
             OK, coordinator, context. status: state, node, address, zone, sectors,
             first in, keys, bytes, working on, epoch, life, damaged sectors, health,
-            bytes of hints kept, disk (ok, low, full). Columns are only ever added at the
-            end.
+            bytes of hints kept, disk (ok, low, full), copies to repair. Columns are only
+            ever added at the end.
   Results go to standard output, everything else to standard error.
 
 Exit codes
@@ -258,7 +258,9 @@ works on nothing, and one that the manager has not heard of since its own start 
 A node that found its log damaged counts the sectors concerned ('Damaged', a column only when
 there are any): their other owners serve them. 'Hints kept' (likewise) is what it has in store
 for nodes that are away; see 'gtstore help hints'. 'Disk' (likewise) is 'low' where less is free
-than the node's reserve, so that it refuses puts, and 'full' where it can write nothing.
+than the node's reserve, so that it refuses puts, and 'full' where it can write nothing. 'To
+repair' (likewise) counts copies of sectors that are known to differ from another owner's, and
+those that a 'repair' has yet to compare: they are seen to without your doing.
 ",
     ),
     (
@@ -284,9 +286,9 @@ what can be done about it. When nobody answers at all: 4. --watch looks again ea
 Ctrl-C, in place on a terminal, else a line each time; how it ends says nothing of the cluster.
 It is not for use inside the shell, where Ctrl-C has another meaning.
 
--o json: well, nodes, moving, findings[kind, node, count, text, advice]; kind is node, manager,
-short, lost, disk, hints, damaged or not_serving; short and lost count sectors. -o plain: kind,
-node, count, text of each finding; nothing where all is well.
+-o json: well, nodes, moving, repairs, findings[kind, node, count, text, advice]; kind is node,
+manager, short, lost, disk, hints, damaged or not_serving; short and lost count sectors.
+-o plain: kind, node, count, text of each finding; nothing where all is well.
 ",
     ),
     (

@@ -12,8 +12,7 @@ use crate::limits::{
     MEMBERS_MAX, SIBLINGS_DECODED_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use crate::types::{
-    ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp,
-    WallMs,
+    ClientId, ClusterId, Epoch, Health, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp, WallMs,
 };
 use crate::version::Content;
 use crate::wire::Message;
@@ -21,6 +20,7 @@ use crate::wire::codec::{DecodeError, Reader, Writer};
 use crate::wire::object::{decode_context, decode_dot, encode_context, encode_dot};
 use crate::wire::peer::Worth;
 use crate::wire::table::{decode_settings, encode_settings, member_state, member_state_byte};
+use crate::wire::vitals::{VITALS_BYTES, decode_vitals, encode_vitals};
 use bytes::Bytes;
 
 pub(crate) const DATA_REQUEST: u8 = 0x11;
@@ -431,7 +431,9 @@ impl Message for ClientReply {
                 out.count(rows.len());
                 for row in rows {
                     out.u32(row.owed_to.0);
-                    [row.hints, row.bytes, row.missed, row.delivered, row.dropped].into_iter().for_each(|n| out.u64(n));
+                    [row.hints, row.bytes, row.missed, row.delivered, row.dropped]
+                        .into_iter()
+                        .for_each(|n| out.u64(n));
                 }
             }
             ClientReply::Dump { entries, next } => {
@@ -562,14 +564,8 @@ fn encode_status(status: &ClusterStatus, out: &mut Writer) {
         out.u8(health_byte(row.health));
         out.u16(row.sectors.0);
         out.u16(row.sectors.1);
-        out.u64(row.epoch.0);
         out.u32(row.incarnation.0);
-        out.u64(row.keys);
-        out.u64(row.bytes);
-        out.u32(row.pending);
-        out.u16(row.damaged);
-        out.u64(row.hint_bytes);
-        out.u8(row.room.to_byte());
+        encode_vitals(&row.vitals, out);
     }
 }
 
@@ -578,7 +574,7 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
     let cluster_id = ClusterId(reader.u128()?);
     let epoch = Epoch(reader.u64()?);
     let (n, sectors, serving, moving) = (reader.u8()?, reader.u16()?, reader.bool("serving")?, reader.u16()?);
-    let count = reader.count("status rows", MEMBERS_MAX, 59)?;
+    let count = reader.count("status rows", MEMBERS_MAX, 22 + VITALS_BYTES)?;
     let mut nodes = Vec::with_capacity(count);
     for _ in 0..count {
         nodes.push(NodeStatus {
@@ -588,14 +584,8 @@ fn decode_status(reader: &mut Reader) -> Result<ClusterStatus, DecodeError> {
             state: member_state(reader.u8()?)?,
             health: health(reader.u8()?)?,
             sectors: (reader.u16()?, reader.u16()?),
-            epoch: Epoch(reader.u64()?),
             incarnation: Incarnation(reader.u32()?),
-            keys: reader.u64()?,
-            bytes: reader.u64()?,
-            pending: reader.u32()?,
-            damaged: reader.u16()?,
-            hint_bytes: reader.u64()?,
-            room: Room::from_byte(reader.u8()?).ok_or(DecodeError::Invalid("room"))?,
+            vitals: decode_vitals(reader)?,
         });
     }
     Ok(ClusterStatus { observer, cluster_id, epoch, n, sectors, serving, moving, nodes })

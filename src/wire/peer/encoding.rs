@@ -9,13 +9,14 @@ use crate::limits::{
     REAPED_AT_ONCE,
 };
 use crate::types::{
-    ClientId, Dot, Epoch, Fence, Incarnation, Key, KeyspaceId, NodeId, OpId, Room, SectorId, Stamp,
+    ClientId, Dot, Epoch, Fence, Incarnation, Key, KeyspaceId, NodeId, OpId, SectorId, Stamp,
 };
 use crate::version::Object;
 use crate::wire::Message;
 use crate::wire::client::{DataReply, DataRequest};
 use crate::wire::codec::{DecodeError, Reader, Writer};
 use crate::wire::object::{decode_object, decode_vector, encode_object, encode_vector};
+use crate::wire::vitals::{VITALS_BYTES, decode_vitals, encode_vitals};
 use bytes::Bytes;
 
 pub(crate) const FORWARD_REQUEST: u8 = 0x41;
@@ -84,31 +85,19 @@ fn decode_place(reader: &mut Reader) -> Result<Place, DecodeError> {
 fn encode_saying(said: &Saying, out: &mut Writer) {
     out.u32(said.incarnation.0);
     out.u32(said.beat);
-    out.u64(said.epoch.0);
-    out.u64(said.keys);
-    out.u64(said.bytes);
-    out.u32(said.pending);
-    out.u16(said.damaged);
-    out.u64(said.hint_bytes);
-    out.u8(said.room.to_byte());
+    encode_vitals(&said.vitals, out);
 }
 
 fn decode_saying(reader: &mut Reader) -> Result<Saying, DecodeError> {
     Ok(Saying {
         incarnation: Incarnation(reader.u32()?),
         beat: reader.u32()?,
-        epoch: Epoch(reader.u64()?),
-        keys: reader.u64()?,
-        bytes: reader.u64()?,
-        pending: reader.u32()?,
-        damaged: reader.u16()?,
-        hint_bytes: reader.u64()?,
-        room: Room::from_byte(reader.u8()?).ok_or(DecodeError::Invalid("room"))?,
+        vitals: decode_vitals(reader)?,
     })
 }
 
 /// Bytes of a node's id and its saying.
-const RUMOR_BYTES: usize = 51;
+const RUMOR_BYTES: usize = 12 + VITALS_BYTES;
 
 fn encode_rumors(rumors: &[(NodeId, Saying)], out: &mut Writer) {
     out.count(rumors.len());

@@ -54,7 +54,8 @@ fn lost(status: &ClusterStatus, all_started: bool) -> Option<String> {
 mod tests {
     use super::*;
     use crate::ring::MemberState;
-    use crate::types::{Epoch, Health, Incarnation, NodeId, Room};
+    use crate::types::{Epoch, Health, Incarnation, NodeId};
+    use crate::wire::Vitals;
 
     fn node(id: u32, up: bool) -> NodeStatus {
         NodeStatus {
@@ -64,14 +65,8 @@ mod tests {
             state: MemberState::Normal,
             health: if up { Health::Up } else { Health::Down },
             sectors: (4, 1),
-            epoch: Epoch(1),
             incarnation: Incarnation(1),
-            keys: 0,
-            bytes: 0,
-            pending: 0,
-            damaged: 0,
-            hint_bytes: 0,
-            room: Room::Enough,
+            vitals: Vitals { epoch: Epoch(1), ..Vitals::default() },
         }
     }
 

@@ -146,12 +146,17 @@ fn own_words(told: &Testimony) -> impl Iterator<Item = &NodeStatus> {
 }
 
 fn no_room(told: &Testimony) -> impl Iterator<Item = (NodeId, Room)> {
-    own_words(told).filter(|row| row.room != Room::Enough).map(|row| (row.node, row.room))
+    own_words(told).filter(|row| row.vitals.room != Room::Enough).map(|row| (row.node, row.vitals.room))
 }
 
 fn damaged(told: &Testimony) -> impl Iterator<Item = Finding> {
-    let damaged = own_words(told).filter(|row| row.damaged > 0);
-    damaged.map(|row| Finding::Damaged { node: row.node, sectors: row.damaged })
+    let damaged = own_words(told).filter(|row| row.vitals.damaged > 0);
+    damaged.map(|row| Finding::Damaged { node: row.node, sectors: row.vitals.damaged })
+}
+
+/// Copies of sectors that nodes know to differ from another owner's, or have yet to compare.
+pub(super) fn repairs(told: &Testimony) -> u64 {
+    own_words(told).map(|row| u64::from(row.vitals.repairs)).sum()
 }
 
 impl Sight {
@@ -338,6 +343,7 @@ mod tests {
     use super::*;
     use crate::ring::{MemberState, Slot};
     use crate::types::{ClusterId, Epoch, Incarnation};
+    use crate::wire::Vitals;
 
     /// How the observer sees nodes 1, 2 and so on.
     fn status(healths: &[Health]) -> ClusterStatus {
@@ -348,14 +354,8 @@ mod tests {
             state: MemberState::Normal,
             health,
             sectors: (4, 1),
-            epoch: Epoch(1),
             incarnation: Incarnation(1),
-            keys: 0,
-            bytes: 0,
-            pending: 0,
-            damaged: 0,
-            hint_bytes: 0,
-            room: Room::Enough,
+            vitals: Vitals { epoch: Epoch(1), ..Vitals::default() },
         };
         let nodes = (1..).zip(healths).map(row).collect();
         ClusterStatus { serving: true, n: 2, nodes, ..ClusterStatus::default() }
@@ -447,11 +447,12 @@ mod tests {
     #[test]
     fn a_disk_without_room_is_told_as_its_node_finds_it_and_explains_what_is_owed_to_it() {
         let mut told = told(&[(1, &[UP, UP, DOWN]), (2, &[UP, UP, DOWN])]);
-        told.seen.get_mut(&NodeId(2)).unwrap().nodes[1].room = Room::Low;
-        let hint = HintStatus { owed_to: NodeId(2), hints: 1, bytes: 10, missed: 1, delivered: 0, dropped: 0 };
+        told.seen.get_mut(&NodeId(2)).unwrap().nodes[1].vitals.room = Room::Low;
+        let hint =
+            HintStatus { owed_to: NodeId(2), hints: 1, bytes: 10, missed: 1, delivered: 0, dropped: 0 };
         told.kept.insert(NodeId(1), vec![hint]);
         // Of a disk whose node is down nothing is known.
-        told.status.nodes[2].room = Room::Full;
+        told.status.nodes[2].vitals.room = Room::Full;
         let expected = [
             "node 3 is down, as seen by nodes 1, 2",
             "node 2 refuses puts: less is free on its disk than its reserve",

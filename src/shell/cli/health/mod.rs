@@ -13,7 +13,7 @@ use super::output::{object, plain, print_json};
 use crate::client::{Store, Target};
 use crate::types::NodeId;
 use crate::wire::client::{ClientRequest, ClusterStatus};
-use diagnosis::{Finding, Testimony, diagnose};
+use diagnosis::{Finding, Testimony, diagnose, repairs};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
@@ -27,14 +27,13 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// `health`.
 pub(crate) fn health(store: &mut Store, globals: &Globals, out: &mut dyn Write) -> CommandResult {
-    let told = ask(store)?;
-    let findings = diagnose(&told);
+    let found = Checkup::of(ask(store)?);
     match globals.format {
-        Format::Json => print_json(out, json(&told.status, &findings))?,
-        Format::Plain => out.write_all(plain(&rows(&findings)).as_bytes())?,
-        Format::Table => write!(out, "{}", report(&told.status, &findings))?,
+        Format::Json => print_json(out, found.json())?,
+        Format::Plain => out.write_all(plain(&found.rows()).as_bytes())?,
+        Format::Table => write!(out, "{}", found.report())?,
     }
-    if findings.is_empty() { Ok(()) } else { Err(Failure::new(Exit::NotWell, "")) }
+    if found.is_well() { Ok(()) } else { Err(Failure::new(Exit::NotWell, "")) }
 }
 
 /// `health --watch`: until its process is ended, or nobody reads it.
@@ -42,16 +41,11 @@ pub(crate) fn watch(store: &mut Store, globals: &Globals, out: &mut dyn Write) -
     let redraws = globals.format == Format::Table && io::stdout().is_terminal();
     loop {
         let began = Instant::now();
-        let seen = ask(store).map(|told| {
-            let findings = diagnose(&told);
-            (told.status, findings)
-        });
+        let seen = ask(store).map(Checkup::of);
         match (&seen, globals.format) {
-            (Ok((status, findings)), Format::Json) => print_json(out, json(status, findings))?,
-            (Ok((status, findings)), _) if redraws => write!(out, "{CLEAR}{}", report(status, findings))?,
-            (Ok((status, findings)), Format::Table | Format::Plain) => {
-                writeln!(out, "{}", one_line(status, findings))?;
-            }
+            (Ok(found), Format::Json) => print_json(out, found.json())?,
+            (Ok(found), _) if redraws => write!(out, "{CLEAR}{}", found.report())?,
+            (Ok(found), Format::Table | Format::Plain) => writeln!(out, "{}", found.one_line())?,
             (Err(failure), Format::Json) => {
                 print_json(out, object([("well", Value::Null), ("error", failure.text.clone().into())]))?;
             }
@@ -94,62 +88,88 @@ fn ask_manager(store: &mut Store) -> Result<ClusterStatus, String> {
     asked.map_err(|error| error.to_string()).and_then(read_status)
 }
 
-fn all_is_well(status: &ClusterStatus) -> String {
-    let moving = match status.moving {
-        0 => String::new(),
-        moving => format!("; {moving} of them are moving"),
-    };
-    format!(
-        "All is well: {} nodes are up, {} sectors have {} copies each{moving}.",
-        status.nodes.len(),
-        status.sectors,
-        status.n
-    )
+/// What was found, and what goes on that is no fault.
+struct Checkup {
+    status: ClusterStatus,
+    findings: Vec<Finding>,
+    /// Copies of sectors that are yet to be compared or made equal.
+    repairs: u64,
 }
 
-fn report(status: &ClusterStatus, findings: &[Finding]) -> String {
-    if findings.is_empty() {
-        return all_is_well(status) + "\n";
+impl Checkup {
+    fn of(told: Testimony) -> Self {
+        Self { findings: diagnose(&told), repairs: repairs(&told), status: told.status }
     }
-    let advice: BTreeSet<&str> = findings.iter().map(Finding::advice).collect();
-    let found: String = findings.iter().map(|finding| format!("  {}\n", finding.text())).collect();
-    let advice: String = advice.iter().map(|advice| format!("  {advice}\n")).collect();
-    format!("Not all is well:\n{found}\nWhat to do:\n{advice}")
-}
 
-fn one_line(status: &ClusterStatus, findings: &[Finding]) -> String {
-    if findings.is_empty() {
-        return all_is_well(status);
+    fn is_well(&self) -> bool {
+        self.findings.is_empty()
     }
-    let found: Vec<String> = findings.iter().map(Finding::text).collect();
-    found.join(" | ")
-}
 
-/// Kind, node, count and text of each finding; all well: no rows.
-fn rows(findings: &[Finding]) -> Vec<Vec<String>> {
-    let row = |finding: &Finding| {
-        let node = finding.node().map_or("-".to_owned(), |node| node.to_string());
-        let count = finding.count().map_or("-".to_owned(), |count| count.to_string());
-        vec![finding.kind().to_owned(), node, count, finding.text()]
-    };
-    findings.iter().map(row).collect()
-}
+    /// What goes on of itself; nothing: an empty text.
+    fn going_on(&self) -> String {
+        let are = |count: u64, one: &str, many: &str| {
+            if count == 1 { one.to_owned() } else { format!("{count} {many}") }
+        };
+        let moving = are(self.status.moving.into(), "1 of them is moving", "of them are moving");
+        let repairs = are(self.repairs, "1 copy is being repaired", "copies of sectors are being repaired");
+        let going_on = [(u64::from(self.status.moving), moving), (self.repairs, repairs)];
+        going_on.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| format!("; {text}")).collect()
+    }
 
-fn json(status: &ClusterStatus, findings: &[Finding]) -> Map<String, Value> {
-    let finding = |finding: &Finding| -> Value {
+    fn all_is_well(&self) -> String {
+        let ClusterStatus { nodes, sectors, n, .. } = &self.status;
+        let going_on = self.going_on();
+        format!(
+            "All is well: {} nodes are up, {sectors} sectors have {n} copies each{going_on}.",
+            nodes.len()
+        )
+    }
+
+    fn report(&self) -> String {
+        if self.is_well() {
+            return self.all_is_well() + "\n";
+        }
+        let advice: BTreeSet<&str> = self.findings.iter().map(Finding::advice).collect();
+        let found: String = self.findings.iter().map(|finding| format!("  {}\n", finding.text())).collect();
+        let advice: String = advice.iter().map(|advice| format!("  {advice}\n")).collect();
+        format!("Not all is well:\n{found}\nWhat to do:\n{advice}")
+    }
+
+    fn one_line(&self) -> String {
+        if self.is_well() {
+            return self.all_is_well();
+        }
+        let found: Vec<String> = self.findings.iter().map(Finding::text).collect();
+        found.join(" | ")
+    }
+
+    /// Kind, node, count and text of each finding; all well: no rows.
+    fn rows(&self) -> Vec<Vec<String>> {
+        let row = |finding: &Finding| {
+            let node = finding.node().map_or("-".to_owned(), |node| node.to_string());
+            let count = finding.count().map_or("-".to_owned(), |count| count.to_string());
+            vec![finding.kind().to_owned(), node, count, finding.text()]
+        };
+        self.findings.iter().map(row).collect()
+    }
+
+    fn json(&self) -> Map<String, Value> {
+        let finding = |finding: &Finding| -> Value {
+            object([
+                ("kind", finding.kind().into()),
+                ("node", finding.node().map(|node| node.0).into()),
+                ("count", finding.count().into()),
+                ("text", finding.text().into()),
+                ("advice", finding.advice().into()),
+            ])
+            .into()
+        };
         object([
-            ("kind", finding.kind().into()),
-            ("node", finding.node().map(|node| node.0).into()),
-            ("count", finding.count().into()),
-            ("text", finding.text().into()),
-            ("advice", finding.advice().into()),
+            ("well", self.is_well().into()),
+            ("nodes", self.status.nodes.len().into()),
+            ("moving", self.status.moving.into()),
+            ("repairs", self.repairs.into()),
+            ("findings", self.findings.iter().map(finding).collect::<Vec<_>>().into()),
         ])
-        .into()
-    };
-    object([
-        ("well", findings.is_empty().into()),
-        ("nodes", status.nodes.len().into()),
-        ("moving", status.moving.into()),
-        ("findings", findings.iter().map(finding).collect::<Vec<_>>().into()),
-    ])
+    }
 }
