@@ -1,7 +1,9 @@
 //! The planner against a validator that knows only what a good plan is, not how one is made.
 
 mod cases;
+mod optimum;
 mod properties;
+mod topologies;
 
 use super::*;
 use crate::ring::Sector;
@@ -153,7 +155,9 @@ fn zones_of(table: &Table, slots: &[Slot]) -> usize {
 }
 
 fn check_zones(table: &Table) {
-    let named = distinct(table.members.values().map(|m| &m.zone).filter(|zone| !zone.is_empty()));
+    let owning = |m: &&Member| matches!(m.state, MemberState::Joining | MemberState::Normal);
+    let zones = table.members.values().filter(owning).map(|m| &m.zone);
+    let named = distinct(zones.filter(|zone| !zone.is_empty()));
     let wanted = named.min(usize::from(table.n));
     for (at, sector) in table.sectors.iter().enumerate() {
         assert!(
@@ -161,5 +165,27 @@ fn check_zones(table: &Table) {
             "sector {at} is in too few zones: {:?}",
             sector.slots
         );
+    }
+}
+
+/// Throws that are the same in every run.
+struct Dice {
+    seed: usize,
+    throws: usize,
+}
+
+impl Dice {
+    fn new(seed: usize) -> Self {
+        Self { seed, throws: 0 }
+    }
+
+    /// One of `0..sides`.
+    fn throw(&mut self, sides: usize) -> usize {
+        self.throws += 1;
+        (mix(self.seed, self.throws) % sides as u64) as usize
+    }
+
+    fn hits(&mut self, one_in: usize) -> bool {
+        self.throw(one_in) == 0
     }
 }

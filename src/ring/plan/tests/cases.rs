@@ -138,3 +138,103 @@ fn the_fullest_of_seven_nodes_holds_little_more_than_the_mean() {
         assert!(fullest / mean <= 1.05, "{name}: {keys:?}");
     }
 }
+
+/// Mean over fullest, of copies and of firsts.
+#[test]
+fn thirty_nodes_are_balanced_to_three_parts_in_a_hundred() {
+    let mut table = settled(&cluster(30, 3, 1024));
+    let check = |table: &Table| {
+        let loads = loads(table);
+        for (total, counts) in [
+            (3072, loads.values().map(|load| load.0).collect::<Vec<_>>()),
+            (1024, loads.values().map(|load| load.1).collect()),
+        ] {
+            // A mean of 34.13 firsts in whole ones is at best 34.13 / 35.
+            let (mean, fullest) = (f64::from(total) / 30.0, *counts.iter().max().expect("nodes") as f64);
+            assert!(mean / fullest >= 0.97, "{mean} to {fullest}");
+            assert!(spread(counts.iter().copied()) <= 1, "{counts:?}");
+        }
+    };
+    check(&table);
+    // And it stays so while members come and go.
+    for (leaver, weight) in [(3, 100), (17, 100), (30, 100)] {
+        table.members.get_mut(&NodeId(leaver)).expect("member").state = MemberState::Leaving;
+        add(&mut table, "", weight);
+        table = settled(&table);
+        table.members.get_mut(&NodeId(leaver)).expect("member").state = MemberState::Left;
+        check(&table);
+    }
+}
+
+/// Join, leave, replace, and several at once, in a large cluster.
+#[test]
+fn every_change_moves_just_what_it_must() {
+    let before = settled(&cluster(100, 3, 1024));
+    let changes: [(&str, &[u32], usize); 6] = [
+        ("one joins", &[], 1),
+        ("one leaves", &[7], 0),
+        ("one is replaced", &[7], 1),
+        ("ten join", &[], 10),
+        ("ten leave", &[1, 12, 23, 34, 45, 56, 67, 78, 89, 100], 0),
+        ("some of each", &[2, 3, 5, 7, 11], 8),
+    ];
+    for (what, leaving, joining) in changes {
+        let mut table = before.clone();
+        for &id in leaving {
+            table.members.get_mut(&NodeId(id)).expect("member").state = MemberState::Leaving;
+        }
+        for _ in 0..joining {
+            add(&mut table, "", 100);
+        }
+        let plan = plan(&table);
+        check_sound(&table, &plan);
+        assert_eq!(plan.moved, fewest_moves(&table), "{what}");
+        check_balanced(&settle(&apply(&table, &plan)));
+    }
+}
+
+/// Two heavy zones cannot both be in every sector twice.
+#[test]
+fn heavy_zones_share_the_room_for_repeats() {
+    let mut table = Table::new(ClusterId(1), 4, 64);
+    for (zone, weight) in [("a", 900), ("a", 900), ("b", 900), ("b", 900), ("c", 100), ("", 100)] {
+        add(&mut table, zone, weight);
+    }
+    let table = settled(&table);
+    check_zones(&table);
+    let loads: Vec<_> = loads(&table).values().map(|load| load.0).collect();
+    assert_eq!(loads, [48, 48, 48, 48, 32, 32], "three zones in each sector, one of the heavy ones twice");
+}
+
+/// A sector with one copy on its way has the others to stand on.
+#[test]
+fn few_sectors_lose_several_owners_at_once() {
+    let mut table = settled(&cluster(20, 3, 1024));
+    for _ in 0..5 {
+        add(&mut table, "", 100);
+    }
+    let plan = plan(&table);
+    let several = |slots: &&Vec<Slot>| slots.iter().filter(|slot| slot.nodes().count() > 1).count() > 1;
+    let count = plan.changes.iter().map(|change| &change.1).filter(several).count();
+    println!("{} copies move, {count} sectors have several on their way", plan.moved);
+    assert!(plan.moved > 600 && count * 20 < plan.moved, "{count} of {}", plan.moved);
+}
+
+#[test]
+fn new_members_come_into_mixed_company() {
+    let mut table = settled(&cluster(10, 3, 1024));
+    let new = add(&mut table, "", 100);
+    let table = settled(&table);
+    let mut met: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for sector in table.sectors.iter().filter(|sector| sector.nodes(3).any(|node| node == new)) {
+        for node in sector.nodes(3).filter(|&node| node != new) {
+            *met.entry(node).or_default() += 1;
+        }
+    }
+    let mean = 2.0 * 3072.0 / 11.0 / 10.0;
+    println!("{met:?}, mean {mean:.0}");
+    assert!(
+        met.len() == 10 && met.values().all(|&count| (0.5..1.6).contains(&(count as f64 / mean))),
+        "{met:?}"
+    );
+}
