@@ -3,6 +3,7 @@
 mod hash;
 mod plan;
 mod table;
+mod validate;
 
 pub use hash::{HASH_SLOTS, hash_slot, sector_of};
 pub use plan::{Plan, plan};
@@ -10,3 +11,4 @@ pub use table::{
     Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, NameError, Profile, Sector, Slot,
     Table,
 };
+pub use validate::{Fault, validate};

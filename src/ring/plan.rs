@@ -137,7 +137,7 @@ impl Pace {
 }
 
 /// Whether a member may be given slots, and keep those it has. The one place that decides it, .
-fn may_own(member: &Member) -> bool {
+pub(super) fn may_own(member: &Member) -> bool {
     let present = match member.state {
         MemberState::Joining | MemberState::Normal => true,
         MemberState::Leaving | MemberState::Left => false,

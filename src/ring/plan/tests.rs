@@ -6,7 +6,7 @@ mod properties;
 mod topologies;
 
 use super::*;
-use crate::ring::Sector;
+use crate::ring::{Sector, validate};
 use crate::types::{ClusterId, DiskUuid, Epoch};
 use std::collections::BTreeSet;
 
@@ -72,6 +72,7 @@ fn distinct<T: Ord>(items: impl IntoIterator<Item = T>) -> usize {
 /// What holds of every plan, whatever the cluster.
 fn check_sound(table: &Table, plan: &Plan) {
     let next = apply(table, plan);
+    assert_eq!(validate(table, &next), Ok(()));
     let mut moved = 0;
     for (id, slots) in &plan.changes {
         let before = &table.sector(*id).slots;
