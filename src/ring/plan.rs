@@ -1,14 +1,16 @@
 //! Placement: which node should own each replica slot, at the least data moved.
 //!
-//! A pure function from a table to the slots that should change; the manager shows the
-//! difference and applies it. It never reads anything but the table, and the same table always
-//! gives the same plan. Five steps, each over one [`Draft`]:
+//! Pure functions from a table to the slots that should change; the manager shows the difference
+//! and applies it. They never read anything but their arguments, and the same table always gives
+//! the same plan. [`plan`] takes five steps, each over one [`Draft`]:
 //!
 //! 1. *pin*: what cannot change now, and in how many zones each sector can be;
 //! 2. *target*: how many copies each member should hold, by weight, within what zones allow;
 //! 3. *assign*: sectors without owners get some, in step with the targets;
 //! 4. *level*: a min-cost flow brings members to their targets: no other way moves fewer copies;
 //! 5. *order*: who is first in each sector, which moves no data.
+//!
+//! [`move_sectors`] does what an operator asks for by name.
 //!
 //! Who may own: members that are joining or normal and have a weight. Zones: where there are at
 //! least N named ones a sector's owners are in N distinct zones, otherwise in as many as there
@@ -20,9 +22,13 @@ mod network;
 mod order;
 mod pin;
 mod share;
+mod shift;
+mod step;
 mod target;
 #[cfg(test)]
 mod tests;
+
+pub use shift::{MoveError, move_sectors};
 
 use super::{Member, MemberState, Slot, Table};
 use crate::types::{NodeId, SectorId};
@@ -136,7 +142,8 @@ impl Pace {
     }
 }
 
-/// Whether a member may be given slots, and keep those it has. The one place that decides it, .
+/// Whether a member may be given slots, and keep those it has. The one place that decides it, for
+/// the planner and for who checks its plans.
 pub(super) fn may_own(member: &Member) -> bool {
     let present = match member.state {
         MemberState::Joining | MemberState::Normal => true,

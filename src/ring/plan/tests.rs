@@ -3,6 +3,7 @@
 mod cases;
 mod optimum;
 mod properties;
+mod shift;
 mod topologies;
 
 use super::*;
