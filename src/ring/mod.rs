@@ -6,7 +6,7 @@ mod table;
 mod validate;
 
 pub use hash::{HASH_SLOTS, hash_slot, sector_of};
-pub use plan::{MoveError, Plan, move_sectors, plan};
+pub use plan::{MoveError, Plan, move_sectors, plan, plan_by_load};
 pub use table::{
     Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, NameError, Profile, Sector, Slot,
     Table,

@@ -10,13 +10,15 @@
 //! 4. *level*: a min-cost flow brings members to their targets: no other way moves fewer copies;
 //! 5. *order*: who is first in each sector, which moves no data.
 //!
-//! [`move_sectors`] does what an operator asks for by name.
+//! [`plan_by_load`] puts measured load in the place of counts, [`move_sectors`] does what an
+//! operator asks for by name.
 //!
 //! Who may own: members that are joining or normal and have a weight. Zones: where there are at
 //! least N named ones a sector's owners are in N distinct zones, otherwise in as many as there
 //! are. A member that names no zone is alone in its own, and no sector has to reach it.
 
 mod flow;
+mod heat;
 mod level;
 mod network;
 mod order;
@@ -28,6 +30,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use heat::plan_by_load;
 pub use shift::{MoveError, move_sectors};
 
 use super::{Member, MemberState, Slot, Table};

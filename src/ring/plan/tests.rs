@@ -1,6 +1,7 @@
 //! The planner against a validator that knows only what a good plan is, not how one is made.
 
 mod cases;
+mod heat;
 mod optimum;
 mod properties;
 mod shift;

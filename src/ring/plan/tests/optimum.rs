@@ -138,3 +138,24 @@ fn nothing_beats_the_plan_in_small_clusters() {
     println!("{tried} small clusters, {moved} copies moved, none too many");
     assert!(tried > 2000 && moved > 2000, "{tried} clusters, {moved} copies");
 }
+
+/// Plans by load and by name give up the optimum, and nothing else.
+#[test]
+fn other_plans_are_as_sound() {
+    let mut moved = 0;
+    for seed in 3000..5000 {
+        let dice = &mut Dice::new(seed);
+        let table = any_small_table(dice);
+        let heat: Vec<_> = table.sectors.iter().map(|_| 1 << dice.throw(8)).collect();
+        let plan = plan_by_load(&table, &heat);
+        check_sound(&table, &plan);
+        let (to, first, last) = (dice.throw(7), dice.throw(table.sectors.len()), table.sectors.len() - 1);
+        if let Ok(plan) =
+            move_sectors(&table, NodeId(to as u32), SectorId(first as u16), SectorId(last as u16))
+        {
+            check_sound(&table, &plan);
+            moved += plan.moved;
+        }
+    }
+    assert!(moved > 200, "{moved} copies moved by name");
+}
