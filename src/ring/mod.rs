@@ -3,10 +3,12 @@
 mod hash;
 mod plan;
 mod table;
+mod validate;
 
 pub use hash::{HASH_SLOTS, hash_slot, sector_of};
-pub use plan::{Plan, plan};
+pub use plan::{MoveError, Plan, move_sectors, plan, plan_by_load};
 pub use table::{
     Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, NameError, Profile, Sector, Slot,
     Table,
 };
+pub use validate::{Fault, validate};

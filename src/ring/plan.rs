@@ -1,27 +1,40 @@
 //! Placement: which node should own each replica slot, at the least data moved.
 //!
-//! A pure function from a table to the slots that should change; the manager shows the
-//! difference and applies it. It never reads anything but the table, and the same table always
-//! gives the same plan. Four steps, each over one [`Draft`]:
+//! Pure functions from a table to the slots that should change; the manager shows the difference
+//! and applies it. They never read anything but their arguments, and the same table always gives
+//! the same plan. [`plan`] takes five steps, each over one [`Draft`]:
 //!
-//! 1. *targets*: how many copies each member should hold, by weight, within what zones allow;
-//! 2. *assign*: sectors without owners get some, in step with the targets;
-//! 3. *level*: copies move from members above their target to members below it;
-//! 4. *order*: who is first in each sector, which moves no data.
+//! 1. *pin*: what cannot change now, and in how many zones each sector can be;
+//! 2. *target*: how many copies each member should hold, by weight, within what zones allow;
+//! 3. *assign*: sectors without owners get some, in step with the targets;
+//! 4. *level*: a min-cost flow brings members to their targets: no other way moves fewer copies;
+//! 5. *order*: who is first in each sector, which moves no data.
+//!
+//! [`plan_by_load`] puts measured load in the place of counts, [`move_sectors`] does what an
+//! operator asks for by name.
 //!
 //! Who may own: members that are joining or normal and have a weight. Zones: where there are at
 //! least N named ones a sector's owners are in N distinct zones, otherwise in as many as there
 //! are. A member that names no zone is alone in its own, and no sector has to reach it.
 
+mod flow;
+mod heat;
 mod level;
+mod network;
 mod order;
+mod pin;
 mod share;
+mod shift;
+mod step;
+mod target;
 #[cfg(test)]
 mod tests;
 
+pub use heat::plan_by_load;
+pub use shift::{MoveError, move_sectors};
+
 use super::{Member, MemberState, Slot, Table};
 use crate::types::{NodeId, SectorId};
-use share::{Part, shares};
 use std::collections::BTreeMap;
 
 /// What should change in a table.
@@ -46,8 +59,7 @@ impl Plan {
 /// Empty when fewer members than N may own: there is no way to N distinct owners.
 #[must_use]
 pub fn plan(table: &Table) -> Plan {
-    let Some(mut draft) = Draft::new(table) else { return Plan::default() };
-    draft.assign();
+    let Some(mut draft) = Draft::balanced(table) else { return Plan::default() };
     draft.level();
     draft.order();
     draft.into_plan(table)
@@ -56,6 +68,8 @@ pub fn plan(table: &Table) -> Plan {
 /// A node that may own slots, or owns some and may not.
 struct Node {
     id: NodeId,
+    /// Its claim relative to the others; 0 for one that may not own.
+    weight: u64,
     /// Index of its zone.
     zone: usize,
     /// Slots it owns in the draft.
@@ -72,6 +86,8 @@ struct Place {
     was: Option<Slot>,
     /// The node it is to belong to, by index.
     owner: usize,
+    /// No plan may change its owner: it is on its way, or nobody could take it over.
+    pinned: bool,
 }
 
 /// How a member or a zone gets along while sectors are given out.
@@ -97,6 +113,8 @@ struct Draft {
     /// fewer copies uses the first of them, and would lose sight of its data.
     span: usize,
     sectors: Vec<Vec<Place>>,
+    /// As `repeats_max`, sector by sector: more where what is pinned leaves no other way.
+    limits: Vec<usize>,
 }
 
 impl Place {
@@ -127,7 +145,9 @@ impl Pace {
     }
 }
 
-fn may_own(member: &Member) -> bool {
+/// Whether a member may be given slots, and keep those it has. The one place that decides it, for
+/// the planner and for who checks its plans.
+pub(super) fn may_own(member: &Member) -> bool {
     let present = match member.state {
         MemberState::Joining | MemberState::Normal => true,
         MemberState::Leaving | MemberState::Left => false,
@@ -136,44 +156,49 @@ fn may_own(member: &Member) -> bool {
 }
 
 impl Draft {
-    /// The table as it stands, with targets; `None` when too few members may own.
-    fn new(table: &Table) -> Option<Self> {
-        let n = usize::from(table.n);
-        let members: Vec<_> = table.members.iter().filter(|entry| may_own(entry.1)).collect();
-        if members.len() < n {
+    /// The table as it stands, every sector with owners, and targets by weight; `None` when too
+    /// few members may own.
+    fn balanced(table: &Table) -> Option<Self> {
+        let mut draft = Self::new(table);
+        if draft.eligible < draft.n {
             return None;
         }
+        draft.pin();
+        draft.set_targets();
+        draft.assign();
+        Some(draft)
+    }
+
+    /// The table as it stands.
+    fn new(table: &Table) -> Self {
+        let n = usize::from(table.n);
         let mut zones = BTreeMap::new();
-        for (_, member) in &members {
-            if !member.zone.is_empty() {
-                let next = zones.len();
-                zones.entry(member.zone.as_str()).or_insert(next);
-            }
-        }
-        let named = zones.len();
-        let mut nodes = Vec::with_capacity(members.len());
-        for (at, &(&id, member)) in members.iter().enumerate() {
+        let mut nodes = Vec::with_capacity(table.members.len());
+        for (&id, member) in table.members.iter().filter(|entry| may_own(entry.1)) {
+            let next = zones.len();
             // Beyond the named zones, each index stands for one member alone.
-            let zone = zones.get(member.zone.as_str()).copied().unwrap_or(named + at);
-            nodes.push(Node { id, zone, held: 0, min: 0, max: 0 });
+            let alone = usize::MAX - nodes.len();
+            let zone =
+                if member.zone.is_empty() { alone } else { *zones.entry(&member.zone).or_insert(next) };
+            nodes.push(Node { id, weight: u64::from(member.weight), zone, held: 0, min: 0, max: 0 });
         }
         let span = table.keyspaces.values().map(|keyspace| usize::from(keyspace.settings.n)).min();
         let mut draft = Self {
             n,
             eligible: nodes.len(),
             nodes,
-            repeats_max: n - named.min(n),
+            repeats_max: n - zones.len().min(n),
             span: span.unwrap_or(n).clamp(1, n),
             sectors: Vec::with_capacity(table.sectors.len()),
+            limits: Vec::new(),
         };
-        draft.read_slots(table);
-        let weights: Vec<_> = members.iter().map(|entry| u64::from(entry.1.weight)).collect();
-        draft.set_targets(&weights);
-        Some(draft)
+        draft.limits = vec![draft.repeats_max; table.sectors.len()];
+        draft.read_slots(table, &zones);
+        draft
     }
 
     /// Takes in the table's slots. One that moves belongs to where it goes.
-    fn read_slots(&mut self, table: &Table) {
+    fn read_slots(&mut self, table: &Table, zones: &BTreeMap<&String, usize>) {
         let mut index: BTreeMap<_, _> =
             self.nodes.iter().enumerate().map(|(at, node)| (node.id, at)).collect();
         for sector in &table.sectors {
@@ -183,51 +208,25 @@ impl Draft {
                     Slot::Settled(node) | Slot::Moving { new: node, .. } => node,
                 };
                 let owner = *index.entry(id).or_insert_with(|| {
-                    // One that may not own counts for no zone but its own.
-                    let zone = usize::MAX - self.nodes.len();
-                    self.nodes.push(Node { id, zone, held: 0, min: 0, max: 0 });
+                    let zone = table.members.get(&id).and_then(|member| zones.get(&member.zone));
+                    let zone = zone.copied().unwrap_or(usize::MAX - self.nodes.len());
+                    self.nodes.push(Node { id, weight: 0, zone, held: 0, min: 0, max: 0 });
                     self.nodes.len() - 1
                 });
                 self.nodes[owner].held += 1;
-                places.push(Place { was: Some(slot), owner });
+                places.push(Place { was: Some(slot), owner, pinned: false });
             }
             self.sectors.push(places);
         }
     }
 
-    /// Shares the slots out: first among zones, then within each among its members. Weights are
-    /// those of the eligible nodes.
-    fn set_targets(&mut self, weights: &[u64]) {
-        let sectors = self.sectors.len();
-        let mut zones: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        for (at, node) in self.nodes[..self.eligible].iter().enumerate() {
-            zones.entry(node.zone).or_default().push(at);
-        }
-        let every_zone_in_each = self.n - self.repeats_max == zones.len();
-        let zone_part = |members: &Vec<usize>| Part {
-            weight: members.iter().map(|&at| weights[at]).sum(),
-            min: if every_zone_in_each { sectors } else { 0 },
-            max: sectors * members.len().min(1 + self.repeats_max),
-        };
-        let zone_parts: Vec<_> = zones.values().map(zone_part).collect();
-        for (total, members) in shares(self.slots_to_share(), &zone_parts).into_iter().zip(zones.values()) {
-            let part = |&at: &usize| Part { weight: weights[at], min: 0, max: sectors };
-            let parts: Vec<_> = members.iter().map(part).collect();
-            let (least, most) = (shares(total.0, &parts), shares(total.1, &parts));
-            for ((&at, least), most) in members.iter().zip(least).zip(most) {
-                self.nodes[at].min = least.0;
-                self.nodes[at].max = most.1;
-            }
-        }
+    fn owners(&self, sector: usize) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.sectors[sector].iter().map(|place| place.owner)
     }
 
-    /// All slots but those that are already on their way to a node that may not own.
-    fn slots_to_share(&self) -> usize {
-        let shared = |place: &&Place| !place.is_frozen() || place.owner < self.eligible;
-        let count = |places: &Vec<Place>| {
-            if places.is_empty() { self.n } else { places.iter().filter(shared).count() }
-        };
-        self.sectors.iter().map(count).sum()
+    /// A node that may own, by its index.
+    fn index_of(&self, id: NodeId) -> Option<usize> {
+        self.nodes[..self.eligible].binary_search_by_key(&id, |node| node.id).ok()
     }
 
     /// Gives owners to sectors that have none, keeping each member in step with its share all
@@ -251,15 +250,14 @@ impl Draft {
                 nodes[owner].given += 1;
                 zones.entry(self.nodes[owner].zone).or_default().given += 1;
                 self.nodes[owner].held += 1;
-                self.sectors[sector].push(Place { was: None, owner });
+                self.sectors[sector].push(Place { was: None, owner, pinned: false });
             }
         }
     }
 
     /// Whether a node may be one more owner of a sector that is being given its first.
     fn may_join(&self, sector: usize, node: usize) -> bool {
-        let places = &self.sectors[sector];
-        let owners = || places.iter().map(|place| place.owner);
+        let owners = || self.owners(sector);
         owners().all(|owner| owner != node) && self.repeats(owners().chain([node])) <= self.repeats_max
     }
 
