@@ -9,7 +9,9 @@
 //! ```
 //! A new record says what the key holds now, so that replaying the log gives the same whatever
 //! has happened since. The index keeps pointing to the old place until the new one can be read.
-//! A segment with damage in it is never a victim: it stays as evidence of what is missing.
+//! A segment with damage in it stays until nothing is needed of it. Where recovery has found damage
+//! every file stays as it is until something has been done about it, and segments that may hold all
+//! there is of a place in [`quarantine`](super::quarantine) stay as long as that is.
 
 use super::outline::{Kind, Location, Outline, Stored};
 use super::reads::Purpose;
@@ -45,8 +47,6 @@ pub(super) struct Compaction {
     look_at: Instant,
     wall: WallMs,
     now: Instant,
-    /// Recovery has found damage: every file stays as it is.
-    stopped: bool,
     /// A stretch to be read when there is less to do, and not before `look_at`.
     held_up: Option<Stretch>,
     /// Bytes free on the disk, when last told.
@@ -54,19 +54,9 @@ pub(super) struct Compaction {
 }
 
 impl Compaction {
-    /// Whether it has been ended for good.
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stopped
-    }
-
     /// When it will go on although nothing happens.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.held_up.map(|_| self.look_at)
-    }
-
-    /// Ends it for good if there is evidence to be kept.
-    pub(super) fn stop_if(&mut self, damaged: bool) {
-        self.stopped |= damaged;
     }
 }
 
@@ -97,7 +87,7 @@ impl Engine {
         self.compaction.wall = now.wall;
         self.compaction.now = now.mono;
         match self.compaction.phase {
-            Phase::Idle if !self.compaction.stopped && now.mono >= self.compaction.look_at => {
+            Phase::Idle if now.mono >= self.compaction.look_at && !self.quarantine.is_unsettled() => {
                 self.compaction.look_at = now.mono.after_ms(LOOK_MS);
                 if let Some(segment) = self.victim(now.wall) {
                     self.begin_compaction(segment);
@@ -192,6 +182,7 @@ impl Engine {
                     self.write_shelf(shelf, false);
                 }
             }
+            Record::Settled(stretch) => self.rewrite_settled(position, stretch),
             Record::Batch { .. } => {}
         }
     }
@@ -278,12 +269,11 @@ impl Engine {
             log::error!("{} is kept: something in it is still needed", FileName::Segment(segment).to_text());
             return self.note_damaged(segment);
         }
-        let others = self.segments.sealed(self.log.watermark()).filter(|&(start, found)| {
-            start != segment && found.live == 0 && !found.damaged && !self.reads.touches(start)
-        });
-        let gone: Vec<u64> =
-            std::iter::once(segment).chain(others.map(|entry| entry.0)).take(REMOVED_AT_ONCE).collect();
+        let others = self.segments.useless(self.log.watermark());
+        let others = others.filter(|&start| start != segment && !self.reads.touches(start));
+        let gone: Vec<u64> = std::iter::once(segment).chain(others).take(REMOVED_AT_ONCE).collect();
         gone.iter().for_each(|&start| self.segments.remove(start));
+        self.forget_settled();
         self.write_manifest();
         let files = gone.iter().flat_map(|&start| [FileName::Segment(start), FileName::SegmentIndex(start)]);
         self.intents.push(Intent::Remove(files.collect()));

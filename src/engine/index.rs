@@ -249,6 +249,11 @@ impl Index {
         })
     }
 
+    /// How many keys of a keyspace's sector there are, deleted ones counted.
+    pub(super) fn count(&self, place: At) -> u64 {
+        self.shelf(place).map_or(0, |shelf| shelf.len() as u64)
+    }
+
     /// The sum of all objects' hashes of a keyspace's sector; 0 when there are none.
     pub(super) fn root(&self, place: At) -> u64 {
         self.shelf(place).map_or(0, |shelf| shelf.tree.root())

@@ -14,7 +14,7 @@
 #![warn(clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use super::outline::{Kind, Location};
-use super::record::{OutlineRecord, RecordOutline, ShelfRecord};
+use super::record::{BadStretch, OutlineRecord, RecordOutline, ShelfRecord};
 use crate::limits::{ACTORS_MAX, SIBLINGS_DECODED_MAX, STORED_KEY_BYTES_MAX};
 use crate::types::{Actor, Dot, Incarnation, KeyspaceId, NodeId, SectorId, Stamp, WallMs};
 use crate::version::{Sibling, VersionVector};
@@ -23,6 +23,7 @@ use bytes::Bytes;
 const MERGE: u8 = 1;
 const BATCH: u8 = 2;
 const SHELF: u8 = 3;
+const SETTLED: u8 = 4;
 const HAS_VALUE: u8 = 1;
 const HAS_EXPIRY: u8 = 2;
 
@@ -54,6 +55,11 @@ pub(super) fn encode(out: &mut Vec<u8>, outline: &RecordOutline) {
             varint(out, shelf.fence);
             varint(out, shelf.dropped_below);
             out.push(u8::from(shelf.needs_rebuild));
+        }
+        OutlineRecord::Settled(stretch) => {
+            out.push(SETTLED);
+            varint(out, stretch.position);
+            varint(out, stretch.end);
         }
     }
 }
@@ -138,6 +144,9 @@ impl Outlines {
                 dropped_below: fields.varint()?,
                 needs_rebuild: fields.flag()?,
             }),
+            SETTLED => {
+                OutlineRecord::Settled(BadStretch { position: fields.varint()?, end: fields.varint()? })
+            }
             _ => return None,
         };
         let location = Location { position: self.position, bytes };
@@ -155,7 +164,7 @@ impl Outlines {
                 added.clear();
                 self.spare = Lists { context, kept, added };
             }
-            OutlineRecord::Batch { .. } | OutlineRecord::Shelf(_) => {}
+            OutlineRecord::Batch { .. } | OutlineRecord::Shelf(_) | OutlineRecord::Settled(_) => {}
         }
     }
 }
@@ -290,6 +299,7 @@ mod tests {
             merge,
             OutlineRecord::Batch { watermark: 127 },
             OutlineRecord::Shelf(shelf),
+            OutlineRecord::Settled(BadStretch { position: 77, end: u64::MAX }),
             OutlineRecord::Batch { watermark: u64::MAX },
         ];
         let mut position = 1000;

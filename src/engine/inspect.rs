@@ -6,7 +6,7 @@
 use super::index_file::{self, BuildError, Encoded, IndexFile};
 use super::manifest::Manifest;
 use super::outline::{Kind, Location};
-use super::record::{OutlineRecord, Record, SEGMENT_HEADER_BYTES, SegmentHead};
+use super::record::{OutlineRecord, Record, SEGMENT_HEADER_BYTES, SegmentHead, ShelfRecord};
 use super::recovery::{Damage, Recovered, RecoveryError, survey};
 use super::scan::Scan;
 use super::storage::{FileName, Storage};
@@ -37,6 +37,8 @@ pub struct Report {
     pub leftovers: Vec<FileName>,
     /// What was lost.
     pub damage: Vec<Damage>,
+    /// Sectors of keyspaces that other owners are to fill again.
+    pub quarantined: Vec<(KeyspaceId, SectorId)>,
     /// Files that are damaged where nothing is lost by it, and how.
     pub faults: Vec<(FileName, &'static str)>,
 }
@@ -45,7 +47,7 @@ impl Report {
     /// Whether nothing is damaged.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.damage.is_empty() && self.faults.is_empty()
+        self.damage.is_empty() && self.faults.is_empty() && self.quarantined.is_empty()
     }
 }
 
@@ -69,6 +71,12 @@ pub fn check(storage: &mut impl Storage) -> Result<Report, RecoveryError> {
     let mut census = Census::default();
     let found = dump(storage, &mut |_, location, record| census.count(location, record.into_outline()))?;
     let mut report = Report { records: found.records, torn_bytes: found.cut_bytes, ..Report::default() };
+    let (settled, damage) = found.damage.iter().copied().partition(|damage| census.is_settled(damage));
+    report.damage = damage;
+    let settled: Vec<Damage> = settled;
+    let starts: BTreeSet<u64> = settled.iter().map(|damage| damage.segment).collect();
+    let given_up = "what a bad stretch in it held was given up, for other owners to bring again";
+    report.faults.extend(starts.into_iter().map(|start| (FileName::Segment(start), given_up)));
     census.close(&mut report);
     let tail = found.next_position > found.segment;
     let last = tail.then_some((found.segment, found.next_position));
@@ -86,7 +94,6 @@ pub fn check(storage: &mut impl Storage) -> Result<Report, RecoveryError> {
         }
     }
     report.leftovers = leftovers(storage, &found)?;
-    report.damage = found.damage;
     Ok(report)
 }
 
@@ -147,8 +154,10 @@ fn leftovers(storage: &mut impl Storage, found: &Recovered) -> io::Result<Vec<Fi
 #[derive(Default)]
 struct Census {
     keys: BTreeMap<((KeyspaceId, SectorId), Key), Held>,
-    /// The last record on each place itself, and the position below which its merges are void.
-    shelves: BTreeMap<(KeyspaceId, SectorId), (Location, u64)>,
+    /// The last record on each place itself.
+    shelves: BTreeMap<(KeyspaceId, SectorId), (Location, ShelfRecord)>,
+    /// Bad stretches that were dealt with, by their positions; where each ends, and where that is said.
+    settled: BTreeMap<u64, (u64, Location)>,
 }
 
 /// A key's last record, and its siblings: dot, record with the content, whether that is a value.
@@ -172,7 +181,10 @@ impl Census {
                 }));
             }
             OutlineRecord::Shelf(shelf) => {
-                self.shelves.insert((shelf.keyspace, shelf.sector), (location, shelf.dropped_below));
+                self.shelves.insert((shelf.keyspace, shelf.sector), (location, shelf));
+            }
+            OutlineRecord::Settled(stretch) => {
+                self.settled.insert(stretch.position, (stretch.end, location));
             }
             OutlineRecord::Batch { .. } => {}
         }
@@ -180,9 +192,10 @@ impl Census {
 
     /// Adds up what is live.
     fn close(self, report: &mut Report) {
-        let mut live: BTreeSet<Location> = self.shelves.values().map(|shelf| shelf.0).collect();
+        let said = self.shelves.values().map(|shelf| shelf.0);
+        let mut live: BTreeSet<Location> = said.chain(self.settled.values().map(|entry| entry.1)).collect();
         for ((place, _), held) in &self.keys {
-            if self.shelves.get(place).is_some_and(|shelf| held.last.position < shelf.1) {
+            if held.last.position < self.given_up(*place) {
                 continue;
             }
             live.insert(held.last);
@@ -191,6 +204,24 @@ impl Census {
                 u64::from(held.siblings.iter().any(|sibling| sibling.2));
         }
         report.live_bytes = live.iter().map(|location| u64::from(location.bytes)).sum();
+        let waiting = self.shelves.iter().filter(|(_, (_, shelf))| shelf.needs_rebuild);
+        report.quarantined = waiting.map(|entry| *entry.0).collect();
+    }
+
+    /// Below this log position everything of a place is void.
+    fn given_up(&self, place: (KeyspaceId, SectorId)) -> u64 {
+        self.shelves.get(&place).map_or(0, |(_, shelf)| shelf.dropped_below)
+    }
+
+    /// Whether a start would know of this damage, and that all it took was given up.
+    fn is_settled(&self, damage: &Damage) -> bool {
+        match damage.place {
+            Some(place) => damage.end <= self.given_up(place),
+            None => {
+                let before = self.settled.range(..=damage.position).next_back();
+                before.is_some_and(|(_, (end, _))| damage.end <= *end)
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! | file | owns |
 //! |---|---|
 //! | `store`, `forget`, `opening` | the engine itself: merge, read, walk, forget; how it comes back from the log |
+//! | `quarantine` | places that are not whole, and what is done about damage |
 //! | `index` | what is known of every key: `arena`, `shelf`, `entry`, `outline`; the `cache` of values |
 //! | `tree` | a sector's content as a few sums, to be compared with another owner's |
 //! | `appender`, `segments`, `reads` | the batch of this turn; what is live of each segment; reads under way |
@@ -36,6 +37,7 @@ mod log;
 mod manifest;
 mod opening;
 mod outline;
+mod quarantine;
 mod reads;
 mod record;
 mod recovery;
@@ -47,14 +49,16 @@ mod storage;
 mod store;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use log::{LogWriter, SyncPlan, is_full};
 pub use manifest::{Manifest, ManifestError};
 pub use outline::{CacheSlot, Kind, Location, Outline, Stored};
 pub use record::{
-    FORMAT_VERSION, MergeRecord, OutlineRecord, Record, RecordError, RecordOutline, SEGMENT_HEADER_BYTES,
-    ShelfRecord, read_record, value_of, write_merge, write_record,
+    BadStretch, FORMAT_VERSION, MergeRecord, OutlineRecord, Record, RecordError, RecordOutline,
+    SEGMENT_HEADER_BYTES, ShelfRecord, read_record, value_of, write_merge, write_record,
 };
 pub use recovery::{Damage, Recovered, RecoveryError, recover};
 pub use shelf::tag_of;

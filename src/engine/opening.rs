@@ -1,17 +1,19 @@
 //! How an engine comes back: the log is told again, outline by outline, and becomes the index.
 //!
-//! Called once, when a process starts. What the log lacks is put in quarantine, never guessed.
+//! Called once, when a process starts. What the log lacks is never guessed: see
+//! [`quarantine`](super::quarantine).
 
 use super::appender::Appender;
 use super::compaction::Compaction;
 use super::index::{Held, Index};
 use super::outline::{Kind, Location, Outline, Stored};
+use super::quarantine::Quarantine;
 use super::reads::Reads;
 use super::record::{OutlineRecord, RecordOutline};
-use super::recovery::{Damage, recover};
+use super::recovery::recover;
 use super::scrub::Scrub;
 use super::segments::Segments;
-use super::store::{At, Engine, Quarantine, Settings, records_of};
+use super::store::{At, Engine, Settings, records_of};
 use super::{Recovered, RecoveryError, Storage};
 use crate::types::{Dot, Key, Stamp};
 use crate::version::Sibling;
@@ -43,7 +45,8 @@ impl Engine {
             })?;
         engine.log = Appender::new(found.next_position, found.segment, settings.segment_bytes);
         engine.count_segments(&found);
-        engine.quarantine_damage(&found.damage);
+        engine.forget_settled();
+        engine.note_damage(&found.damage);
         Ok((engine, found))
     }
 
@@ -104,8 +107,10 @@ impl Engine {
                     self.statements
                         .retain(|key, location| key.0 != place || location.position >= record.dropped_below);
                 }
+                self.quarantine.replay(record);
                 self.shelf_records.insert(place, (*record, told.location));
             }
+            OutlineRecord::Settled(stretch) => self.quarantine.replay_settled(*stretch, told.location),
             OutlineRecord::Batch { .. } => {}
         }
     }
@@ -142,24 +147,12 @@ impl Engine {
         {
             self.segments.add_live(location, None);
         }
+        self.quarantine.each_settled(|location| self.segments.add_live(location, None));
         let segments = &mut self.segments;
         self.index.each(|outline| {
             for (location, hour) in records_of(outline) {
                 segments.add_live(location, hour);
             }
         });
-    }
-
-    /// What was lost is not served. The files stay as they are: the next start finds the same.
-    fn quarantine_damage(&mut self, damage: &[Damage]) {
-        self.compaction.stop_if(!damage.is_empty());
-        for damage in damage {
-            match damage.place {
-                Some(place) => {
-                    self.quarantine.places.insert(place);
-                }
-                None => self.quarantine.everything = true,
-            }
-        }
     }
 }

@@ -7,11 +7,12 @@
 //! body      | 1 | key | context | kept dots | new siblings                             a merge
 //!           | 2 | durable watermark u64                                               a batch begins
 //!           | 3 | fence u64 | dropped below u64 | flags u8 (bit 0: needs a rebuild)   a sector's state
+//!           | 4 | position u64 | end u64                                   damage that was dealt with
 //! ```
 //! A record's position is the log position of its own first byte, so that bytes left over from an
 //! earlier life of the disk cannot pass for a record of this one. Keyspace and sector are in the
 //! header, under its checksum: when a body is damaged it is still known for certain whose data is
-//! lost. (A batch belongs to no sector and says [`NO_SECTOR`].)
+//! lost. (A batch belongs to no sector and says [`NO_SECTOR`], and so does the last kind.)
 //!
 //! A merge names the dots that were kept and carries only the siblings that were not stored
 //! before: replayed in order, records give back the very same object. The watermark says how far
@@ -48,6 +49,7 @@ const MAGIC: [u8; 8] = *b"GTSTLOG\0";
 const MERGE: u8 = 1;
 const BATCH: u8 = 2;
 const SHELF: u8 = 3;
+const SETTLED: u8 = 4;
 /// Bit of a shelf record's flags.
 const NEEDS_REBUILD: u8 = 1;
 
@@ -63,6 +65,17 @@ pub enum Record {
     },
     /// A sector's state became this.
     Shelf(ShelfRecord),
+    /// Something has been done about damage of unknown extent: all that it may have taken was given up.
+    Settled(BadStretch),
+}
+
+/// A bad stretch of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadStretch {
+    /// Log position of its first byte.
+    pub position: u64,
+    /// Log position after it.
+    pub end: u64,
 }
 
 /// The state of one keyspace's share of a sector; the last one in the log counts.
@@ -114,6 +127,8 @@ pub enum OutlineRecord {
         /// Log position up to which everything was known to be synced.
         watermark: u64,
     },
+    /// Something has been done about damage of unknown extent.
+    Settled(BadStretch),
 }
 
 /// What a merge did to a key's object.
@@ -150,7 +165,7 @@ impl Record {
         match self {
             Record::Merge(merge) => (merge.keyspace, merge.sector),
             Record::Shelf(shelf) => (shelf.keyspace, shelf.sector),
-            Record::Batch { .. } => (KeyspaceId(0), NO_SECTOR),
+            Record::Batch { .. } | Record::Settled(_) => (KeyspaceId(0), NO_SECTOR),
         }
     }
 
@@ -177,6 +192,7 @@ impl Record {
             },
             Record::Shelf(shelf) => OutlineRecord::Shelf(shelf),
             Record::Batch { watermark } => OutlineRecord::Batch { watermark },
+            Record::Settled(stretch) => OutlineRecord::Settled(stretch),
         }
     }
 }
@@ -242,6 +258,11 @@ pub fn write_record(out: &mut Writer, position: u64, record: &Record) -> u64 {
             out.u64(shelf.fence);
             out.u64(shelf.dropped_below);
             out.u8(if shelf.needs_rebuild { NEEDS_REBUILD } else { 0 });
+        }),
+        Record::Settled(stretch) => write_framed(out, position, record.place(), |out| {
+            out.u8(SETTLED);
+            out.u64(stretch.position);
+            out.u64(stretch.end);
         }),
     }
 }
@@ -416,6 +437,7 @@ fn decode_body(place: (KeyspaceId, SectorId), body: Bytes) -> Result<Record, Dec
             };
             Record::Shelf(ShelfRecord { keyspace, sector, fence, dropped_below, needs_rebuild })
         }
+        SETTLED => Record::Settled(BadStretch { position: reader.u64()?, end: reader.u64()? }),
         other => return Err(DecodeError::UnknownKind(other)),
     };
     reader.finish()?;
@@ -491,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sectors_state_and_a_batch_are_read_back() {
+    fn a_sectors_state_a_batch_and_damage_dealt_with_are_read_back() {
         let shelf = ShelfRecord {
             keyspace: KeyspaceId(7),
             sector: SectorId(9),
@@ -499,7 +521,8 @@ mod tests {
             dropped_below: u64::MAX,
             needs_rebuild: true,
         };
-        for record in [Record::Shelf(shelf), Record::Batch { watermark: 77 }] {
+        let settled = Record::Settled(BadStretch { position: 6, end: u64::MAX });
+        for record in [Record::Shelf(shelf), Record::Batch { watermark: 77 }, settled] {
             let bytes = bytes_of(&record);
             assert_eq!(read_record(&bytes, 500), Ok((record.clone(), bytes.len())));
             assert_eq!(read_record_head(&bytes, 500).unwrap().place, record.place());

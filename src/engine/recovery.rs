@@ -36,8 +36,10 @@ use std::io;
 pub struct Damage {
     /// The segment it is in, by its start.
     pub segment: u64,
-    /// Log position of the last bad stretch of that segment and place.
+    /// Log position of the bad stretch; of one known place, of the last of that segment.
     pub position: u64,
+    /// Log position before which it ends, with any others of that segment and place.
+    pub end: u64,
     /// Whose records were lost; `None` if they may be anybody's.
     pub place: Option<(KeyspaceId, SectorId)>,
     /// What is wrong.
@@ -59,8 +61,9 @@ pub struct Recovered {
     pub records: u64,
     /// Bytes cut from a torn tail; none of them was ever acknowledged as synced.
     pub cut_bytes: u64,
-    /// What was lost, by segment and place. Until the engine has made durable what it does about
-    /// it, it must write no manifest: recovery leaves one that leads to the same findings again.
+    /// What was lost, by segment and place where that is known, whether or not something has been done about it. Until
+    /// the engine has made durable what it does about it, it must write no manifest: recovery leaves
+    /// one that leads to the same findings again.
     pub damage: Vec<Damage>,
 }
 
@@ -227,13 +230,15 @@ struct Present {
     indexes: BTreeSet<u64>,
 }
 
+type DamageKey = (u64, Option<(KeyspaceId, SectorId)>, u64);
+
 struct Recovery<'a, S, F> {
     storage: &'a mut S,
     mode: Mode,
     each: &'a mut F,
     found: Recovered,
-    /// By segment and place.
-    damage: BTreeMap<(u64, Option<(KeyspaceId, SectorId)>), Damage>,
+    /// By segment and place; of unknown places each by itself, by its position.
+    damage: BTreeMap<DamageKey, Damage>,
     /// Everything before this log position was durable, as far as is known.
     durable: u64,
     /// Whether all of the log has been asked how far it was durable.
@@ -277,7 +282,8 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
             Some(Err(ManifestError::Damaged)) => "the manifest is damaged",
         };
         let first = present.segments.first().copied().unwrap_or(0);
-        self.damaged(first, first, None, what);
+        // What of the log was needed no more, nobody knows: until there is a manifest again.
+        self.damaged(first, (first, u64::MAX), None, what);
         Ok((Manifest { high_water: first, ..Manifest::default() }, true))
     }
 
@@ -299,11 +305,13 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
     fn damaged(
         &mut self,
         segment: u64,
-        position: u64,
+        (position, end): (u64, u64),
         place: Option<(KeyspaceId, SectorId)>,
         what: &'static str,
     ) {
-        self.damage.insert((segment, place), Damage { segment, position, place, what });
+        let key = (segment, place, if place.is_none() { position } else { 0 });
+        let end = self.damage.get(&key).map_or(end, |known| known.end.max(end));
+        self.damage.insert(key, Damage { segment, position, end, place, what });
     }
 
     fn tell(&mut self, segment: u64, location: Location, record: Record) {

@@ -3,7 +3,7 @@
 //! It owns how far it has come and when the next stretch is due. What is damaged is never served:
 //! the values that lie there are marked, and a peer's copies are to take their place.
 
-use super::outline::Location;
+use super::outline::{Kind, Location};
 use super::reads::Purpose;
 use super::scan::records_in;
 use super::store::{At, Engine};
@@ -130,7 +130,9 @@ impl Engine {
             for (key, outline) in self.walk(place, sweep.after.as_ref()).take(left) {
                 left -= 1;
                 for sibling in outline.siblings() {
+                    // Of a tombstone nothing is on the disk alone, and nothing is ever read back.
                     if let Some(location) = sibling.content.location
+                        && matches!(sibling.content.kind, Kind::Value(_))
                         && (sweep.from..sweep.to).contains(&location.position)
                     {
                         lies_there.push((place, key.clone(), sibling.dot, location));

@@ -25,6 +25,8 @@ pub(super) struct Segments {
     bytes: u64,
     /// The last manifest speaks of everything below this log position.
     high_water: u64,
+    /// Segments that begin below this stay as they are.
+    kept_below: u64,
 }
 
 /// One segment.
@@ -36,7 +38,7 @@ pub(super) struct Segment {
     pub(super) live: u64,
     /// Live bytes that cease to be visible, by the hour in which they do.
     expiring: BTreeMap<u64, u64>,
-    /// Something in it cannot be read: it is kept as it is.
+    /// Something in it cannot be read: it is kept as long as anything in it is needed.
     pub(super) damaged: bool,
 }
 
@@ -172,9 +174,26 @@ impl Segments {
         self.high_water = self.high_water.max(high_water);
     }
 
-    /// The oldest sealed segment without damage.
+    /// Segments that begin below a log position are not to be touched.
+    pub(super) fn keep_below(&mut self, position: u64) {
+        self.kept_below = position;
+    }
+
+    /// Sealed segments that may be rewritten.
+    fn sound(&self, durable: u64) -> impl Iterator<Item = (u64, &Segment)> {
+        self.sealed(durable).filter(|&(start, segment)| !segment.damaged && start >= self.kept_below)
+    }
+
+    /// Sealed segments of which nothing is needed, damaged or not.
+    pub(super) fn useless(&self, durable: u64) -> impl Iterator<Item = u64> {
+        let useless =
+            self.sealed(durable).filter(|&(start, found)| found.live == 0 && start >= self.kept_below);
+        useless.map(|entry| entry.0)
+    }
+
+    /// The oldest sealed segment that may be rewritten.
     pub(super) fn oldest_sound(&self, durable: u64) -> Option<u64> {
-        self.sealed(durable).find(|(_, segment)| !segment.damaged).map(|entry| entry.0)
+        self.sound(durable).next().map(|entry| entry.0)
     }
 
     /// The sealed segment most worth rewriting, if the log is larger than it may be: `percent` of
@@ -184,12 +203,14 @@ impl Segments {
             let expired: u64 = segment.expiring.range(..hour).map(|entry| *entry.1).sum();
             segment.live.saturating_sub(expired)
         };
-        let whole = || self.sealed(durable).filter(|(_, segment)| !segment.damaged);
-        if let Some((start, _)) = whole().find(|(_, segment)| lives(segment) == 0) {
+        let whole = || self.sound(durable);
+        let expired = || whole().find(|(_, segment)| lives(segment) == 0).map(|entry| entry.0);
+        if let Some(start) = self.useless(durable).next().or_else(expired) {
             return Some(start);
         }
-        // What is damaged stays, and so counts for nothing here.
-        let sound = || self.by_start.iter().filter(|(_, segment)| !segment.damaged);
+        // What stays as it is counts for nothing here.
+        let stays = |start: u64, segment: &Segment| segment.damaged || start < self.kept_below;
+        let sound = || self.by_start.iter().filter(|&(&start, segment)| !stays(start, segment));
         let live: u64 = sound().map(|(_, segment)| lives(segment)).sum();
         let bytes: u64 = sound().map(|(&start, segment)| segment.end - start).sum();
         let (scaled, limit) = (bytes.saturating_mul(100), live.saturating_mul(percent));

@@ -120,8 +120,8 @@ impl Shelf {
     }
 
     /// How many keys.
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.len
     }
 

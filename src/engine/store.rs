@@ -9,6 +9,7 @@ use super::compaction::Compaction;
 use super::entry::Sole;
 use super::index::{Held, Index, Spot};
 use super::outline::{Kind, Location, Outline, Stored};
+use super::quarantine::Quarantine;
 use super::reads::{Purpose, Reads};
 use super::record::{MergeRecord, Record, ShelfRecord, value_of, write_merge};
 use super::scrub::Scrub;
@@ -21,7 +22,7 @@ use crate::ring::Durability;
 use crate::types::{Dot, Instant, Key, KeyspaceId, Now, SectorId, Stamp, WallMs};
 use crate::version::{Content, Few, Object, Sibling, VersionVector};
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A keyspace's sector.
 pub type At = (KeyspaceId, SectorId);
@@ -119,32 +120,7 @@ pub(super) enum Intent {
     Remove(Vec<FileName>),
 }
 
-/// Of what this node's copy is known not to be whole.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Quarantine {
-    /// Damage was found of which nobody can say what it was.
-    pub(super) everything: bool,
-    pub(super) places: BTreeSet<At>,
-}
-
 impl Engine {
-    /// Whether this node's copy of a sector is known not to be whole: it is not served from, and
-    /// not coordinated.
-    #[must_use]
-    pub fn is_quarantined(&self, place: At) -> bool {
-        self.quarantine.everything || self.quarantine.places.contains(&place)
-    }
-
-    /// How many of the `held` sectors are in quarantine, in any keyspace.
-    #[must_use]
-    pub fn quarantined_sectors(&self, held: usize) -> usize {
-        if self.quarantine.everything {
-            return held;
-        }
-        let sectors: BTreeSet<SectorId> = self.quarantine.places.iter().map(|place| place.1).collect();
-        sectors.len()
-    }
-
     /// Takes another copy of a key's object into ours. The one write there is.
     ///
     /// Memory changes at once; the write may be acknowledged when the disk has reported the
@@ -496,6 +472,12 @@ impl Engine {
         self.index.walk(place, after)
     }
 
+    /// How many keys of a keyspace's sector are held, deleted ones counted.
+    #[must_use]
+    pub fn count(&self, place: At) -> u64 {
+        self.index.count(place)
+    }
+
     /// The root of a keyspace's sector's hash tree: equal when two copies of it are.
     #[must_use]
     pub fn tree_root(&self, place: At) -> u64 {
@@ -520,6 +502,11 @@ impl Engine {
 
     /// Gives up everything of a keyspace's sector, durably. The space is freed by and by.
     pub fn drop_shelf(&mut self, place: At) {
+        self.give_up(place, false);
+    }
+
+    /// The same, of a place that is, or is not, to be filled again by other owners.
+    pub(super) fn give_up(&mut self, place: At, needs_rebuild: bool) {
         let below = self.log.end();
         let mut record = self.shelf_records.get(&place).map_or_else(
             || ShelfRecord {
@@ -531,11 +518,10 @@ impl Engine {
             },
             |entry| entry.0,
         );
-        record.dropped_below = below.max(1);
+        (record.dropped_below, record.needs_rebuild) = (below.max(1), needs_rebuild);
         self.write_shelf(record, true);
         self.index.drop_shelf(place);
         self.forget_statements(place);
-        self.quarantine.places.remove(&place);
     }
 
     /// Writes a shelf's header, in the place of the one before.
@@ -557,7 +543,7 @@ impl Engine {
             }
         });
         self.index.evict(self.log.written_position(), CACHE_CHUNKS_PER_TURN);
-        if !self.compaction.is_stopped() && self.segments.has_news(self.log.watermark()) {
+        if !self.quarantine.is_unsettled() && self.segments.has_news(self.log.watermark()) {
             self.write_manifest();
         }
         self.build_indexes();
@@ -582,7 +568,7 @@ impl Engine {
     /// The last requests of a process that ends well: the log up to here is durable, so that the
     /// next start need not copy its tail. To be made after the last batch.
     pub fn close(&mut self) -> Option<DiskRequest> {
-        if self.compaction.is_stopped() {
+        if self.quarantine.is_unsettled() {
             return None;
         }
         // Everything before a manifest is synced before it is written.
@@ -612,9 +598,10 @@ impl Engine {
         let hour = wall.0 / MS_PER_HOUR;
         let durable = self.log.watermark();
         let found = self.segments.victim(durable, SPACE_PERCENT_MAX, self.settings.segment_bytes, hour);
-        // Words on forgotten keys go with the segments before them.
+        // Words on forgotten keys go with the segments before them; not if the first of those stays.
         let is_wordy = self.statements.len() > STATEMENTS_MAX;
-        found.or_else(|| if is_wordy { self.segments.oldest_sound(durable) } else { None })
+        let oldest = || self.segments.oldest_sound(durable).filter(|&start| self.segments.is_oldest(start));
+        found.or_else(|| if is_wordy { oldest() } else { None })
     }
 
     /// The turn's records as one disk request, if there are any.
@@ -652,6 +639,7 @@ impl Engine {
     /// Takes note of how far the disk has got.
     pub fn on_disk(&mut self, event: DiskEvent) {
         self.log.on_disk(event);
+        self.end_quarantines();
         self.settle_moves();
         self.note_space(event);
     }

@@ -152,6 +152,8 @@ impl Log {
 pub(crate) fn seq_of(outline: &RecordOutline) -> Option<u64> {
     match &outline.record {
         super::OutlineRecord::Merge { added, .. } => added.first().map(|sibling| sibling.dot.seq),
-        super::OutlineRecord::Batch { .. } | super::OutlineRecord::Shelf(_) => None,
+        super::OutlineRecord::Batch { .. }
+        | super::OutlineRecord::Shelf(_)
+        | super::OutlineRecord::Settled(_) => None,
     }
 }

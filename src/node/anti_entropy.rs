@@ -11,9 +11,11 @@
 //! comes round to all. Bytes on the wire follow the difference, not the
 //! data. Copies are compared only under one configuration of the sector. One step is out at a
 //! time, on the bulk link, and the next waits while requests of clients do. Whatever goes wrong
-//! ends the exchange: what it was about is met again when the round comes to it.
+//! ends the exchange: what it was about is met again when the round comes to it. Before the rounds
+//! come a repair that was asked for ([`repair`]), and copies in quarantine ([`rebuild`]).
 
 mod answers;
+mod rebuild;
 mod repair;
 
 pub(super) use answers::Fetching;
@@ -32,6 +34,7 @@ use crate::ring::Durability;
 use crate::types::{Fence, Instant, Key, NodeId, Now, SectorId};
 use crate::version::Object;
 use crate::wire::peer::{Listed, PeerReply, PeerRequest, Place};
+use rebuild::Rebuild;
 use repair::Repair;
 use std::collections::{BTreeMap, VecDeque};
 use twox_hash::XxHash3_64;
@@ -58,8 +61,23 @@ pub(super) struct AntiEntropy {
     rounds: VecDeque<(NodeId, Vec<Place>)>,
     /// What is being exchanged with one of them.
     exchange: Option<Exchange>,
+    /// A round is under way; else none begins before then.
+    in_round: bool,
+    round_at: Instant,
     /// The latest round that was asked for.
     repair: Option<Repair>,
+    rebuild: Rebuild,
+}
+
+/// What an exchange is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Purpose {
+    /// It is of a round.
+    Round,
+    /// A repair was asked for: and this has gone wrong so often.
+    Repair { tries: u8 },
+    /// This node's copies are in quarantine.
+    Rebuild,
 }
 
 /// What is being exchanged with one owner.
@@ -72,13 +90,14 @@ struct Exchange {
     differing: VecDeque<(Place, Vec<u8>)>,
     /// The place whose leaves are being asked about.
     asking: Option<Place>,
+    /// Of the first of the differing leaves the other owner had more to offer than one answer takes.
+    has_more: bool,
     /// Places that could not be made equal.
     missed: BTreeMap<At, Place>,
     step: Step,
     /// Places there were.
     total: usize,
-    /// For a repair that was asked for: how often this has gone wrong.
-    tries: Option<u8>,
+    purpose: Purpose,
 }
 
 /// What comes next, or is out.
@@ -119,10 +138,32 @@ fn hash_of(key: &[u8]) -> u64 {
 }
 
 impl Exchange {
-    fn new(peer: NodeId, places: Vec<Place>, tries: Option<u8>) -> Self {
+    fn new(peer: NodeId, places: Vec<Place>, purpose: Purpose) -> Self {
         let (total, places) = (places.len(), places.into());
         let (differing, missed) = (VecDeque::new(), BTreeMap::new());
-        Self { peer, places, differing, asking: None, missed, step: Step::Next, total, tries }
+        let (asking, has_more, step) = (None, false, Step::Next);
+        Self { peer, places, differing, asking, has_more, missed, step, total, purpose }
+    }
+
+    /// Whether somebody has asked for it.
+    fn is_asked(&self) -> bool {
+        matches!(self.purpose, Purpose::Repair { .. })
+    }
+
+    /// A place that cannot be made equal, or of which that is not known.
+    fn miss(&mut self, place: Place) {
+        self.missed.insert((place.keyspace, place.sector), place);
+    }
+
+    /// Not all of a place that was offered could be had.
+    fn miss_offered(&mut self, place: Place) {
+        self.miss(place);
+        // The same would be offered again and again.
+        if std::mem::take(&mut self.has_more)
+            && let Some((_, leaves)) = self.differing.front_mut()
+        {
+            leaves.remove(0);
+        }
     }
 }
 
@@ -146,7 +187,8 @@ impl Node {
             return;
         }
         let is_asked = self.is_repairing();
-        if self.options.compare_every_ms == 0 && !is_asked && self.anti_entropy.exchange.is_none() {
+        let is_wanted = is_asked || self.is_rebuilding() || self.anti_entropy.exchange.is_some();
+        if self.options.compare_every_ms == 0 && !is_wanted {
             return self.rest(now, COMPARE_EVERY_MS);
         }
         let skipped = self.options.planted.is(Mutant::SkipAntiEntropy);
@@ -162,6 +204,9 @@ impl Node {
         } else if is_asked {
             // Owners that do not answer are asked again a little later.
             self.rest(now, BUSY_MS);
+        } else if self.options.compare_every_ms == 0 || now.mono < self.anti_entropy.round_at {
+            // Owners that are to fill what is in quarantine are not there, or not ready.
+            self.rest(now, COMPARE_RETRY_MS);
         } else if is_anew && self.anti_entropy.cursor.is_none() {
             // Nobody to compare with: a node that has just started finds its peers in a moment.
             self.rest(now, COMPARE_RETRY_MS);
@@ -172,22 +217,36 @@ impl Node {
 
     /// The next owner to compare with; at the end of a round, what the next one is of.
     fn next_exchange(&mut self, now: Now) {
-        self.anti_entropy.exchange = self.next_asked(now);
+        self.anti_entropy.exchange = self.next_asked(now).or_else(|| self.next_rebuild(now));
         if self.anti_entropy.exchange.is_some() || self.is_repairing() || self.options.compare_every_ms == 0 {
             return;
         }
         if self.anti_entropy.rounds.is_empty() {
+            if self.anti_entropy.cursor.is_none() && now.mono < self.anti_entropy.round_at {
+                return;
+            }
             self.anti_entropy.rounds = self.shared_places();
+            self.anti_entropy.in_round = true;
         }
         let next = self.anti_entropy.rounds.pop_front().filter(|(peer, _)| self.can_compare(*peer));
-        self.anti_entropy.exchange = next.map(|(peer, places)| Exchange::new(peer, places, None));
+        self.anti_entropy.exchange = next.map(|(peer, places)| Exchange::new(peer, places, Purpose::Round));
     }
 
     /// After the last owner of the last round it is a while until everything is compared again.
     fn rest_after_exchange(&mut self, now: Now) {
         let is_last =
             self.anti_entropy.rounds.is_empty() && self.anti_entropy.cursor.is_none() && !self.is_repairing();
-        self.rest(now, if is_last { self.options.compare_every_ms } else { COMPARE_STEP_MS });
+        if !is_last {
+            return self.rest(now, COMPARE_STEP_MS);
+        }
+        let every_ms = self.options.compare_every_ms;
+        if std::mem::take(&mut self.anti_entropy.in_round) {
+            self.anti_entropy.round_at = now.mono.after_ms(every_ms);
+        }
+        // Owners that are to fill what is in quarantine are asked again sooner.
+        let wait_ms = if self.is_rebuilding() { COMPARE_RETRY_MS } else { every_ms };
+        let until_round = u64::from(self.anti_entropy.round_at.ms_left(now.mono));
+        self.rest(now, wait_ms.min(until_round).max(COMPARE_STEP_MS));
     }
 
     fn rest(&mut self, now: Now, ms: u64) {
@@ -203,6 +262,10 @@ impl Node {
         let (owned, cursor) = self.owned_places(self.anti_entropy.cursor.unwrap_or_default(), None);
         let mut shared: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
         for (place, others) in owned {
+            // What is in quarantine is compared with all of them, by the rebuild.
+            if self.engine.is_quarantined((place.keyspace, place.sector)) {
+                continue;
+            }
             if let Some(partner) = others.into_iter().find(|&node| self.can_compare(node)) {
                 shared.entry(partner).or_default().push(place);
             }
@@ -246,7 +309,7 @@ impl Node {
             Step::Next => match exchange.differing.pop_front() {
                 Some((place, leaves)) => self.ask_leaves(now, exchange, place, leaves, out),
                 None if exchange.places.is_empty() => {
-                    self.exchange_done(&exchange);
+                    self.exchange_done(now, &exchange);
                     self.rest_after_exchange(now);
                 }
                 None => self.ask_roots(now, exchange, out),
@@ -310,7 +373,7 @@ impl Node {
                 place.sector,
                 listed.len()
             );
-            exchange.missed.insert(at, place);
+            exchange.miss(place);
             self.anti_entropy.exchange = Some(exchange);
             return self.rest(now, COMPARE_STEP_MS);
         }
@@ -357,7 +420,7 @@ impl Node {
                 self.anti_entropy.look_at = deadline;
                 self.wait_for(Waiting::new(Then::Repair, loaded.clone(), deadline), missing);
             }
-            Taken::Whole(count, entries) => {
+            Taken::Whole { count, entries, .. } => {
                 wanted.drain(..count);
                 let asked = Asked::Merge(entries.len());
                 let message = PeerRequest::Transfer { place, fence: self.fences.adopted(), entries };
@@ -386,7 +449,7 @@ impl Node {
 
     /// Objects of keys, as many as make a message: how many keys that are, and those held whole.
     fn take_objects<'a>(&mut self, at: At, keys: impl Iterator<Item = &'a Key>, loaded: &Loaded) -> Taken {
-        let (mut entries, mut missing, mut bytes, mut count) = (Vec::new(), Vec::new(), 0, 0);
+        let (mut entries, mut missing, mut bytes, mut count, mut lacking) = (Vec::new(), Vec::new(), 0, 0, 0);
         // What is left of a damaged copy may be older than what has been reaped elsewhere.
         let gives = !self.engine.is_quarantined(at);
         for key in keys {
@@ -395,6 +458,7 @@ impl Node {
             }
             count += 1;
             if !gives {
+                lacking += 1;
                 continue;
             }
             let values = self.engine.outline(at, key).map_or(0, |outline| {
@@ -404,11 +468,13 @@ impl Node {
             match self.engine.read(at, key, |_| true, loaded) {
                 Fetched::Whole(object) => entries.push((key.clone(), object)),
                 Fetched::OnDisk(wanted) => missing.extend(wanted),
-                // Gone since, or another owner's copy must do.
-                Fetched::Absent | Fetched::Unreadable => {}
+                // Gone since.
+                Fetched::Absent => {}
+                // Another owner's copy must do.
+                Fetched::Unreadable => lacking += 1,
             }
         }
-        if missing.is_empty() { Taken::Whole(count, entries) } else { Taken::OnDisk(missing) }
+        if missing.is_empty() { Taken::Whole { count, lacking, entries } } else { Taken::OnDisk(missing) }
     }
 
     // ---- answers ---------------------------------------------------------------------------
@@ -427,7 +493,9 @@ impl Node {
         self.pending.end(id);
         let Some(mut exchange) = self.anti_entropy.exchange.take() else { return };
         match (row.asked, message) {
-            (Asked::Roots, PeerReply::Differ { compared, places }) => {
+            (Asked::Roots, PeerReply::Differ { compared, apart, places }) => {
+                let apart = apart.iter().filter_map(|&at| exchange.places.get(usize::from(at)).copied());
+                apart.collect::<Vec<_>>().into_iter().for_each(|place| exchange.miss(place));
                 exchange.places.drain(..exchange.places.len().min(usize::from(compared)));
                 let mut differ = |(place, leaves): (Place, Vec<u64>)| {
                     let ours = self.engine.tree_leaves((place.keyspace, place.sector));
@@ -439,22 +507,30 @@ impl Node {
                 };
                 places.into_iter().for_each(&mut differ);
                 if compared == 0 {
-                    exchange.places.clear();
+                    std::mem::take(&mut exchange.places).into_iter().for_each(|place| exchange.miss(place));
                 }
             }
             (Asked::Leaves(place, mut leaves), PeerReply::Listing { done, offered, wanted }) => {
-                let later = leaves.split_off(leaves.len().min(usize::from(done).max(1)));
+                // Of a leaf with more than one answer takes some is offered, and it is asked about again.
+                exchange.has_more = done == 0 && !offered.is_empty();
+                let done = if exchange.has_more { 0 } else { usize::from(done).max(1) };
+                let later = leaves.split_off(leaves.len().min(done));
                 if !later.is_empty() {
                     exchange.differing.push_front((place, later));
                 }
-                let wanted = self.keys_named((place.keyspace, place.sector), &leaves, &wanted);
+                let at = (place.keyspace, place.sector);
+                // What is in quarantine is not given to others.
+                let gives = !self.engine.is_quarantined(at);
+                let wanted = if gives { self.keys_named(at, &leaves, &wanted) } else { VecDeque::new() };
                 exchange.step = Step::Fetch { place, offered: offered.into(), wanted };
             }
-            (Asked::Objects(place), PeerReply::Objects { taken, fence, entries }) => {
-                if !self.merge_fetched(place, fence, &entries) {
-                    exchange.missed.insert((place.keyspace, place.sector), place);
-                } else if let Some(repair) =
-                    self.anti_entropy.repair.as_mut().filter(|_| exchange.tries.is_some())
+            (Asked::Objects(place), PeerReply::Objects { taken, lacking, fence, entries }) => {
+                let is_merged = self.merge_fetched(place, fence, &entries);
+                if !is_merged || lacking > 0 || taken == 0 {
+                    exchange.miss_offered(place);
+                }
+                if let Some(repair) = self.anti_entropy.repair.as_mut().filter(|_| exchange.is_asked())
+                    && is_merged
                 {
                     repair.fetched += entries.len() as u64;
                 }
@@ -465,7 +541,7 @@ impl Node {
                 }
             }
             (Asked::Merge(count), PeerReply::Stored { .. }) => {
-                if let Some(repair) = self.anti_entropy.repair.as_mut().filter(|_| exchange.tries.is_some()) {
+                if let Some(repair) = self.anti_entropy.repair.as_mut().filter(|_| exchange.is_asked()) {
                     repair.sent += count as u64;
                 }
             }
@@ -525,6 +601,6 @@ impl Node {
 enum Taken {
     /// These values first.
     OnDisk(Vec<Wanted>),
-    /// So many keys' worth, and what is held of them.
-    Whole(usize, Vec<(Key, Object)>),
+    /// So many keys' worth: what is held of them, and how many are held that cannot be given.
+    Whole { count: usize, lacking: usize, entries: Vec<(Key, Object)> },
 }

@@ -205,7 +205,8 @@ impl Node {
         let is_settled = owners.slots.iter().all(|slot| matches!(slot, Slot::Settled(_)));
         let is_first = owners.slots.first() == Some(&Slot::Settled(self.me()));
         let place = Place { keyspace, sector, conf_epoch: owners.conf_epoch };
-        (is_settled && is_first).then_some(place)
+        let is_whole = !self.engine.is_quarantined((keyspace, sector));
+        (is_settled && is_first && is_whole).then_some(place)
     }
 
     /// All members but this one, if every one of them answers.
@@ -512,7 +513,8 @@ impl Node {
     ) -> (PeerReply, Option<crate::engine::Ticket>) {
         let (mut differ, mut at) = (Vec::new(), 0_u16);
         for (place, relics) in places {
-            let owns = self.agree(*place, None).is_ok();
+            let is_whole = !self.engine.is_quarantined((place.keyspace, place.sector));
+            let owns = self.agree(*place, None).is_ok() && is_whole;
             let behind = !reap || self.is_behind(fence);
             for relic in relics {
                 let is_same = owns && behind && self.same_as(*place, relic).is_some();

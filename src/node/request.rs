@@ -169,7 +169,7 @@ impl Node {
         loaded: &Loaded,
         out: &mut Vec<Output>,
     ) -> Result<Begun, Reason> {
-        if self.engine.is_quarantined((checked.keyspace, checked.sector)) {
+        if self.withholds((checked.keyspace, checked.sector)) {
             // Our own copy is not whole: another owner is to run it.
             return Err(Reason::Unreadable { copies: 1 });
         }
@@ -208,7 +208,7 @@ impl Node {
         let table = Arc::clone(&view.table);
         if !table.is_serving() {
             let members = u16::try_from(table.present().count()).unwrap_or(u16::MAX);
-            return Err(Reason::NotServing { members, needed: table.n });
+            return Err(Reason::NotServing { members, needed: table.members_min });
         }
         check_sizes(request, table.profile)?;
         let terms = request.terms();

@@ -3,6 +3,7 @@
 mod faults;
 mod hints;
 mod reaping;
+mod rebuild;
 
 use super::io::{Input, Lane, Output};
 use super::{Node, Options};
@@ -146,6 +147,9 @@ pub(super) fn options(addr: &str) -> Options {
         addr: addr.to_owned(),
         zone: String::new(),
         weight: 100,
+        manual: false,
+        leave_on_stop: false,
+        transfer_bytes_per_second: 0,
         cache_bytes: 1 << 20,
         segment_bytes: 64 << 10,
         scrub_bytes_per_second: 0,
@@ -224,7 +228,7 @@ fn object_of(node: u32, stamp: Stamp) -> Object {
 #[test]
 fn what_a_node_said_while_it_was_being_filled_is_asked_again_once_it_owns_alone() {
     let mut moving = settled(&[1, 2]);
-    moving.push(Slot::Moving { old: NodeId(3), new: NodeId(4) });
+    moving.push(Slot::Moving { old: NodeId(3), new: NodeId(4), since: Epoch(0) });
     let mut stage = Stage::with(&table(1, moving));
     // Nodes 2 and 3 hold an acknowledged write; node 4 is still empty. Node 2 is slow to answer.
     stage.ask(DataRequest::Get { terms: terms() });

@@ -71,7 +71,10 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
     fn report(&mut self, segment: (u64, u64), bad: &[Bad]) -> io::Result<()> {
         for stretch in bad {
             match stretch.lost {
-                Lost::Of(place) => self.damaged(segment.0, stretch.position, Some(place), stretch.what),
+                Lost::Of(place) => {
+                    let extent = (stretch.position, stretch.end);
+                    self.damaged(segment.0, extent, Some(place), stretch.what);
+                }
                 Lost::Mark | Lost::Unknown => {}
             }
         }
@@ -86,15 +89,20 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
                 let (at, end) = (outline.location.position, outline.location.end());
                 while stretches.next_if(|stretch| stretch.end <= at).is_some() {}
                 if let Some(stretch) = stretches.peek().filter(|stretch| stretch.position < end) {
-                    lost.extend(place_of(&outline.record).map(|place| (place, (at, stretch.what))));
+                    let extent = (at, stretch.end);
+                    lost.extend(place_of(&outline.record).map(|place| (place, (extent, stretch.what))));
                 }
             })
         });
         if !is_known {
-            unknown.iter().for_each(|stretch| self.damaged(segment.0, stretch.position, None, stretch.what));
+            for stretch in unknown {
+                self.damaged(segment.0, (stretch.position, stretch.end), None, stretch.what);
+            }
             return Ok(());
         }
-        lost.iter().for_each(|(&place, &(at, what))| self.damaged(segment.0, at, Some(place), what));
+        for (&place, &(extent, what)) in &lost {
+            self.damaged(segment.0, extent, Some(place), what);
+        }
         Ok(())
     }
 }
@@ -103,7 +111,7 @@ fn place_of(record: &OutlineRecord) -> Option<(KeyspaceId, SectorId)> {
     let place = match record {
         OutlineRecord::Merge { keyspace, sector, .. } => (*keyspace, *sector),
         OutlineRecord::Shelf(shelf) => (shelf.keyspace, shelf.sector),
-        OutlineRecord::Batch { .. } => (KeyspaceId(0), NO_SECTOR),
+        OutlineRecord::Batch { .. } | OutlineRecord::Settled(_) => (KeyspaceId(0), NO_SECTOR),
     };
     (place.1 != NO_SECTOR).then_some(place)
 }

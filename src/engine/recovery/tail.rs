@@ -44,7 +44,7 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
                 if self.is_torn(end, None, rest)? {
                     break;
                 }
-                self.damaged(end, end, None, "a segment is missing");
+                self.damaged(end, (end, start), None, "a segment is missing");
                 listed.push((end, start));
             }
             let (segment, how) = self.tail_segment(start, later)?;
@@ -66,7 +66,7 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
         let next = if self.durable == u64::MAX { end } else { end.max(self.durable) };
         if next > end {
             let segment = kept.last().map_or(end, |segment| segment.start);
-            self.damaged(segment, end, None, "the log ends before what was once durable");
+            self.damaged(segment, (end, next), None, "the log ends before what was once durable");
             listed.push((end, next));
         }
         let goes_on = |last: &mut Kept| last.end == next && next - last.start < segment_bytes;
@@ -134,9 +134,10 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
                 Found::Bad(bad) => {
                     kept.end = bad.end;
                     kept.is_good = false;
+                    let extent = (bad.position, bad.end);
                     match bad.lost {
-                        Lost::Of(place) => self.damaged(start, bad.position, Some(place), bad.what),
-                        Lost::Unknown => self.damaged(start, bad.position, None, bad.what),
+                        Lost::Of(place) => self.damaged(start, extent, Some(place), bad.what),
+                        Lost::Unknown => self.damaged(start, extent, None, bad.what),
                         Lost::Mark => {}
                     }
                 }
@@ -189,7 +190,7 @@ impl<S: Storage, F: FnMut(Told<'_>)> Recovery<'_, S, F> {
                         Found::Record(_, Record::Batch { watermark }) => {
                             self.durable = self.durable.max(watermark);
                         }
-                        Found::Record(_, Record::Merge(_) | Record::Shelf(_))
+                        Found::Record(_, Record::Merge(_) | Record::Shelf(_) | Record::Settled(_))
                         | Found::Bad(_)
                         | Found::Unknown(_) => {}
                         Found::End => break,

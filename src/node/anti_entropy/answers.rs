@@ -23,20 +23,23 @@ pub(in crate::node) struct Fetching {
 }
 
 impl Node {
-    /// Which of these places differ here, the first few of them with their leaves.
+    /// Which of these places differ here, the first few of them with their leaves; and which cannot be
+    /// compared, for another table is in force here or what is held is not whole.
     pub(in crate::node) fn compare_roots(&self, places: &[(Place, u64)]) -> PeerReply {
-        let (mut differing, mut compared) = (Vec::new(), 0_u16);
+        let (mut differing, mut apart, mut compared) = (Vec::new(), Vec::new(), 0_u16);
         for &(place, root) in places {
             if differing.len() >= DIFFERING_MAX {
                 break;
             }
-            compared = compared.saturating_add(1);
             let at = (place.keyspace, place.sector);
-            if self.agree(place, None).is_ok() && self.engine.tree_root(at) != root {
+            if self.agree(place, None).is_err() || self.engine.is_quarantined(at) {
+                apart.push(compared);
+            } else if self.engine.tree_root(at) != root {
                 differing.push((place, self.engine.tree_leaves(at).to_vec()));
             }
+            compared = compared.saturating_add(1);
         }
-        PeerReply::Differ { compared, places: differing }
+        PeerReply::Differ { compared, apart, places: differing }
     }
 
     /// What of these leaves differs from the list: keys to be fetched from here, and keys wanted.
@@ -45,6 +48,9 @@ impl Node {
             return refusal;
         }
         let at = (place.keyspace, place.sector);
+        if self.engine.is_quarantined(at) {
+            return PeerReply::Unreadable;
+        }
         let mut theirs: BTreeMap<u64, u64> = listed.iter().map(|entry| (entry.key, entry.object)).collect();
         let (mut offered, mut wanted, mut done) = (Vec::new(), Vec::new(), 0_u16);
         let mut walked = 0;
@@ -52,7 +58,7 @@ impl Node {
             if walked >= LISTED_AT_ONCE || offered.len() >= OFFERED_MAX / 2 {
                 break;
             }
-            done = done.saturating_add(1);
+            let before = (offered.len(), wanted.len());
             for (key, object) in self.engine.tree_leaf(at, leaf) {
                 walked += 1;
                 let name = hash_of(&key);
@@ -68,6 +74,15 @@ impl Node {
             // What is listed under this leaf and is not here: a key's leaf is its hash's first byte.
             let first = u64::from(leaf) << 56;
             wanted.extend(theirs.range(first..=first | (u64::MAX >> 8)).map(|entry| *entry.0));
+            if offered.len() > OFFERED_MAX {
+                // More than one answer takes: as the first leaf of the next one, and then bit by bit.
+                if done > 0 {
+                    offered.truncate(before.0);
+                    wanted.truncate(before.1);
+                }
+                break;
+            }
+            done = done.saturating_add(1);
         }
         offered.truncate(OFFERED_MAX);
         PeerReply::Listing { done, offered, wanted }
@@ -85,9 +100,10 @@ impl Node {
         }
         let at = (fetching.place.keyspace, fetching.place.sector);
         match self.take_objects(at, fetching.keys.iter(), loaded) {
-            Taken::Whole(count, entries) => {
-                let taken = u16::try_from(count).unwrap_or(u16::MAX);
-                Some(PeerReply::Objects { taken, fence: self.fences.adopted(), entries })
+            Taken::Whole { count, lacking, entries } => {
+                let small = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+                let (taken, lacking) = (small(count), small(lacking));
+                Some(PeerReply::Objects { taken, lacking, fence: self.fences.adopted(), entries })
             }
             Taken::OnDisk(_) if self.pending.is_full() => Some(PeerReply::Overloaded),
             Taken::OnDisk(wanted) => {

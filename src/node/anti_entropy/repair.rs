@@ -11,7 +11,7 @@
 //! One begun while another is under way takes its place; where they are of different sectors, it is
 //! of all.
 
-use super::{Exchange, Step};
+use super::{Exchange, Purpose, Step};
 use crate::engine::At;
 use crate::limits::COMPARE_RETRY_MS;
 use crate::node::Node;
@@ -51,7 +51,7 @@ struct Batch {
 
 impl Exchange {
     /// Places that are not known to be equal now, those that could not be made so among them.
-    fn unfinished(&self) -> BTreeMap<At, Place> {
+    pub(super) fn unfinished(&self) -> BTreeMap<At, Place> {
         let all = self.places.iter().chain(self.missed.values()).copied().chain(self.differing());
         all.map(|place| ((place.keyspace, place.sector), place)).collect()
     }
@@ -107,7 +107,8 @@ impl Node {
         self.anti_entropy.repair = Some(repair);
         match &mut self.anti_entropy.exchange {
             // It goes on, but what it does was not asked for now.
-            Some(exchange) => exchange.tries = None,
+            Some(exchange) if exchange.is_asked() => exchange.purpose = Purpose::Round,
+            Some(_) => {}
             None => self.anti_entropy.look_at = now.mono,
         }
     }
@@ -116,20 +117,19 @@ impl Node {
     pub(super) fn is_repairing(&self) -> bool {
         let waits = |repair: &Repair| repair.cursor.is_some() || !repair.batches.is_empty();
         let exchange = self.anti_entropy.exchange.as_ref();
-        self.anti_entropy.repair.as_ref().is_some_and(waits)
-            || exchange.is_some_and(|exchange| exchange.tries.is_some())
+        self.anti_entropy.repair.as_ref().is_some_and(waits) || exchange.is_some_and(Exchange::is_asked)
     }
 
     /// Copies of sectors that are known to differ from another owner's, or that a repair that was asked
     /// for has yet to compare.
     pub(in crate::node) fn repairs_left(&self) -> u64 {
-        let background = self.anti_entropy.exchange.as_ref().filter(|exchange| exchange.tries.is_none());
+        let background = self.anti_entropy.exchange.as_ref().filter(|exchange| !exchange.is_asked());
         self.repair_status().left + background.map_or(0, |exchange| exchange.known_to_differ() as u64)
     }
 
     fn repair_status(&self) -> RepairStatus {
         let Some(repair) = &self.anti_entropy.repair else { return RepairStatus::default() };
-        let exchange = self.anti_entropy.exchange.as_ref().filter(|exchange| exchange.tries.is_some());
+        let exchange = self.anti_entropy.exchange.as_ref().filter(|exchange| exchange.is_asked());
         let in_hand =
             exchange.map_or(0, |exchange| exchange.total.saturating_sub(exchange.unfinished().len()));
         let compared = repair.compared + in_hand as u64;
@@ -153,7 +153,8 @@ impl Node {
                 continue;
             };
             if self.can_compare(batch.peer) {
-                return Some(Exchange::new(batch.peer, batch.places, Some(batch.tries)));
+                let purpose = Purpose::Repair { tries: batch.tries };
+                return Some(Exchange::new(batch.peer, batch.places, purpose));
             }
             self.put_off(now, batch.peer, batch.places, batch.tries);
         }
@@ -162,11 +163,18 @@ impl Node {
     fn take_places(&mut self, now: Now, from: At, sector: Option<SectorId>) {
         let (owned, cursor) = self.owned_places(from, sector);
         let mut shared: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
+        let mut missed = 0;
         for (place, others) in owned {
+            if self.engine.is_quarantined((place.keyspace, place.sector)) {
+                // That is the rebuild's to end.
+                missed += others.len() as u64;
+                continue;
+            }
             others.into_iter().for_each(|peer| shared.entry(peer).or_default().push(place));
         }
         let Some(repair) = &mut self.anti_entropy.repair else { return };
         repair.cursor = cursor;
+        repair.missed += missed;
         let batch = |(peer, places)| Batch { peer, places, tries: 0, not_before: now.mono };
         repair.batches.extend(shared.into_iter().map(batch));
     }
@@ -183,17 +191,24 @@ impl Node {
     }
 
     /// An exchange has come to its end.
-    pub(super) fn exchange_done(&mut self, exchange: &Exchange) {
-        if let (Some(repair), Some(_)) = (&mut self.anti_entropy.repair, exchange.tries) {
-            let missed = exchange.missed.len().min(exchange.total);
-            repair.compared += (exchange.total - missed) as u64;
-            repair.missed += missed as u64;
+    pub(super) fn exchange_done(&mut self, now: Now, exchange: &Exchange) {
+        match (exchange.purpose, &mut self.anti_entropy.repair) {
+            (Purpose::Repair { tries }, Some(repair)) => {
+                repair.compared += exchange.total.saturating_sub(exchange.missed.len()) as u64;
+                self.put_off(now, exchange.peer, exchange.missed.values().copied().collect(), tries);
+            }
+            (Purpose::Rebuild, _) => self.note_rebuilt(now, exchange),
+            (Purpose::Repair { .. } | Purpose::Round, _) => {}
         }
     }
 
     /// An exchange has gone wrong: what it has not come to is compared again if that was asked for.
     pub(super) fn exchange_failed(&mut self, now: Now, exchange: &Exchange) {
-        let Some(tries) = exchange.tries else { return };
+        let tries = match exchange.purpose {
+            Purpose::Repair { tries } => tries,
+            Purpose::Rebuild => return self.note_rebuilt(now, exchange),
+            Purpose::Round => return,
+        };
         let left = exchange.unfinished();
         if let Some(repair) = &mut self.anti_entropy.repair {
             repair.compared += exchange.total.saturating_sub(left.len()) as u64;

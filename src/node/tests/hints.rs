@@ -202,6 +202,45 @@ fn hints_beyond_their_cap_are_refused_and_counted_and_those_of_others_are_not() 
     assert_eq!(stage.owed(2), Owed::default());
 }
 
+/// Node 1 in a second life, to which its first has left a debt to node 3, and this table; and what its
+/// disk is asked for when node 3 is back.
+fn indebted(table: &Table) -> (Stage, ReadRequest) {
+    let mut stage = Stage::with(&four());
+    stage.lose(3);
+    stage.lose(4);
+    stage.ask(put(5, None, "value"));
+    stage.sync();
+    let asked = stage.asked(2);
+    stage.answer(2, asked[0].0, STORED);
+    stage.sync();
+    let mut stage = Stage::on(stage.disk, table);
+    assert_eq!(stage.owed(3).hints, 1);
+    stage.regain(3);
+    let mut wanted = stage.wanted();
+    assert_eq!(wanted.len(), 1, "{wanted:?}");
+    (stage, wanted.remove(0))
+}
+
+#[test]
+fn a_debt_whose_copy_cannot_be_read_waits_for_it_to_be_mended_and_ends_where_nobody_mends_it() {
+    let unreadable = |request: &ReadRequest| {
+        Input::Read(ReadDone { id: read_id(request), result: Err(ReadFault::Damaged) })
+    };
+    let (mut stage, wanted) = indebted(&four());
+    stage.tell(unreadable(&wanted));
+    assert_eq!((stage.owed(3).hints, stage.owed(3).dropped), (1, 0), "other owners mend the copy");
+    // A former owner's copy is compared with nobody's.
+    let mut table = four();
+    let at = usize::from(table.sector_of(b"k").0);
+    table.epoch = Epoch(2);
+    table.sectors[at].conf_epoch = Epoch(2);
+    table.sectors[at].slots = settled(&[2, 3, 4]);
+    let (mut stage, wanted) = indebted(&table);
+    stage.tell(unreadable(&wanted));
+    assert_eq!((stage.owed(3).hints, stage.owed(3).dropped), (0, 1));
+    assert!(stage.node.hints_add_up());
+}
+
 #[test]
 fn an_owner_takes_no_hint_for_another_and_nobody_takes_one_for_no_owner() {
     let table = four();

@@ -135,11 +135,20 @@ fn write_report(out: &mut impl Write, report: &Report, name: &str) -> io::Result
     for damage in &report.damage {
         writeln!(out, "LOST: {damage}")?;
     }
+    for (keyspace, sector) in &report.quarantined {
+        writeln!(
+            out,
+            "in quarantine until other owners have filled it: keyspace {} sector {sector}",
+            keyspace.0
+        )?;
+    }
     let verdict = match (report.is_clean(), report.damage.is_empty()) {
         (true, _) => "clean",
-        (false, true) => "damaged, but nothing is lost",
+        (false, true) if report.quarantined.is_empty() => "damaged, but nothing is lost",
+        (false, true) => "damaged: what was lost here comes back from other owners",
         (false, false) => {
-            "damaged: a node started here serves nothing of the sectors concerned; its peers do"
+            "damaged: a node started here serves nothing of the sectors concerned until its peers, which do, \
+             have filled them again"
         }
     };
     writeln!(out, "{verdict}")
@@ -181,6 +190,11 @@ fn json_of(segment: u64, location: Location, record: &Record) -> Value {
             object.insert("fence".to_owned(), shelf.fence.into());
             object.insert("dropped_below".to_owned(), shelf.dropped_below.into());
             object.insert("needs_rebuild".to_owned(), shelf.needs_rebuild.into());
+        }
+        Record::Settled(stretch) => {
+            object.insert("kind".to_owned(), "damage dealt with".into());
+            object.insert("from".to_owned(), stretch.position.into());
+            object.insert("to".to_owned(), stretch.end.into());
         }
         Record::Batch { watermark } => {
             object.insert("kind".to_owned(), "batch".into());
