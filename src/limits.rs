@@ -33,6 +33,10 @@ pub const SECTORS_MAX: usize = 16384;
 pub const SECTORS_DEFAULT: u16 = 1024;
 /// Most nodes a table names, those that left included.
 pub const MEMBERS_MAX: usize = 4096;
+/// Changes of the membership that can be staged at once.
+pub const STAGED_MAX: usize = 256;
+/// Copies on their way that one answer tells of.
+pub const TRANSFERS_TOLD_MAX: usize = 32_768;
 /// Most keyspaces of a cluster. Each is a row in the table that every node holds.
 pub const KEYSPACES_MAX: usize = 256;
 /// Longest keyspace name in bytes.
@@ -238,6 +242,13 @@ pub const TRANSFER_CHUNK_BYTES: usize = 64 << 10;
 pub const TRANSFERS_AT_ONCE: usize = 8;
 /// How long a transfer chunk may go unanswered before it is sent again, in milliseconds.
 pub const TRANSFER_RETRY_MS: u64 = 1000;
+/// How long a chunk of a moving sector waits while clients do, in milliseconds.
+pub const TRANSFER_BUSY_MS: u64 = 10;
+/// How often a node looks for copies that it no longer owns, in milliseconds.
+pub const LEFTOVERS_LOOK_MS: u64 = 1000;
+/// Least time between two times that it gives some up, in milliseconds: each makes a new actor, and
+/// contexts grow with actors.
+pub const LEFTOVERS_EVERY_MS: u64 = 30_000;
 /// Entries of a `dump` answered at once.
 pub const DUMP_ENTRIES_MAX: usize = 1000;
 /// Bytes of a `dump` answered at once.

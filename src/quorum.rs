@@ -226,6 +226,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::Epoch;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -294,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_moving_slot_counts_when_both_its_nodes_have_answered() {
-        let moving = Slot::Moving { old: NodeId(3), new: NodeId(4) };
+        let moving = Slot::Moving { old: NodeId(3), new: NodeId(4), since: Epoch(0) };
         let slots = [Slot::Settled(NodeId(1)), Slot::Settled(NodeId(2)), moving];
         let mut tally = Tally::new(&slots, 2, Planted::NONE);
         assert_eq!(tally.accept(NodeId(4)), None);
@@ -306,7 +307,7 @@ mod tests {
     fn answers_outlive_a_change_of_owners() {
         let mut tally = Tally::new(&settled(&[1, 2, 3]), 2, Planted::NONE);
         assert_eq!(tally.accept(NodeId(1)), None);
-        let moving = Slot::Moving { old: NodeId(1), new: NodeId(4) };
+        let moving = Slot::Moving { old: NodeId(1), new: NodeId(4), since: Epoch(0) };
         let slots = [moving, Slot::Settled(NodeId(2)), Slot::Settled(NodeId(3))];
         assert_eq!(tally.retarget(&slots), None);
         assert_eq!(tally.accept(NodeId(2)), None);
@@ -369,7 +370,7 @@ mod tests {
         (nodes, prop::collection::vec(any::<bool>(), 1..=5)).prop_map(|(nodes, moving)| {
             let pairs = nodes.chunks_exact(2);
             let slot = |(pair, moving): (&[NodeId], bool)| match moving {
-                true => Slot::Moving { old: pair[0], new: pair[1] },
+                true => Slot::Moving { old: pair[0], new: pair[1], since: Epoch(0) },
                 false => Slot::Settled(pair[0]),
             };
             pairs.zip(moving).map(slot).collect()

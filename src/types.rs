@@ -142,6 +142,12 @@ impl Instant {
         Self(self.0.saturating_add(ms.saturating_mul(1000)))
     }
 
+    /// So many microseconds later.
+    #[must_use]
+    pub fn after_us(self, us: u64) -> Self {
+        Self(self.0.saturating_add(us))
+    }
+
     /// Microseconds since `earlier`; 0 if that is not in the past.
     #[must_use]
     pub fn micros_since(self, earlier: Self) -> u64 {

@@ -56,6 +56,8 @@ impl Client {
                 | ClientReply::Dump { .. }
                 | ClientReply::Hints(_)
                 | ClientReply::Repair(_)
+                | ClientReply::Plan(_)
+                | ClientReply::Transfers(_)
                 | ClientReply::FaultsSet
                 | ClientReply::KeyspaceCreated(_)
                 | ClientReply::Error(_),

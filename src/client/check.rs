@@ -50,6 +50,8 @@ fn check_question(request: &ClientRequest) -> Result<(), Error> {
         | ClientRequest::Status
         | ClientRequest::Hints
         | ClientRequest::Repair { .. }
+        | ClientRequest::Cluster(_)
+        | ClientRequest::Transfers
         | ClientRequest::Faults { .. } => return Ok(()),
     };
     if name.len() > KEYSPACE_NAME_BYTES_MAX {

@@ -33,8 +33,8 @@ mod tests;
 pub use heat::plan_by_load;
 pub use shift::{MoveError, move_sectors};
 
-use super::{Member, MemberState, Slot, Table};
-use crate::types::{NodeId, SectorId};
+use super::{Slot, Table};
+use crate::types::{Epoch, NodeId, SectorId};
 use std::collections::BTreeMap;
 
 /// What should change in a table.
@@ -112,6 +112,8 @@ struct Draft {
     /// In a sector that holds data only its first so many slots may trade places: a keyspace of
     /// fewer copies uses the first of them, and would lose sight of its data.
     span: usize,
+    /// The table's, in which moves set out.
+    epoch: Epoch,
     sectors: Vec<Vec<Place>>,
     /// As `repeats_max`, sector by sector: more where what is pinned leaves no other way.
     limits: Vec<usize>,
@@ -145,16 +147,6 @@ impl Pace {
     }
 }
 
-/// Whether a member may be given slots, and keep those it has. The one place that decides it, for
-/// the planner and for who checks its plans.
-pub(super) fn may_own(member: &Member) -> bool {
-    let present = match member.state {
-        MemberState::Joining | MemberState::Normal => true,
-        MemberState::Leaving | MemberState::Left => false,
-    };
-    present && member.weight > 0
-}
-
 impl Draft {
     /// The table as it stands, every sector with owners, and targets by weight; `None` when too
     /// few members may own.
@@ -174,7 +166,7 @@ impl Draft {
         let n = usize::from(table.n);
         let mut zones = BTreeMap::new();
         let mut nodes = Vec::with_capacity(table.members.len());
-        for (&id, member) in table.members.iter().filter(|entry| may_own(entry.1)) {
+        for (&id, member) in table.members.iter().filter(|entry| entry.1.may_own()) {
             let next = zones.len();
             // Beyond the named zones, each index stands for one member alone.
             let alone = usize::MAX - nodes.len();
@@ -189,6 +181,7 @@ impl Draft {
             nodes,
             repeats_max: n - zones.len().min(n),
             span: span.unwrap_or(n).clamp(1, n),
+            epoch: table.epoch,
             sectors: Vec::with_capacity(table.sectors.len()),
             limits: Vec::new(),
         };
@@ -289,7 +282,7 @@ impl Draft {
         let new = self.nodes[place.owner].id;
         match place.was {
             None => Slot::Settled(new),
-            Some(Slot::Settled(old)) if old != new => Slot::Moving { old, new },
+            Some(Slot::Settled(old)) if old != new => Slot::Moving { old, new, since: self.epoch },
             Some(same) => same,
         }
     }

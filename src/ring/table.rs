@@ -3,6 +3,7 @@
 //! It holds *all* durable state of the manager, its only author. Everybody else holds a copy and
 //! compares epochs. Its byte form is in `wire::table`.
 
+use super::change::Change;
 use super::hash::sector_of;
 use crate::limits::{
     FALLBACKS_MAX, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, PROFILE_KEY_BYTES_MAX, PROFILE_VALUE_BYTES_MAX,
@@ -23,6 +24,9 @@ pub enum Slot {
         old: NodeId,
         /// The node that is getting it.
         new: NodeId,
+        /// The epoch in which it set out: what was streamed for an earlier setting out counts for
+        /// nothing, as the receiver may have dropped it since.
+        since: Epoch,
     },
 }
 
@@ -46,6 +50,13 @@ pub enum MemberState {
     Leaving,
     /// Gone for good; its id is not used again.
     Left,
+    /// Known, and owns nothing until an operator has it join.
+    Waiting,
+    /// Dead, by an operator's word or after `--evict-after`: its sectors are rebuilt elsewhere from
+    /// the copies of their other owners, and it is not let in again.
+    Lost,
+    /// Was given up, and owns nothing any more. Its id is not used again.
+    Removed,
 }
 
 /// A node, as the table knows it.
@@ -152,6 +163,8 @@ pub struct Table {
     pub n: u8,
     /// What it takes as keys and values.
     pub profile: Profile,
+    /// Members there must be before sectors are first placed; at least [`Table::n`].
+    pub members_min: u16,
     /// The next node id to give out.
     pub next_node: NodeId,
     /// Every node that ever was a member, by id.
@@ -160,6 +173,8 @@ pub struct Table {
     pub keyspaces: BTreeMap<KeyspaceId, Keyspace>,
     /// Q sectors, Q a power of two.
     pub sectors: Vec<Sector>,
+    /// Changes that an operator has staged, in order.
+    pub staged: Vec<Change>,
 }
 
 impl Slot {
@@ -167,7 +182,7 @@ impl Slot {
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<> {
         let (first, second) = match *self {
             Slot::Settled(node) => (node, None),
-            Slot::Moving { old, new } => (old, Some(new)),
+            Slot::Moving { old, new, .. } => (old, Some(new)),
         };
         std::iter::once(first).chain(second)
     }
@@ -197,6 +212,21 @@ impl Sector {
     #[must_use]
     pub fn is_moving(&self) -> bool {
         self.slots.iter().any(|slot| matches!(slot, Slot::Moving { .. }))
+    }
+}
+
+impl Member {
+    /// Whether it may own sectors.
+    #[must_use]
+    pub fn may_own(&self) -> bool {
+        match self.state {
+            MemberState::Joining | MemberState::Normal => self.weight > 0,
+            MemberState::Waiting
+            | MemberState::Leaving
+            | MemberState::Lost
+            | MemberState::Left
+            | MemberState::Removed => false,
+        }
     }
 }
 
@@ -264,10 +294,12 @@ impl Table {
             cluster_id,
             n,
             profile: Profile::Default,
+            members_min: u16::from(n),
             next_node: NodeId(1),
             members: BTreeMap::new(),
             keyspaces: BTreeMap::from([(KeyspaceId(0), default)]),
             sectors: vec![Sector::default(); count],
+            staged: Vec::new(),
         }
     }
 
@@ -317,9 +349,21 @@ impl Table {
         self.keyspaces.iter().find(|entry| entry.1.name == name).map(|(&id, keyspace)| (id, keyspace))
     }
 
-    /// Members that have not left, in id order.
+    /// Whether a member is given up: nothing is asked of it, or kept for it.
+    #[must_use]
+    pub fn is_lost(&self, node: NodeId) -> bool {
+        self.members.get(&node).is_some_and(|member| member.state == MemberState::Lost)
+    }
+
+    /// Members that may own sectors.
+    pub fn eligible(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.members.iter().filter(|entry| entry.1.may_own()).map(|(&id, member)| (id, member))
+    }
+
+    /// Members that are not gone, in id order.
     pub fn present(&self) -> impl Iterator<Item = (NodeId, &Member)> {
-        self.members.iter().filter(|entry| entry.1.state != MemberState::Left).map(|(&id, m)| (id, m))
+        let is_gone = |state| matches!(state, MemberState::Left | MemberState::Removed);
+        self.members.iter().filter(move |entry| !is_gone(entry.1.state)).map(|(&id, m)| (id, m))
     }
 
     /// Whether sectors have owners, so that requests can be served.
@@ -332,6 +376,19 @@ impl Table {
     #[must_use]
     pub fn is_moving(&self) -> bool {
         self.sectors.iter().any(Sector::is_moving)
+    }
+
+    /// Whose copies make up what the new node of a moving slot is to have: the old node's; if that is
+    /// given up, those of all the sector's other slots. (From one of them alone it would lack what the
+    /// dead node had in common with another.)
+    #[must_use]
+    pub fn sources(&self, id: SectorId, slot: Slot) -> Vec<NodeId> {
+        let old = slot.holder();
+        if !self.is_lost(old) {
+            return vec![old];
+        }
+        let others = self.sector(id).slots.iter().filter(|other| **other != slot).map(Slot::holder);
+        others.filter(|&node| !self.is_lost(node)).collect()
     }
 
     /// How many sectors each present member holds a whole copy of, and how many it is first in.
@@ -347,6 +404,19 @@ impl Table {
             }
         }
         loads
+    }
+}
+
+impl fmt::Display for MemberState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MemberState::Joining => "joining",
+            MemberState::Normal => "a member",
+            MemberState::Leaving => "leaving",
+            MemberState::Left => "gone for good",
+            MemberState::Waiting => "waiting to join",
+            MemberState::Lost | MemberState::Removed => "given up as dead",
+        })
     }
 }
 

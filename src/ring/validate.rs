@@ -7,7 +7,6 @@
 #[cfg(test)]
 mod tests;
 
-use super::plan::may_own;
 use super::{Member, Slot, Table};
 use crate::types::{KeyspaceId, NodeId, SectorId};
 use std::collections::BTreeSet;
@@ -83,7 +82,7 @@ pub fn validate(before: &Table, after: &Table) -> Result<(), Fault> {
 
 /// In how many zones each sector should be: as there are named ones, at most one for each copy.
 fn zones_possible(table: &Table) -> usize {
-    let may_own = |member: &&Member| may_own(member) && !member.zone.is_empty();
+    let may_own = |member: &&Member| member.may_own() && !member.zone.is_empty();
     let zones: BTreeSet<_> = table.members.values().filter(may_own).map(|member| &member.zone).collect();
     zones.len().min(usize::from(table.n))
 }
@@ -100,7 +99,9 @@ fn may_follow(old: Slot, new: Slot) -> bool {
     match (old, new) {
         (Slot::Settled(node), _) => new.holder() == node,
         (Slot::Moving { .. }, Slot::Moving { .. }) => new == old || new.holder() == destination(old),
-        (Slot::Moving { old: source, new: target }, Slot::Settled(node)) => node == source || node == target,
+        (Slot::Moving { old: source, new: target, .. }, Slot::Settled(node)) => {
+            node == source || node == target
+        }
     }
 }
 
@@ -167,7 +168,8 @@ impl Change<'_> {
     /// Nodes that were not in the sector may own.
     fn check_newcomers(&self) -> Result<(), Fault> {
         let was_in = |node: NodeId| self.old_slots().iter().flat_map(Slot::nodes).any(|old| old == node);
-        let refused = |node: &NodeId| !was_in(*node) && !self.after.members.get(node).is_some_and(may_own);
+        let refused =
+            |node: &NodeId| !was_in(*node) && !self.after.members.get(node).is_some_and(Member::may_own);
         match self.new_slots().iter().flat_map(Slot::nodes).find(refused) {
             Some(node) => Err(Fault::MayNotOwn(self.id, node)),
             None => Ok(()),

@@ -5,8 +5,10 @@
 //! here, their bytes in `encoding`.
 
 mod encoding;
+mod membership;
 
 pub(crate) use encoding::DATA_REQUEST;
+pub use membership::{ClusterCommand, ClusterPlan, PlanRow, TransferStatus};
 
 use super::Vitals;
 use super::peer::Worth;
@@ -53,6 +55,10 @@ pub enum ClientRequest {
         /// Of this sector alone.
         sector: Option<SectorId>,
     },
+    /// Change who the members are and what they own. The manager only.
+    Cluster(ClusterCommand),
+    /// Which copies of sectors are on their way from you? Nodes only.
+    Transfers,
     /// Drop every message from and to these nodes, and no others, until told otherwise. For
     /// demonstrations; nodes that were not allowed to refuse it.
     Faults {
@@ -192,7 +198,7 @@ pub enum Reason {
         /// Members there are.
         members: u16,
         /// Members needed.
-        needed: u8,
+        needed: u16,
     },
     /// Too few owners could be reached: nothing was written.
     NoQuorum,
@@ -309,6 +315,10 @@ pub enum ClientReply {
     Hints(Vec<HintStatus>),
     /// How far the latest repair has come.
     Repair(RepairStatus),
+    /// What is staged, and what it would come to.
+    Plan(ClusterPlan),
+    /// Copies of sectors on their way.
+    Transfers(Vec<TransferStatus>),
     /// Messages are dropped as was asked.
     FaultsSet,
     /// The keyspace exists, durably.
@@ -384,7 +394,8 @@ pub struct HintStatus {
     pub missed: u64,
     /// Hints handed over since the holder's start.
     pub delivered: u64,
-    /// Hints that there was no room for, or that could not be read any more, since then; anti-entropy brings what they were of.
+    /// Hints that there was no room for, or that could not be read any more, since then;
+    /// anti-entropy brings what they were of.
     pub dropped: u64,
 }
 

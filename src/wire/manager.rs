@@ -15,13 +15,30 @@ use bytes::Bytes;
 pub enum NodeToManager {
     /// First on each connection: who it is and where it listens.
     Join(Join),
-    /// Each [`REPORT_MS`](crate::limits::REPORT_MS): that it lives, and how it stands; the epoch is that of its *durable* table.
+    /// Each [`REPORT_MS`](crate::limits::REPORT_MS): that it lives, and how it stands; the epoch is that of
+    /// its *durable* table.
     Report(Vitals),
-    /// These sectors have been streamed to their new owners, whole and durable, under these
-    /// configurations. Repeated with each report until the table says so too.
-    Streamed(Vec<(SectorId, Epoch)>),
+    /// These copies of sectors have been streamed to their new owners, whole and durable. Repeated with
+    /// each report until the table says so too.
+    Streamed(Vec<Arrived>),
+    /// The node is to leave, and has nothing left that others lack: no sector, no hint, no request.
+    /// Repeated with each report until the table says that it has left.
+    HandedOver,
+    /// The node wants to leave for good. Repeated until the table says that it is leaving.
+    Leave,
     /// The node's table, asked for by an `OfferTable` answer.
     Table(Bytes),
+}
+
+/// A copy of a sector that has arrived at its new owner, from one of its sources.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Arrived {
+    /// The sector.
+    pub sector: SectorId,
+    /// The new owner.
+    pub to: NodeId,
+    /// The epoch in which the slot set out.
+    pub since: Epoch,
 }
 
 /// A node's introduction.
@@ -41,6 +58,8 @@ pub struct Join {
     pub weight: u16,
     /// Epoch of its table; 0 when it has none.
     pub epoch: Epoch,
+    /// As a new node it waits for an operator's word before it owns anything.
+    pub manual: bool,
 }
 
 /// What the manager tells a node.
@@ -58,6 +77,11 @@ pub enum ManagerToNode {
         /// Why, and what the operator can do.
         text: String,
     },
+    /// Answer to a wish to leave that cannot be granted.
+    CannotLeave {
+        /// Why.
+        text: String,
+    },
     /// The table, durable at the manager.
     Table(Bytes),
     /// The node's table is newer than the manager's: send it.
@@ -68,10 +92,13 @@ const JOIN: u8 = 0x81;
 const REPORT: u8 = 0x82;
 const STREAMED: u8 = 0x83;
 const NODE_TABLE: u8 = 0x84;
+const HANDED_OVER: u8 = 0x85;
+const LEAVE: u8 = 0x86;
 const JOINED: u8 = 0x91;
 const REJECTED: u8 = 0x92;
 const TABLE: u8 = 0x93;
 const OFFER_TABLE: u8 = 0x94;
+const CANNOT_LEAVE: u8 = 0x95;
 
 const ZONE_BYTES_MAX: usize = 64;
 
@@ -87,6 +114,8 @@ impl Message for NodeToManager {
             NodeToManager::Report(_) => REPORT,
             NodeToManager::Streamed(_) => STREAMED,
             NodeToManager::Table(_) => NODE_TABLE,
+            NodeToManager::HandedOver => HANDED_OVER,
+            NodeToManager::Leave => LEAVE,
         }
     }
 
@@ -100,16 +129,19 @@ impl Message for NodeToManager {
                 out.text(&join.zone);
                 out.u16(join.weight);
                 out.u64(join.epoch.0);
+                out.bool(join.manual);
             }
             NodeToManager::Report(vitals) => encode_vitals(vitals, out),
             NodeToManager::Streamed(sectors) => {
                 out.count(sectors.len());
-                for (sector, epoch) in sectors {
+                for Arrived { sector, to, since } in sectors {
                     out.u16(sector.0);
-                    out.u64(epoch.0);
+                    out.u32(to.0);
+                    out.u64(since.0);
                 }
             }
             NodeToManager::Table(bytes) => out.value(bytes),
+            NodeToManager::HandedOver | NodeToManager::Leave => {}
         }
     }
 
@@ -124,16 +156,23 @@ impl Message for NodeToManager {
                 zone: plain(reader.text("zone", ZONE_BYTES_MAX)?, "zone")?,
                 weight: reader.u16()?,
                 epoch: Epoch(reader.u64()?),
+                manual: reader.bool("manual")?,
             }),
             REPORT => NodeToManager::Report(decode_vitals(&mut reader)?),
             STREAMED => {
-                let count = reader.count("streamed sectors", SECTORS_MAX, 10)?;
+                let count = reader.count("streamed sectors", SECTORS_MAX, 14)?;
                 let mut sectors = Vec::with_capacity(count);
                 for _ in 0..count {
-                    sectors.push((SectorId(reader.u16()?), Epoch(reader.u64()?)));
+                    sectors.push(Arrived {
+                        sector: SectorId(reader.u16()?),
+                        to: NodeId(reader.u32()?),
+                        since: Epoch(reader.u64()?),
+                    });
                 }
                 NodeToManager::Streamed(sectors)
             }
+            HANDED_OVER => NodeToManager::HandedOver,
+            LEAVE => NodeToManager::Leave,
             NODE_TABLE => NodeToManager::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             other => return Err(DecodeError::UnknownKind(other)),
         };
@@ -147,6 +186,7 @@ impl Message for ManagerToNode {
         match self {
             ManagerToNode::Joined { .. } => JOINED,
             ManagerToNode::Rejected { .. } => REJECTED,
+            ManagerToNode::CannotLeave { .. } => CANNOT_LEAVE,
             ManagerToNode::Table(_) => TABLE,
             ManagerToNode::OfferTable => OFFER_TABLE,
         }
@@ -158,7 +198,9 @@ impl Message for ManagerToNode {
                 out.u32(node.0);
                 out.u128(cluster_id.0);
             }
-            ManagerToNode::Rejected { text } => out.short_text(text, TEXT_BYTES_MAX),
+            ManagerToNode::Rejected { text } | ManagerToNode::CannotLeave { text } => {
+                out.short_text(text, TEXT_BYTES_MAX);
+            }
             ManagerToNode::Table(bytes) => out.value(bytes),
             ManagerToNode::OfferTable => {}
         }
@@ -170,6 +212,7 @@ impl Message for ManagerToNode {
             JOINED => {
                 ManagerToNode::Joined { node: NodeId(reader.u32()?), cluster_id: ClusterId(reader.u128()?) }
             }
+            CANNOT_LEAVE => ManagerToNode::CannotLeave { text: reader.text("text", TEXT_BYTES_MAX)? },
             REJECTED => ManagerToNode::Rejected { text: reader.text("text", TEXT_BYTES_MAX)? },
             TABLE => ManagerToNode::Table(reader.bytes("table", MANAGER_BODY_BYTES_MAX)?),
             OFFER_TABLE => ManagerToNode::OfferTable,

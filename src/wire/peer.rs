@@ -258,12 +258,16 @@ pub enum PeerReply {
     Differ {
         /// So many of the places asked for were looked at, from the first on.
         compared: u16,
+        /// Those of them that cannot be compared, by their places in the question: another table is
+        /// in force here, or what is held is not known to be whole.
+        apart: Vec<u16>,
         /// Those that differ, each with the leaves of the hash tree here.
         places: Vec<(Place, Vec<u64>)>,
     },
     /// Which keys differ.
     Listing {
-        /// So many of the leaves asked for were looked at, from the first on.
+        /// So many of the leaves asked for were looked at, from the first on. None although something
+        /// is offered: the first has more than one answer takes.
         done: u16,
         /// Keys that the asker lacks, or has otherwise.
         offered: Vec<Key>,
@@ -274,6 +278,8 @@ pub enum PeerReply {
     Objects {
         /// So many of the keys asked for were looked at, from the first on.
         taken: u16,
+        /// So many of these are held and cannot be given: they cannot be read.
+        lacking: u16,
         /// The teller's fence when it read them.
         fence: Fence,
         /// What is held of them.

@@ -1,8 +1,9 @@
 //! The table as bytes: on the wire and in the files of manager and nodes.
 //!
 //! Begins with a format number, and ends with the crc32c of all before: one owner's number that is
-//! not what it was would be a table like any other. Format 2 added the profile, format 3 the checksum;
-//! a table of format 1 is read as one of the default profile, and any is written as format 3.
+//! not what it was would be a table like any other. Format 2 added the profile, format 3 the checksum,
+//! format 4 what moves of an operator's need. Older ones are read with the defaults; any is written as
+//! format 4.
 //!
 //! A decoded table keeps every invariant the rest of the code relies on: a power of two of sectors,
 //! at most N slots each, slots that name known members, no node twice in a sector, ids in rising
@@ -11,16 +12,20 @@
 use super::codec::{DecodeError, Reader, Writer};
 use crate::limits::{
     ADDR_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KEYSPACES_MAX, MEMBERS_MAX, REPLICAS_MAX, SECTORS_MAX,
+    STAGED_MAX,
 };
 use crate::ring::{
-    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot, Table,
+    Change, Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot,
+    Table,
 };
-use crate::types::{ClusterId, DiskUuid, Epoch, KeyspaceId, NodeId};
+use crate::types::{ClusterId, DiskUuid, Epoch, KeyspaceId, NodeId, SectorId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-const FORMAT: u16 = 3;
-/// Without the checksum.
+const FORMAT: u16 = 4;
+/// Without the members there must be, the epochs in which slots set out, and staged changes.
+const FORMAT_3: u16 = 3;
+/// Without the checksum, too.
 const FORMAT_2: u16 = 2;
 /// Without the profile, too.
 const FORMAT_1: u16 = 1;
@@ -38,6 +43,7 @@ pub fn encode_table(table: &Table) -> Bytes {
         Profile::Default => 1,
         Profile::Gtstore => 2,
     });
+    out.u16(table.members_min);
     out.u32(table.next_node.0);
     out.count(table.members.len());
     for (id, member) in &table.members {
@@ -54,6 +60,10 @@ pub fn encode_table(table: &Table) -> Bytes {
     for sector in &table.sectors {
         encode_sector(sector, &mut out);
     }
+    out.count(table.staged.len());
+    for change in &table.staged {
+        encode_change(change, &mut out);
+    }
     let fields = out.into_bytes();
     let mut out = Writer::default();
     out.raw(&fields);
@@ -68,7 +78,7 @@ pub fn encode_table(table: &Table) -> Bytes {
 pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
     let format = Reader::new(bytes.clone()).u16()?;
     let mut reader = match format {
-        FORMAT => Reader::new(checked(&bytes)?),
+        FORMAT | FORMAT_3 => Reader::new(checked(&bytes)?),
         FORMAT_2 | FORMAT_1 => Reader::new(bytes),
         _ => return Err(DecodeError::Invalid("table format")),
     };
@@ -80,6 +90,7 @@ pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
         return Err(DecodeError::Invalid("copies"));
     }
     let profile = if format == FORMAT_1 { Profile::Default } else { decode_profile(&mut reader)? };
+    let members_min = if format == FORMAT { reader.u16()? } else { u16::from(n) };
     let next_node = NodeId(reader.u32()?);
     let mut members = BTreeMap::new();
     for _ in 0..reader.count("members", MEMBERS_MAX, 31)? {
@@ -106,7 +117,7 @@ pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
     }
     let mut sectors = Vec::with_capacity(count);
     for _ in 0..count {
-        let sector = decode_sector(&mut reader, n)?;
+        let sector = decode_sector(&mut reader, n, format)?;
         if !sector.nodes(REPLICAS_MAX).all(|node| members.contains_key(&node)) {
             return Err(DecodeError::Invalid("slot owner"));
         }
@@ -115,8 +126,14 @@ pub fn decode_table(bytes: Bytes) -> Result<Table, DecodeError> {
         }
         sectors.push(sector);
     }
+    let mut staged = Vec::new();
+    if format == FORMAT {
+        for _ in 0..reader.count("staged changes", STAGED_MAX, 5)? {
+            staged.push(decode_change(&mut reader)?);
+        }
+    }
     reader.finish()?;
-    Ok(Table { epoch, cluster_id, n, profile, next_node, members, keyspaces, sectors })
+    Ok(Table { epoch, cluster_id, n, profile, members_min, next_node, members, keyspaces, sectors, staged })
 }
 
 /// What is before the checksum, if it is what was written.
@@ -166,6 +183,9 @@ pub(crate) fn member_state_byte(state: MemberState) -> u8 {
         MemberState::Normal => 2,
         MemberState::Leaving => 3,
         MemberState::Left => 4,
+        MemberState::Waiting => 5,
+        MemberState::Lost => 6,
+        MemberState::Removed => 7,
     }
 }
 
@@ -175,6 +195,9 @@ pub(crate) fn member_state(byte: u8) -> Result<MemberState, DecodeError> {
         2 => Ok(MemberState::Normal),
         3 => Ok(MemberState::Leaving),
         4 => Ok(MemberState::Left),
+        5 => Ok(MemberState::Waiting),
+        6 => Ok(MemberState::Lost),
+        7 => Ok(MemberState::Removed),
         _ => Err(DecodeError::Invalid("member state")),
     }
 }
@@ -210,6 +233,53 @@ pub(crate) fn decode_settings(reader: &mut Reader) -> Result<KeyspaceSettings, D
     Ok(KeyspaceSettings { n, r, w, conflict, durability })
 }
 
+pub(crate) fn encode_change(change: &Change, out: &mut Writer) {
+    match *change {
+        Change::Join(node) => {
+            out.u8(1);
+            out.u32(node.0);
+        }
+        Change::Leave(node) => {
+            out.u8(2);
+            out.u32(node.0);
+        }
+        Change::Replace { dead, by } => {
+            out.u8(3);
+            out.u32(dead.0);
+            out.u32(by.map_or(0, |by| by.0));
+        }
+        Change::Move { to, first, last } => {
+            out.u8(4);
+            out.u32(to.0);
+            out.u16(first.0);
+            out.u16(last.0);
+        }
+        Change::Weight { node, weight } => {
+            out.u8(5);
+            out.u32(node.0);
+            out.u16(weight);
+        }
+    }
+}
+
+pub(crate) fn decode_change(reader: &mut Reader) -> Result<Change, DecodeError> {
+    Ok(match reader.u8()? {
+        1 => Change::Join(NodeId(reader.u32()?)),
+        2 => Change::Leave(NodeId(reader.u32()?)),
+        3 => {
+            let (dead, by) = (NodeId(reader.u32()?), NodeId(reader.u32()?));
+            Change::Replace { dead, by: Some(by).filter(|&by| by != NodeId(0)) }
+        }
+        4 => Change::Move {
+            to: NodeId(reader.u32()?),
+            first: SectorId(reader.u16()?),
+            last: SectorId(reader.u16()?),
+        },
+        5 => Change::Weight { node: NodeId(reader.u32()?), weight: reader.u16()? },
+        _ => return Err(DecodeError::Invalid("change")),
+    })
+}
+
 fn encode_sector(sector: &Sector, out: &mut Writer) {
     out.u64(sector.conf_epoch.0);
     out.u8(u8::try_from(sector.slots.len()).unwrap_or(u8::MAX));
@@ -219,16 +289,17 @@ fn encode_sector(sector: &Sector, out: &mut Writer) {
                 out.u8(1);
                 out.u32(node.0);
             }
-            Slot::Moving { old, new } => {
+            Slot::Moving { old, new, since } => {
                 out.u8(2);
                 out.u32(old.0);
                 out.u32(new.0);
+                out.u64(since.0);
             }
         }
     }
 }
 
-fn decode_sector(reader: &mut Reader, n: u8) -> Result<Sector, DecodeError> {
+fn decode_sector(reader: &mut Reader, n: u8, format: u16) -> Result<Sector, DecodeError> {
     let conf_epoch = Epoch(reader.u64()?);
     let count = reader.u8()?;
     if count > n {
@@ -238,7 +309,11 @@ fn decode_sector(reader: &mut Reader, n: u8) -> Result<Sector, DecodeError> {
     for _ in 0..count {
         slots.push(match reader.u8()? {
             1 => Slot::Settled(NodeId(reader.u32()?)),
-            2 => Slot::Moving { old: NodeId(reader.u32()?), new: NodeId(reader.u32()?) },
+            2 => Slot::Moving {
+                old: NodeId(reader.u32()?),
+                new: NodeId(reader.u32()?),
+                since: if format == FORMAT { Epoch(reader.u64()?) } else { conf_epoch },
+            },
             _ => return Err(DecodeError::Invalid("slot")),
         });
     }

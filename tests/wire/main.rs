@@ -100,7 +100,7 @@ fn kinds_are_distinct_over_all_families() {
         let known = kinds.entry(sample.kind).or_insert_with(|| sample.variant.clone());
         assert_eq!(*known, sample.variant, "two kinds of message have the ordinal {:#04x}", sample.kind);
     }
-    assert_eq!(kinds.len(), 65, "a kind was added or taken away: golden bytes first, then this count");
+    assert_eq!(kinds.len(), 72, "a kind was added or taken away: golden bytes first, then this count");
 }
 
 #[test]
@@ -403,7 +403,7 @@ fn a_table_that_breaks_an_invariant_is_refused() {
     refuse(|table| table.sectors[3].slots = vec![Slot::Settled(NodeId(1)); 2], "a node twice in a sector");
     refuse(
         |table| {
-            let moving = Slot::Moving { old: NodeId(1), new: NodeId(2) };
+            let moving = Slot::Moving { old: NodeId(1), new: NodeId(2), since: Epoch(6) };
             table.sectors[3].slots = vec![Slot::Settled(NodeId(2)), moving];
         },
         "an owner that another slot moves to",
@@ -418,15 +418,22 @@ fn a_table_that_breaks_an_invariant_is_refused() {
 }
 
 #[test]
-fn a_table_of_an_earlier_format_is_read_without_a_checksum_or_a_profile() {
-    let table = Table { profile: Profile::Default, ..samples::table() };
-    let whole = encode_table(&table);
-    let bytes = whole.slice(..whole.len() - 4);
-    assert_eq!(decode_table([&[2, 0], &bytes[2..]].concat().into()), Ok(table.clone()));
-    // The format, then epoch, cluster and n; the profile is the byte after those.
+fn a_table_of_an_earlier_format_is_read_with_the_defaults() {
+    let sample = samples::table();
+    let mut table = Table { profile: Profile::Default, members_min: sample.n.into(), ..sample };
+    table.staged.clear();
+    table.sectors[0].slots[1] = Slot::Settled(NodeId(3));
+    let bytes = encode_table(&table);
+    // The format, then epoch, cluster and n; then the profile and the members there must be. Last the
+    // staged changes, of which there are none, and the checksum.
     let profile_at = 2 + 8 + 16 + 1;
-    let old: Vec<u8> = [&[1, 0], &bytes[2..profile_at], &bytes[profile_at + 1..]].concat();
-    assert_eq!(decode_table(old.into()), Ok(table));
+    let (fixed, rest) = (&bytes[2..profile_at], &bytes[profile_at + 3..bytes.len() - 8]);
+    let profile = &bytes[profile_at..=profile_at];
+    let mut third = [&[3, 0], fixed, profile, rest].concat();
+    third.extend(crc32c::crc32c(&third).to_le_bytes());
+    assert_eq!(decode_table(third.into()), Ok(table.clone()));
+    assert_eq!(decode_table([&[2, 0], fixed, profile, rest].concat().into()), Ok(table.clone()));
+    assert_eq!(decode_table([&[1, 0], fixed, rest].concat().into()), Ok(table));
 }
 
 #[test]
@@ -434,7 +441,7 @@ fn a_table_names_each_member_once() {
     let table = encode_table(&samples::table());
     let mut bytes = table[..table.len() - 4].to_vec();
     // The second member's id, behind the fixed part, the count and the first member.
-    let second = 32 + 4 + 4 + (4 + 14) + 16 + 4 + 2 + 1;
+    let second = 34 + 4 + 4 + (4 + 14) + 16 + 4 + 2 + 1;
     assert_eq!(bytes[second..second + 4], 2u32.to_le_bytes());
     bytes[second] = 1;
     bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
@@ -511,6 +518,7 @@ fn a_join_whose_zone_or_address_would_break_a_line_is_refused() {
             zone: zone.to_owned(),
             weight: 100,
             epoch: Epoch(0),
+            manual: false,
         };
         let (message, mut out) = (NodeToManager::Join(join), Writer::default());
         message.encode(&mut out);

@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use gtstore::ring::{
-    Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot, Table,
+    Change, Conflict, Durability, Keyspace, KeyspaceSettings, Member, MemberState, Profile, Sector, Slot,
+    Table,
 };
 use gtstore::types::{
     Actor, ClientId, ClusterId, DiskUuid, Dot, Epoch, Fence, Health, Incarnation, KeyspaceId, NodeId, OpId,
@@ -13,13 +14,14 @@ use gtstore::types::{
 };
 use gtstore::version::{Content, Context, Object, Sibling, VersionVector};
 use gtstore::wire::client::{
-    ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, DataRequest, DataResult, DumpEntry,
-    HintStatus, NodeStatus, Provenance, Reason, RepairStatus, Terms, TraceRole, TraceStep, Version, Write,
+    ClientReply, ClientRequest, ClusterCommand, ClusterPlan, ClusterStatus, ContactInfo, DataReply,
+    DataRequest, DataResult, DumpEntry, HintStatus, NodeStatus, PlanRow, Provenance, Reason, RepairStatus,
+    Terms, TraceRole, TraceStep, TransferStatus, Version, Write,
 };
 use gtstore::wire::codec::{DecodeError, Writer};
 use gtstore::wire::frame::write_frame;
 use gtstore::wire::hello::{Hello, Opening, RefusalCause, Refused, Role, Server, Welcome};
-use gtstore::wire::manager::{Join, ManagerToNode, NodeToManager};
+use gtstore::wire::manager::{Arrived, Join, ManagerToNode, NodeToManager};
 use gtstore::wire::peer::{
     FenceStep, Listed, PeerReply, PeerRequest, Place, Relic, RoundId, Saying, Standing, Worth,
 };
@@ -95,7 +97,19 @@ macro_rules! family {
 }
 
 family!(Opening { Hello, Welcome, Refused });
-family!(ClientRequest { Data, Contact, Table, Status, Dump, Hints, Repair, Faults, CreateKeyspace });
+family!(ClientRequest {
+    Data,
+    Contact,
+    Table,
+    Status,
+    Dump,
+    Hints,
+    Repair,
+    Cluster,
+    Transfers,
+    Faults,
+    CreateKeyspace
+});
 family!(ClientReply {
     Data,
     Contact,
@@ -105,6 +119,8 @@ family!(ClientReply {
     Dump,
     Hints,
     Repair,
+    Plan,
+    Transfers,
     FaultsSet,
     KeyspaceCreated,
     Error
@@ -147,8 +163,8 @@ family!(PeerReply {
     Fenced,
     Gossip
 });
-family!(NodeToManager { Join, Report, Streamed, Table });
-family!(ManagerToNode { Joined, Rejected, Table, OfferTable });
+family!(NodeToManager { Join, Report, Streamed, HandedOver, Leave, Table });
+family!(ManagerToNode { Joined, Rejected, CannotLeave, Table, OfferTable });
 
 /// Every sample of every family.
 pub fn all() -> Vec<Sample> {
@@ -353,6 +369,10 @@ fn openings() -> Vec<(&'static str, Opening)> {
     ]
 }
 
+fn staged(change: Change) -> ClientRequest {
+    ClientRequest::Cluster(ClusterCommand::Stage(change))
+}
+
 fn client_requests() -> Vec<(&'static str, ClientRequest)> {
     let data = |request| ClientRequest::Data { worth: worth(), request };
     let create = |conflict, durability| ClientRequest::CreateKeyspace {
@@ -369,6 +389,17 @@ fn client_requests() -> Vec<(&'static str, ClientRequest)> {
         ("", ClientRequest::Contact),
         ("", ClientRequest::Table { known: Epoch(6) }),
         ("", ClientRequest::Status),
+        ("plan", ClientRequest::Cluster(ClusterCommand::Plan)),
+        ("join", staged(Change::Join(NodeId(1)))),
+        ("leave", staged(Change::Leave(NodeId(2)))),
+        ("replace", staged(Change::Replace { dead: NodeId(3), by: Some(NodeId(4)) })),
+        ("give-up", staged(Change::Replace { dead: NodeId(3), by: None })),
+        ("move", staged(Change::Move { to: NodeId(5), first: SectorId(6), last: SectorId(7) })),
+        ("weight", staged(Change::Weight { node: NodeId(8), weight: 9 })),
+        ("revert", ClientRequest::Cluster(ClusterCommand::Revert)),
+        ("apply", ClientRequest::Cluster(ClusterCommand::Apply { epoch: Epoch(10) })),
+        ("cancel", ClientRequest::Cluster(ClusterCommand::Cancel)),
+        ("", ClientRequest::Transfers),
         ("", ClientRequest::Hints),
         ("all", ClientRequest::Repair { begin: true, sector: None }),
         ("sector", ClientRequest::Repair { begin: false, sector: Some(SectorId(0x0102)) }),
@@ -396,7 +427,27 @@ fn client_replies() -> Vec<(&'static str, ClientReply)> {
         key: key(),
         siblings: vec![(dot(1, 40), Stamp(41), length), (dot(2, 7), Stamp(8), None)],
     };
+    let row = PlanRow {
+        node: NodeId(48),
+        state: (MemberState::Waiting, MemberState::Joining),
+        sectors: (49, 50),
+        first: (51, 52),
+        gets: 53,
+        bytes: 54,
+    };
+    let (staged, epoch) = (vec![Change::Join(NodeId(48)), Change::Leave(NodeId(55))], Epoch(56));
+    let plan = ClusterPlan { epoch, staged, rows: vec![row], moves: 57, orphans: 58 };
+    let transfer = TransferStatus {
+        sector: SectorId(59),
+        to: NodeId(60),
+        keys: 61,
+        keys_total: 62,
+        bytes: 63,
+        done: true,
+    };
     let mut messages = vec![
+        ("", ClientReply::Plan(plan)),
+        ("", ClientReply::Transfers(vec![transfer])),
         ("stored", data(DataResult::Stored { context: context() })),
         ("found-traced", ClientReply::Data(found())),
         ("missing", data(DataResult::Missing { context: Context::default() })),
@@ -532,9 +583,12 @@ fn peer_replies() -> Vec<(&'static str, PeerReply)> {
         ("", PeerReply::Stale(Epoch(22))),
         ("", PeerReply::Behind(Epoch(23))),
         ("", PeerReply::Alive(saying(24))),
-        ("", PeerReply::Differ { compared: 37, places: vec![(place(), vec![38, 39])] }),
+        ("", PeerReply::Differ { compared: 37, apart: vec![52, 53], places: vec![(place(), vec![38, 39])] }),
         ("", PeerReply::Listing { done: 43, offered: vec![key()], wanted: vec![40, 41] }),
-        ("", PeerReply::Objects { taken: 42, fence: Fence(46), entries: vec![(key(), object())] }),
+        (
+            "",
+            PeerReply::Objects { taken: 42, lacking: 54, fence: Fence(46), entries: vec![(key(), object())] },
+        ),
         ("", PeerReply::Settled { differ: vec![0, 7] }),
         ("done", PeerReply::FenceRaised { done: true, fence: Fence(48), strange: vec![SectorId(49)] }),
         ("not done", PeerReply::FenceRaised { done: false, fence: Fence(48), strange: Vec::new() }),
@@ -558,12 +612,17 @@ fn to_manager() -> Vec<(&'static str, NodeToManager)> {
         zone: "west".to_owned(),
         weight: 100,
         epoch: Epoch(30),
+        manual: true,
     };
-    let streamed = vec![(SectorId(35), Epoch(36)), (SectorId(37), Epoch(38))];
+    let arrived =
+        |sector, to, since| Arrived { sector: SectorId(sector), to: NodeId(to), since: Epoch(since) };
+    let streamed = vec![arrived(35, 1, 36), arrived(37, 2, 38)];
     vec![
         ("", NodeToManager::Join(join)),
         ("", NodeToManager::Report(vitals(31))),
         ("", NodeToManager::Streamed(streamed)),
+        ("", NodeToManager::HandedOver),
+        ("", NodeToManager::Leave),
         ("", NodeToManager::Table(Bytes::from_static(b"a table"))),
     ]
 }
@@ -572,6 +631,7 @@ fn from_manager() -> Vec<(&'static str, ManagerToNode)> {
     vec![
         ("", ManagerToNode::Joined { node: NodeId(39), cluster_id: ClusterId(40) }),
         ("", ManagerToNode::Rejected { text: "this directory is of another node".to_owned() }),
+        ("", ManagerToNode::CannotLeave { text: "too few would be left".to_owned() }),
         ("", ManagerToNode::Table(Bytes::from_static(b"a table"))),
         ("", ManagerToNode::OfferTable),
     ]
@@ -580,7 +640,15 @@ fn from_manager() -> Vec<(&'static str, ManagerToNode)> {
 /// A table with members in every state, two keyspaces, and slots settled and moving.
 pub fn table() -> Table {
     let mut table = Table::new(ClusterId(0xc1u128 << 120), 2, 4);
-    let states = [MemberState::Joining, MemberState::Normal, MemberState::Leaving, MemberState::Left];
+    let states = [
+        MemberState::Joining,
+        MemberState::Normal,
+        MemberState::Leaving,
+        MemberState::Left,
+        MemberState::Waiting,
+        MemberState::Lost,
+        MemberState::Removed,
+    ];
     for (id, state) in (1u32..).zip(states) {
         let member = Member {
             addr: format!("127.0.0.1:740{id}"),
@@ -593,11 +661,13 @@ pub fn table() -> Table {
     }
     table.epoch = Epoch(41);
     table.profile = Profile::Gtstore;
-    table.next_node = NodeId(5);
+    table.members_min = 5;
+    table.staged = vec![Change::Leave(NodeId(2)), Change::Weight { node: NodeId(1), weight: 50 }];
+    table.next_node = NodeId(8);
     let settings =
         KeyspaceSettings { n: 2, r: 1, w: 2, conflict: Conflict::Siblings, durability: Durability::Os };
     table.keyspaces.insert(KeyspaceId(1), Keyspace { name: "carts".to_owned(), settings });
-    let moving = Slot::Moving { old: NodeId(3), new: NodeId(1) };
+    let moving = Slot::Moving { old: NodeId(3), new: NodeId(1), since: Epoch(6) };
     table.sectors[0] = Sector { conf_epoch: Epoch(40), slots: vec![Slot::Settled(NodeId(2)), moving] };
     table.sectors[3] = Sector { conf_epoch: Epoch(2), slots: vec![Slot::Settled(NodeId(1))] };
     table

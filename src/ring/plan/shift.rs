@@ -1,7 +1,7 @@
 //! Explicit moves: what an operator asks for by name.
 
 use super::step::Step;
-use super::{Draft, Plan, may_own};
+use super::{Draft, Plan};
 use crate::ring::Table;
 use crate::types::{NodeId, SectorId};
 use std::fmt;
@@ -36,7 +36,7 @@ pub enum MoveError {
 /// Says what is wrong with the node or the range; then nothing moves.
 pub fn move_sectors(table: &Table, to: NodeId, first: SectorId, last: SectorId) -> Result<Plan, MoveError> {
     let member = table.members.get(&to).ok_or(MoveError::UnknownNode(to))?;
-    if !may_own(member) {
+    if !member.may_own() {
         return Err(MoveError::MayNotOwn(to));
     }
     if first > last {

@@ -8,6 +8,7 @@ mod shift;
 mod topologies;
 
 use super::*;
+use crate::ring::{Member, MemberState};
 use crate::ring::{Sector, validate};
 use crate::types::{ClusterId, DiskUuid, Epoch};
 use std::collections::BTreeSet;

@@ -33,7 +33,7 @@ fn at(node: u32) -> Slot {
 }
 
 fn to(old: u32, new: u32) -> Slot {
-    Slot::Moving { old: NodeId(old), new: NodeId(new) }
+    Slot::Moving { old: NodeId(old), new: NodeId(new), since: Epoch(0) }
 }
 
 /// The table after it, whose first sector has these slots.

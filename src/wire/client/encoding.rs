@@ -3,6 +3,9 @@
 //! Pure translation; called by way of [`Message`] only, and by `wire::peer` for the data requests
 //! and replies that nodes hand on.
 
+use super::membership::{
+    decode_command, decode_plan, decode_transfers, encode_command, encode_plan, encode_transfers,
+};
 use super::{
     ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, DataRequest, DataResult, DumpEntry,
     HintStatus, NodeStatus, Provenance, Reason, RepairStatus, Terms, TraceRole, TraceStep, Version, Write,
@@ -32,6 +35,8 @@ const CREATE_KEYSPACE: u8 = 0x16;
 const HINTS: u8 = 0x17;
 const FAULTS: u8 = 0x18;
 const REPAIR: u8 = 0x19;
+const CLUSTER: u8 = 0x1a;
+const TRANSFERS: u8 = 0x1b;
 
 const DATA_REPLY: u8 = 0x21;
 const CONTACT_REPLY: u8 = 0x22;
@@ -44,6 +49,8 @@ const ERROR: u8 = 0x28;
 const HINTS_REPLY: u8 = 0x29;
 const FAULTS_SET: u8 = 0x2a;
 const REPAIR_REPLY: u8 = 0x2b;
+const PLAN_REPLY: u8 = 0x2c;
+const TRANSFERS_REPLY: u8 = 0x2d;
 
 const DIRECT: u8 = 1;
 const TRACE: u8 = 2;
@@ -62,6 +69,8 @@ impl Message for ClientRequest {
             ClientRequest::Dump { .. } => DUMP,
             ClientRequest::Hints => HINTS,
             ClientRequest::Repair { .. } => REPAIR,
+            ClientRequest::Cluster(_) => CLUSTER,
+            ClientRequest::Transfers => TRANSFERS,
             ClientRequest::Faults { .. } => FAULTS,
             ClientRequest::CreateKeyspace { .. } => CREATE_KEYSPACE,
         }
@@ -74,7 +83,11 @@ impl Message for ClientRequest {
                 out.u64(worth.sent_us);
                 request.encode_tagged(out);
             }
-            ClientRequest::Contact | ClientRequest::Status | ClientRequest::Hints => {}
+            ClientRequest::Contact
+            | ClientRequest::Status
+            | ClientRequest::Hints
+            | ClientRequest::Transfers => {}
+            ClientRequest::Cluster(command) => encode_command(command, out),
             ClientRequest::Table { known } => out.u64(known.0),
             ClientRequest::Repair { begin, sector } => {
                 out.bool(*begin);
@@ -109,6 +122,8 @@ impl Message for ClientRequest {
             TABLE_REQUEST => ClientRequest::Table { known: Epoch(reader.u64()?) },
             STATUS => ClientRequest::Status,
             HINTS => ClientRequest::Hints,
+            TRANSFERS => ClientRequest::Transfers,
+            CLUSTER => ClientRequest::Cluster(decode_command(&mut reader)?),
             REPAIR => {
                 let (begin, is_one) = (reader.bool("begin flag")?, reader.bool("sector flag")?);
                 let sector = if is_one { Some(SectorId(reader.u16()?)) } else { None };
@@ -321,7 +336,7 @@ fn decode_provenance(reader: &mut Reader) -> Result<Provenance, DecodeError> {
 /// A reason is an ordinal and one number, unused by most.
 fn encode_reason(reason: Reason, out: &mut Writer) {
     let (ordinal, number) = match reason {
-        Reason::NotServing { members, needed } => (1, u64::from(members) << 8 | u64::from(needed)),
+        Reason::NotServing { members, needed } => (1, u64::from(members) << 16 | u64::from(needed)),
         Reason::NoQuorum => (2, 0),
         Reason::Unconfirmed => (3, 0),
         Reason::Overloaded => (4, 0),
@@ -348,8 +363,8 @@ fn decode_reason(reader: &mut Reader) -> Result<Reason, DecodeError> {
     let small = |field| u32::try_from(number).map_err(|_| DecodeError::Invalid(field));
     let reason = match ordinal {
         1 => Reason::NotServing {
-            members: u16::try_from(number >> 8).map_err(|_| DecodeError::Invalid("members"))?,
-            needed: number.to_le_bytes()[0],
+            members: u16::try_from(number >> 16).map_err(|_| DecodeError::Invalid("members"))?,
+            needed: u16::try_from(number & 0xffff).map_err(|_| DecodeError::Invalid("members"))?,
         },
         2 => Reason::NoQuorum,
         3 => Reason::Unconfirmed,
@@ -401,6 +416,8 @@ impl Message for ClientReply {
             ClientReply::Dump { .. } => DUMP_REPLY,
             ClientReply::Hints(_) => HINTS_REPLY,
             ClientReply::Repair(_) => REPAIR_REPLY,
+            ClientReply::Plan(_) => PLAN_REPLY,
+            ClientReply::Transfers(_) => TRANSFERS_REPLY,
             ClientReply::FaultsSet => FAULTS_SET,
             ClientReply::KeyspaceCreated(_) => KEYSPACE_CREATED,
             ClientReply::Error(_) => ERROR,
@@ -426,6 +443,8 @@ impl Message for ClientReply {
                 [compared, sent, fetched, missed, left].into_iter().for_each(|count| out.u64(count));
             }
             ClientReply::FaultsSet => {}
+            ClientReply::Plan(plan) => encode_plan(plan, out),
+            ClientReply::Transfers(rows) => encode_transfers(rows, out),
             ClientReply::Status(status) => encode_status(status, out),
             ClientReply::Hints(rows) => {
                 out.count(rows.len());
@@ -471,6 +490,8 @@ impl Message for ClientReply {
                 missed: reader.u64()?,
                 left: reader.u64()?,
             }),
+            PLAN_REPLY => ClientReply::Plan(decode_plan(&mut reader)?),
+            TRANSFERS_REPLY => ClientReply::Transfers(decode_transfers(&mut reader)?),
             FAULTS_SET => ClientReply::FaultsSet,
             HINTS_REPLY => {
                 let count = reader.count("hints", MEMBERS_MAX, 44)?;

@@ -380,9 +380,15 @@ fn decode_list(reader: &mut Reader) -> Result<PeerRequest, DecodeError> {
 
 fn decode_differ(reader: &mut Reader) -> Result<PeerReply, DecodeError> {
     let compared = reader.u16()?;
+    let count = reader.count("places apart", COMPARE_PLACES_MAX, 2)?;
+    let apart = (0..count).map(|_| reader.u16()).collect::<Result<_, _>>()?;
     let count = reader.count("differing places", COMPARE_PLACES_MAX, 16)?;
     let place = |_| Ok((decode_place(reader)?, decode_hashes("leaves", LEAVES, reader)?));
-    Ok(PeerReply::Differ { compared, places: (0..count).map(place).collect::<Result<_, DecodeError>>()? })
+    Ok(PeerReply::Differ {
+        compared,
+        apart,
+        places: (0..count).map(place).collect::<Result<_, DecodeError>>()?,
+    })
 }
 
 impl Message for PeerReply {
@@ -433,8 +439,10 @@ impl Message for PeerReply {
                 }
             }
             PeerReply::Gossip { rumors } => encode_rumors(rumors, out),
-            PeerReply::Differ { compared, places } => {
+            PeerReply::Differ { compared, apart, places } => {
                 out.u16(*compared);
+                out.count(apart.len());
+                apart.iter().for_each(|&at| out.u16(at));
                 out.count(places.len());
                 for (place, leaves) in places {
                     encode_place(*place, out);
@@ -448,8 +456,9 @@ impl Message for PeerReply {
                 out.count(wanted.len());
                 wanted.iter().for_each(|&key| out.u64(key));
             }
-            PeerReply::Objects { taken, fence, entries } => {
+            PeerReply::Objects { taken, lacking, fence, entries } => {
                 out.u16(*taken);
+                out.u16(*lacking);
                 out.u32(fence.0);
                 encode_entries(entries, out);
             }
@@ -504,6 +513,7 @@ impl Message for PeerReply {
             },
             OBJECTS => PeerReply::Objects {
                 taken: reader.u16()?,
+                lacking: reader.u16()?,
                 fence: Fence(reader.u32()?),
                 entries: decode_entries(&mut reader)?,
             },

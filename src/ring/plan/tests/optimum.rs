@@ -108,7 +108,8 @@ fn any_small_table(dice: &mut Dice) -> Table {
         }
         if may_move && members.len() > n && dice.hits(2) {
             let at = dice.throw(n);
-            sector.slots[at] = Slot::Moving { old: sector.slots[at].holder(), new: draw(dice) };
+            sector.slots[at] =
+                Slot::Moving { old: sector.slots[at].holder(), new: draw(dice), since: Epoch(0) };
         }
     }
     for id in members {

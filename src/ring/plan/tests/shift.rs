@@ -54,7 +54,7 @@ fn what_cannot_be_moved_is_refused() {
     assert_eq!(move_to(&empty, 1, 0, 5), Err(MoveError::Unowned(SectorId(0))));
     let slots = table.sectors[7].slots.clone();
     let new = (1..=4).map(NodeId).find(|&id| !slots.contains(&Slot::Settled(id))).expect("one of four");
-    table.sectors[7].slots[0] = Slot::Moving { old: slots[0].holder(), new };
+    table.sectors[7].slots[0] = Slot::Moving { old: slots[0].holder(), new, since: Epoch(0) };
     assert_eq!(move_to(&table, 1, 5, 9), Err(MoveError::AlreadyMoving(SectorId(7))));
     table.members.get_mut(&NodeId(2)).expect("member").state = MemberState::Leaving;
     assert_eq!(move_to(&table, 2, 0, 0), Err(MoveError::MayNotOwn(NodeId(2))));
