@@ -27,6 +27,12 @@ pub enum Mutant {
     EagerNotFound,
     /// A moving slot counts as soon as its new node answers.
     NewOwnerCountsAlone,
+    /// A dead owner's copy is rebuilt from one of the other owners alone.
+    RebuildFromOneSource,
+    /// Copies that moved away are given up without a new incarnation.
+    DropUnderOldActor,
+    /// Copies that moved away are given up although debts name them.
+    DropWithDebts,
     /// A moving slot is committed without its data having been streamed.
     SwitchWithoutStream,
     /// A manager tells a table before it is durable.
@@ -65,6 +71,10 @@ pub enum Mutant {
     AcceptOldFence,
     /// Owners never compare their copies.
     SkipAntiEntropy,
+    /// A copy in quarantine is served, and coordinated from.
+    ServeQuarantined,
+    /// A place leaves quarantine when it has been compared with one other owner.
+    LiftAfterOneOwner,
     /// Recovery serves what follows a torn record.
     TornTailServed,
     /// Recovery takes damage before the durable watermark for a torn tail.
@@ -100,6 +110,9 @@ impl Mutant {
         ("stable-incarnation", Mutant::StableIncarnation),
         ("eager-not-found", Mutant::EagerNotFound),
         ("new-owner-counts-alone", Mutant::NewOwnerCountsAlone),
+        ("rebuild-from-one-source", Mutant::RebuildFromOneSource),
+        ("drop-under-old-actor", Mutant::DropUnderOldActor),
+        ("drop-with-debts", Mutant::DropWithDebts),
         ("switch-without-stream", Mutant::SwitchWithoutStream),
         ("tell-before-durable", Mutant::TellBeforeDurable),
         ("count-fallback-in-strict", Mutant::CountFallbackInStrict),
@@ -119,6 +132,8 @@ impl Mutant {
         ("agree-before-durable", Mutant::AgreeBeforeDurable),
         ("accept-old-fence", Mutant::AcceptOldFence),
         ("skip-anti-entropy", Mutant::SkipAntiEntropy),
+        ("serve-quarantined", Mutant::ServeQuarantined),
+        ("lift-after-one-owner", Mutant::LiftAfterOneOwner),
         ("torn-tail-served", Mutant::TornTailServed),
         ("ignore-watermark", Mutant::IgnoreWatermark),
         ("skip-directory-sync", Mutant::SkipDirectorySync),

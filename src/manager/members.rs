@@ -4,7 +4,7 @@
 use super::Manager;
 use super::io::Output;
 use crate::limits::{MEMBERS_MAX, PLAN_SETTLE_MS, REPORT_STALE_MS};
-use crate::ring::{Member, MemberState, Slot, Table};
+use crate::ring::{Member, MemberState, Table};
 use crate::types::{ConnId, Epoch, Incarnation, Instant, NodeId, Now};
 use crate::wire::manager::{Join, ManagerToNode, NodeToManager};
 use crate::wire::{Vitals, decode_table};
@@ -34,6 +34,21 @@ impl Members {
 
     pub(super) fn seen(&self, node: NodeId) -> Option<&Seen> {
         self.seen.get(&node)
+    }
+
+    /// The member on a connection.
+    pub(super) fn on_connection(&self, conn: ConnId) -> Option<NodeId> {
+        self.by_conn.get(&conn).copied()
+    }
+
+    /// Whether a member has a connection.
+    pub(super) fn is_connected(&self, node: NodeId) -> bool {
+        self.seen.get(&node).is_some_and(|seen| seen.conn.is_some())
+    }
+
+    /// When a member was last heard of; none since this manager started.
+    pub(super) fn heard(&self, node: NodeId) -> Option<Instant> {
+        self.seen.get(&node).map(|seen| seen.heard)
     }
 
     /// Whether a node is connected and has reported lately.
@@ -74,23 +89,10 @@ impl Manager {
                     seen.vitals = vitals;
                 }
             }
-            NodeToManager::Streamed(sectors) => self.note_streamed(conn, &sectors),
+            NodeToManager::Streamed(arrived) => self.note_arrived(conn, &arrived),
+            NodeToManager::Leave => self.note_leave(conn),
+            NodeToManager::HandedOver => self.note_handed_over(conn),
             NodeToManager::Table(bytes) => self.adopt(now, bytes, out),
-        }
-    }
-
-    fn note_streamed(&mut self, conn: ConnId, sectors: &[(crate::types::SectorId, Epoch)]) {
-        let Some(&node) = self.members.by_conn.get(&conn) else { return };
-        for &(sector, epoch) in sectors {
-            let wish = (node, sector, epoch);
-            // Repeated with every report; and of no interest once the table has settled it.
-            let moving = self.table.sector(sector).slots.iter().any(|slot| match *slot {
-                Slot::Moving { old, .. } => old == node,
-                Slot::Settled(_) => false,
-            });
-            if moving && !self.wishes.streamed.contains(&wish) {
-                self.wishes.streamed.push(wish);
-            }
         }
     }
 
@@ -192,9 +194,14 @@ fn admit(next: &mut Table, join: &Join) -> Result<Admitted, String> {
              start it with an empty directory to join as a new node"
         ));
     }
+    if matches!(member.state, MemberState::Lost | MemberState::Removed) {
+        return Err(format!(
+            "node {node} was given up as dead, and its sectors are other nodes' now; its data is untouched; \
+             start it with an empty directory to join as a new node"
+        ));
+    }
     member.addr.clone_from(&join.addr);
     member.zone.clone_from(&join.zone);
-    member.weight = join.weight;
     Ok(Admitted { node, new: false })
 }
 
@@ -209,15 +216,8 @@ fn enter(next: &mut Table, join: &Join) -> Result<Admitted, String> {
         disk_uuid: join.disk_uuid,
         zone: join.zone.clone(),
         weight: join.weight,
-        state: MemberState::Joining,
+        state: if join.manual { MemberState::Waiting } else { MemberState::Joining },
     };
     next.members.insert(node, member);
-    Ok(Admitted { node, new: true })
-}
-
-/// Nothing is moving and sectors are placed: whoever was joining is a member like the others.
-pub(super) fn finish_joins(next: &mut Table) {
-    for member in next.members.values_mut().filter(|member| member.state == MemberState::Joining) {
-        member.state = MemberState::Normal;
-    }
+    Ok(Admitted { node, new: !join.manual })
 }

@@ -4,7 +4,7 @@
 //! table, changed by one rule:
 //!
 //! ```text
-//! wishes (joins, keyspaces, streamed sectors, a plan that is due)
+//! wishes (joins, keyspaces, an operator's commands, arrived sectors, a plan that is due)
 //!   --table durable, and some time since the last epoch--> one new table with all of them
 //!   --on disk--> told to everybody, wishes answered
 //! ```
@@ -13,6 +13,7 @@
 
 pub mod io;
 mod members;
+mod membership;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -22,17 +23,18 @@ use crate::engine::{DiskEvent, DiskRequest, FileName, Storage, Ticket, replace};
 use crate::limits::{EPOCH_GAP_MS, PLAN_SETTLE_MS, REPLICAS_DEFAULT, SECTORS_DEFAULT};
 use crate::machine::Machine;
 use crate::mutant::{Mutant, Planted};
-use crate::ring::{Keyspace, KeyspaceSettings, Profile, Table, plan};
-use crate::types::{
-    ClusterId, ConnId, Epoch, Incarnation, Instant, KeyspaceId, NodeId, Now, RequestId, SectorId,
-};
+use crate::ring::{Fault, Keyspace, KeyspaceSettings, MemberState, Profile, Table, plan, validate};
+use crate::types::{ClusterId, ConnId, Epoch, Incarnation, Instant, KeyspaceId, NodeId, Now, RequestId};
 use crate::wire::client::ClientReply;
+use crate::wire::client::ClusterCommand;
 use crate::wire::hello::{Identity, Server};
 use crate::wire::manager::{Join, ManagerToNode};
 use crate::wire::{decode_table, encode_table};
 use bytes::Bytes;
 use io::{Input, Output};
 use members::Members;
+use membership::Arrivals;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 /// How long the making of a keyspace waits for nodes to have heard of it.
@@ -48,6 +50,11 @@ pub struct Options {
     pub sectors: Option<u16>,
     /// Key and value limits; [`Profile::Default`] in a new cluster if unsaid.
     pub profile: Option<Profile>,
+    /// Members there must be before a new cluster serves; at least N.
+    pub members_min: Option<u16>,
+    /// Milliseconds for which a member may be away before it is given up, and its sectors are rebuilt
+    /// on the others; none: for an operator to say.
+    pub evict_after_ms: Option<u64>,
     /// A random number for a new cluster.
     pub fresh_cluster: ClusterId,
     /// A planted bug, for the simulator.
@@ -66,6 +73,10 @@ pub struct Manager {
     storing: Option<Ticket>,
     next_ticket: Ticket,
     members: Members,
+    evict_after_ms: Option<u64>,
+    /// The first moment of this life.
+    started: Option<Instant>,
+    arrivals: Arrivals,
     wishes: Wishes,
     /// When the next table may be made.
     epoch_at: Instant,
@@ -85,7 +96,11 @@ pub struct Manager {
 struct Wishes {
     joins: Vec<(ConnId, Join)>,
     keyspaces: Vec<(ConnId, RequestId, String, KeyspaceSettings)>,
-    streamed: Vec<(NodeId, SectorId, Epoch)>,
+    commands: Vec<(ConnId, RequestId, ClusterCommand)>,
+    /// Members that are to leave, and have nothing left.
+    handed_over: BTreeSet<NodeId>,
+    /// Members that want to leave, and their connections.
+    leaves: BTreeMap<NodeId, ConnId>,
     /// Answers to give once the table being stored is durable.
     told_when_durable: Vec<Output>,
 }
@@ -104,7 +119,8 @@ impl Options {
     fn new_cluster(&self) -> Table {
         let n = self.n.unwrap_or(REPLICAS_DEFAULT);
         let table = Table::new(self.fresh_cluster, n, self.sectors.unwrap_or(SECTORS_DEFAULT));
-        Table { profile: self.profile.unwrap_or_default(), ..table }
+        let members_min = self.members_min.unwrap_or_default().max(table.members_min);
+        Table { profile: self.profile.unwrap_or_default(), members_min, ..table }
     }
 
     /// What was said of the cluster must be so.
@@ -121,6 +137,8 @@ impl Options {
         }
         same("rep", self.n.map(usize::from), usize::from(table.n))?;
         same("sectors", self.sectors.map(usize::from), table.sectors.len())?;
+        let members_min = self.members_min.map(|least| least.max(u16::from(table.n)));
+        same("min-nodes", members_min, table.members_min)?;
         same("profile", self.profile, table.profile)
     }
 }
@@ -169,6 +187,14 @@ impl Manager {
         let bytes = encode_table(&table);
         replace(storage, FileName::Table, &bytes)
             .map_err(|error| format!("the table file cannot be written: {error}"))?;
+        // Sectors that an operator moved, or kept from moving, stay as they are.
+        let is_unfinished = !table.is_serving()
+            || table.members.values().any(|member| match member.state {
+                MemberState::Joining | MemberState::Leaving | MemberState::Lost => true,
+                MemberState::Waiting | MemberState::Normal | MemberState::Left | MemberState::Removed => {
+                    false
+                }
+            });
         Ok(Self {
             planted: options.planted,
             durable: (table.epoch, bytes.clone()),
@@ -177,9 +203,12 @@ impl Manager {
             storing: None,
             next_ticket: Ticket(1),
             members: Members::default(),
+            evict_after_ms: options.evict_after_ms,
+            started: None,
+            arrivals: Arrivals::default(),
             wishes: Wishes::default(),
             epoch_at: Instant::default(),
-            plan_at: Some(Instant::default()),
+            plan_at: is_unfinished.then(Instant::default),
             behind: None,
             created: Vec::new(),
             clock: HybridClock::default(),
@@ -214,10 +243,19 @@ impl Manager {
         let mut tell = Vec::new();
         let joined = self.grant_joins(now, &mut next, &mut tell);
         self.grant_keyspaces(now, &mut next, &mut tell);
-        self.settle_streamed(&mut next);
+        self.settle_arrived(&mut next);
+        self.carry_out(now, &mut next, &mut tell);
+        self.grant_leaves(now, &mut next, &mut tell);
+        self.evict(now, &mut next);
         self.plan_when_due(now, &mut next);
+        self.retire(&mut next);
         let same = Table { epoch: self.table.epoch, ..next.clone() } == self.table;
         if same {
+            for output in &mut tell {
+                if let Output::Reply { message: ClientReply::Plan(plan), .. } = output {
+                    plan.epoch = self.table.epoch;
+                }
+            }
             // A keyspace that was there already is in the table that there is.
             for wait in self.created.iter_mut().filter(|wait| wait.epoch == next.epoch) {
                 wait.epoch = self.table.epoch;
@@ -228,16 +266,46 @@ impl Manager {
             }
             return;
         }
+        if let Err(fault) = validate(&self.table, &next) {
+            return self.drop_table(now, &next, fault, tell, out);
+        }
         log::info!("making the table of epoch {}", next.epoch);
         self.wishes.told_when_durable.append(&mut tell);
         self.store(now, next, out);
+    }
+
+    /// A table that must not be was planned: nobody is told of it, and whoever asked for something is
+    /// told that it was not done.
+    fn drop_table(&mut self, now: Now, next: &Table, fault: Fault, tell: Vec<Output>, out: &mut Vec<Output>) {
+        log::error!("a table that must not be was planned, and is dropped: {fault}");
+        self.epoch_at = now.mono.after_ms(EPOCH_GAP_MS);
+        let text = format!("this cannot be done now: {fault}; nothing was changed");
+        let mut refuse = |conn, request| {
+            out.push(Output::Reply { conn, request, message: ClientReply::Error(text.clone()) });
+        };
+        for output in tell {
+            if let Output::Reply { conn, request, .. } = output {
+                refuse(conn, request);
+            }
+        }
+        self.created.retain(|wait| {
+            let stays = wait.epoch != next.epoch;
+            if !stays {
+                refuse(wait.conn, wait.request);
+            }
+            stays
+        });
     }
 
     fn has_wishes(&self, now: Now) -> bool {
         let wishes = &self.wishes;
         !wishes.joins.is_empty()
             || !wishes.keyspaces.is_empty()
-            || !wishes.streamed.is_empty()
+            || !wishes.commands.is_empty()
+            || !wishes.handed_over.is_empty()
+            || !wishes.leaves.is_empty()
+            || self.arrivals.is_fresh
+            || self.evict_at().is_some_and(|at| at <= now.mono)
             || self.plan_at.is_some_and(|at| at <= now.mono)
     }
 
@@ -245,6 +313,7 @@ impl Manager {
     fn store(&mut self, now: Now, next: Table, out: &mut Vec<Output>) {
         self.bytes = encode_table(&next);
         self.table = next;
+        self.arrivals.is_fresh = true;
         self.epoch_at = now.mono.after_ms(EPOCH_GAP_MS);
         let ticket = self.next_ticket;
         self.next_ticket = Ticket(ticket.0 + 1);
@@ -289,28 +358,6 @@ impl Manager {
         }
     }
 
-    /// Sectors that have arrived whole at their new owners are theirs now.
-    fn settle_streamed(&mut self, next: &mut Table) {
-        use crate::ring::Slot;
-        for (node, id, epoch) in std::mem::take(&mut self.wishes.streamed) {
-            let next_epoch = next.epoch;
-            let Some(sector) = next.sectors.get_mut(usize::from(id.0)) else { continue };
-            // Streamed under another configuration, or already settled in this very table.
-            if sector.conf_epoch != epoch && sector.conf_epoch != next_epoch {
-                continue;
-            }
-            for slot in &mut sector.slots {
-                match *slot {
-                    Slot::Moving { old, new } if old == node => {
-                        *slot = Slot::Settled(new);
-                        sector.conf_epoch = next_epoch;
-                    }
-                    Slot::Moving { .. } | Slot::Settled(_) => {}
-                }
-            }
-        }
-    }
-
     /// Spreads the sectors over the members, unless sectors are moving: one plan at a time.
     fn plan_when_due(&mut self, now: Now, next: &mut Table) {
         if self.plan_at.is_none_or(|at| at > now.mono) {
@@ -322,8 +369,11 @@ impl Manager {
             return;
         }
         self.plan_at = None;
-        let changes = plan(next).changes;
         let first = !next.is_serving();
+        if first && next.eligible().count() < usize::from(next.members_min) {
+            return log::info!("waiting for members: {} of {}", next.eligible().count(), next.members_min);
+        }
+        let changes = plan(next).changes;
         log::info!("placing {} sectors over {} members", changes.len(), next.present().count());
         for (id, slots) in changes {
             if let Some(sector) = next.sectors.get_mut(usize::from(id.0)) {
@@ -333,10 +383,6 @@ impl Manager {
         }
         if next.is_moving() {
             self.plan_at = Some(now.mono.after_ms(PLAN_SETTLE_MS));
-        } else if next.is_serving() {
-            members::finish_joins(next);
-        } else if first {
-            log::info!("waiting for members: {} of {}", next.present().count(), next.n);
         }
     }
 
@@ -385,6 +431,7 @@ impl Machine for Manager {
     type Output = Output;
 
     fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        self.started.get_or_insert(now.mono);
         match input {
             Input::Client { conn, request, message } => self.on_client(now, conn, request, message, out),
             Input::Node { conn, message } => self.on_node(now, conn, message, out),
@@ -403,13 +450,19 @@ impl Machine for Manager {
     fn deadline(&self) -> Option<Instant> {
         let created = self.created.iter().map(|wait| wait.until).min();
         let wishes = &self.wishes;
-        let waiting = !(wishes.joins.is_empty() && wishes.keyspaces.is_empty() && wishes.streamed.is_empty());
+        let waiting = !(wishes.joins.is_empty()
+            && wishes.keyspaces.is_empty()
+            && wishes.commands.is_empty()
+            && wishes.handed_over.is_empty()
+            && wishes.leaves.is_empty())
+            || self.arrivals.is_fresh;
         let next_table = if self.storing.is_some() || self.behind.is_some() {
             None
         } else if waiting {
             Some(self.epoch_at)
         } else {
-            self.plan_at.map(|at| at.max(self.epoch_at))
+            let due = [self.plan_at, self.evict_at()].into_iter().flatten().min();
+            due.map(|at| at.max(self.epoch_at))
         };
         [created, next_table].into_iter().flatten().min()
     }

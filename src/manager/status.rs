@@ -5,7 +5,7 @@ use super::io::Output;
 use crate::limits::KEYSPACE_NAME_BYTES_MAX;
 use crate::types::{ConnId, Health, NodeId, Now, RequestId};
 use crate::wire::client::{
-    ClientReply, ClientRequest, ClusterStatus, ContactInfo, DataReply, NodeStatus, Reason,
+    ClientReply, ClientRequest, ClusterCommand, ClusterStatus, ContactInfo, DataReply, NodeStatus, Reason,
 };
 
 impl Manager {
@@ -26,10 +26,18 @@ impl Manager {
             }
             ClientRequest::Table { known } => ClientReply::TableIsCurrent(known),
             ClientRequest::Status => ClientReply::Status(self.status(now)),
+            // Only what is durable is told: while a table is stored, the answer waits.
+            ClientRequest::Cluster(ClusterCommand::Plan) if self.storing.is_none() => {
+                ClientReply::Plan(self.staged_plan())
+            }
+            ClientRequest::Cluster(command) => return self.wishes.commands.push((conn, request, command)),
             ClientRequest::Faults { .. } => {
                 ClientReply::Error("the manager injects no faults; ask a storage node".to_owned())
             }
-            ClientRequest::Dump { .. } | ClientRequest::Hints | ClientRequest::Repair { .. } => {
+            ClientRequest::Dump { .. }
+            | ClientRequest::Hints
+            | ClientRequest::Transfers
+            | ClientRequest::Repair { .. } => {
                 ClientReply::Error("the manager holds no keys; ask a storage node".to_owned())
             }
             ClientRequest::CreateKeyspace { name, settings } if name.len() <= KEYSPACE_NAME_BYTES_MAX => {

@@ -25,6 +25,8 @@ fn options() -> Options {
         n: Some(1),
         sectors: Some(1),
         profile: None,
+        members_min: None,
+        evict_after_ms: None,
         fresh_cluster: ClusterId(7),
         planted: Planted::default(),
     }
@@ -71,6 +73,7 @@ fn while_a_table_is_being_stored_the_one_before_it_is_told() {
         zone: String::new(),
         weight: 100,
         epoch: Epoch(0),
+        manual: false,
     };
     let mut out = Vec::new();
     manager.handle(NOW, Input::Node { conn: ConnId(1), message: NodeToManager::Join(join) }, &mut out);
@@ -88,6 +91,8 @@ fn a_keyspace_that_is_there_already_is_answered_at_once() {
         n: Some(1),
         sectors: Some(1),
         profile: None,
+        members_min: None,
+        evict_after_ms: None,
         fresh_cluster: ClusterId(7),
         planted: Planted::NONE,
     };
@@ -105,6 +110,7 @@ fn a_keyspace_that_is_there_already_is_answered_at_once() {
         zone: String::new(),
         weight: 100,
         epoch: Epoch(0),
+        manual: false,
     };
     tell(0, Input::Node { conn: ConnId(1), message: NodeToManager::Join(join) });
     tell(1, Input::Disk(DiskEvent::Synced(Ticket(1))));
@@ -140,6 +146,7 @@ fn while_a_member_holds_a_newer_table_no_other_connection_that_ends_makes_the_ma
         zone: String::new(),
         weight: 100,
         epoch: Epoch(9),
+        manual: false,
     };
     let newcomer = Join { node: NodeId(0), disk_uuid: DiskUuid(2), epoch: Epoch(0), ..join.clone() };
     tell(Input::Node { conn: ConnId(1), message: NodeToManager::Join(join) });

@@ -72,6 +72,7 @@ impl Faults {
             | Output::Manager(_)
             | Output::Disk(_)
             | Output::Read(_)
+            | Output::Left
             | Output::Reaped { .. }
             | Output::IdentityChanged
             | Output::Stopped

@@ -113,7 +113,7 @@ impl Node {
     /// Whether it is of use to look for what is owed to a node: it answers, or is gone for good.
     fn can_receive(&self, node: NodeId) -> bool {
         let is_member = self.table().is_some_and(|table| table.present().any(|(id, _)| id == node));
-        !is_member || self.peers.is_well(node, Lane::Bulk)
+        !is_member || self.passes_on_hints(node) || self.peers.is_well(node, Lane::Bulk)
     }
 
     /// Sends the next piece of what is owed to a node.
@@ -161,8 +161,10 @@ impl Node {
     fn receivers(&self, at: At, owed_to: NodeId) -> Option<Vec<NodeId>> {
         let table = self.table()?;
         // A keyspace that is gone has no owners.
-        let n = table.keyspaces.get(&at.0).map_or(0, |keyspace| usize::from(keyspace.settings.n));
-        let slots = table.slots(at.1, u8::try_from(n).unwrap_or(u8::MAX));
+        let (n, w) =
+            table.keyspaces.get(&at.0).map_or((0, 0), |keyspace| (keyspace.settings.n, keyspace.settings.w));
+        let w = usize::from(w);
+        let slots = table.slots(at.1, n);
         let owners: Vec<NodeId> = slots.iter().flat_map(Slot::nodes).collect();
         // What is written while a slot moves must reach both its nodes: the stream may be past it.
         let own_slot = slots.iter().find(|slot| slot.nodes().any(|node| node == owed_to));
@@ -170,9 +172,16 @@ impl Node {
         let receivers = match own_slot {
             _ if blind => vec![owed_to],
             Some(slot) => slot.nodes().collect(),
-            None => owners,
+            None => owners.clone(),
         };
         let reached = |&node: &NodeId| node == self.me() || self.peers.is_up(node, Lane::Bulk);
+        if self.passes_on_hints(owed_to) && !receivers.iter().all(reached) {
+            // With as many slots as a write takes it has all the copies that it was promised, without
+            // this node's; the others get it from there. (Of one that moves both nodes count, or none.)
+            let whole: Vec<&Slot> =
+                slots.iter().filter(|slot| slot.nodes().all(|node| reached(&node))).collect();
+            return (whole.len() >= w).then(|| whole.into_iter().flat_map(Slot::nodes).collect());
+        }
         receivers.iter().all(reached).then_some(receivers)
     }
 
@@ -225,10 +234,9 @@ impl Node {
         let (mut entries, mut sent, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         for (name, outline) in names {
             let Some((_, key)) = split_name(&name) else { continue };
-            // What is left of a damaged copy may be older than what has been reaped elsewhere.
-            let is_damaged = self.engine.is_quarantined(shelf) || self.engine.is_quarantined(at);
             let fetched = match kind {
-                HintKind::Copy | HintKind::Debt if is_damaged => Fetched::Unreadable,
+                // Not whole, and not to be given to others before it is.
+                HintKind::Debt if self.engine.is_quarantined(at) => Fetched::Unreadable,
                 HintKind::Copy => self.engine.read(shelf, &name, |_| true, loaded),
                 HintKind::Debt => self.engine.read(at, &key, |_| true, loaded),
             };
@@ -240,13 +248,14 @@ impl Node {
                     missing.extend(wanted);
                     continue;
                 }
-                // A copy nobody can mend here: the owners have to, by comparing theirs.
-                Fetched::Unreadable if kind == HintKind::Copy => {
+                // An owner's own copy, which the others mend: for another time.
+                Fetched::Unreadable if kind == HintKind::Debt && self.owns(at) => continue,
+                // Nobody compares this one with theirs: the owners have to make up for it among
+                // themselves.
+                Fetched::Unreadable => {
                     self.drop_unreadable(shelf, &name, outline.context());
                     continue;
                 }
-                // Our own copy, which other owners mend: for another time.
-                Fetched::Unreadable => continue,
             }
             sent.push(Sent { name, seen: outline.context().clone() });
         }

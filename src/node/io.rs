@@ -140,6 +140,8 @@ pub enum Output {
     Stopped,
     /// The process must end at once, with this message and a failing exit code.
     Fatal(String),
+    /// This node has left the cluster: nothing depends on its process or its data any more.
+    Left,
 }
 
 /// Which of the two links to a peer.

@@ -29,6 +29,7 @@ impl Node {
             zone: self.options.zone.clone(),
             weight: self.options.weight,
             epoch: self.table().map_or(Epoch(0), |table| table.epoch),
+            manual: self.options.manual,
         })));
     }
 
@@ -39,6 +40,7 @@ impl Node {
                 out.push(Output::Fatal(format!("the manager does not take this node: {text}")));
             }
             ManagerToNode::Table(bytes) => self.adopt_bytes(now, bytes, out),
+            ManagerToNode::CannotLeave { text } => self.cannot_leave(&text),
             ManagerToNode::OfferTable => {
                 if let Some(view) = &self.view {
                     out.push(Output::Manager(NodeToManager::Table(view.bytes.clone())));
@@ -101,6 +103,7 @@ impl Node {
         let ticket = self.engine.last_request();
         out.push(Output::Disk(request));
         self.view = Some(View { table: Arc::clone(&table), bytes, ticket, durable: false });
+        self.settle_damage();
         self.peers.follow(&table, self.me(), now.mono, out);
         self.hedges.follow(|node| self.peers.is_peer(node));
         for id in self.pending.ids() {
@@ -128,6 +131,7 @@ impl Node {
         if !view.durable && self.engine.is_durable(view.ticket, Durability::Sync) {
             view.durable = true;
             self.follow_moves(now, out);
+            self.follow_own_standing(out);
             self.report(now, out);
         }
     }
@@ -161,7 +165,7 @@ impl Node {
         }
     }
 
-    fn report(&mut self, now: Now, out: &mut Vec<Output>) {
+    pub(super) fn report(&mut self, now: Now, out: &mut Vec<Output>) {
         self.report_at = now.mono.after_ms(REPORT_MS);
         if !self.manager_up || self.identity.node == NodeId(0) {
             return;
@@ -175,5 +179,6 @@ impl Node {
         if !streamed.is_empty() {
             out.push(Output::Manager(NodeToManager::Streamed(streamed)));
         }
+        self.tell_of_leaving(out);
     }
 }

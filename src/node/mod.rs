@@ -22,6 +22,8 @@ mod hedges;
 mod hints;
 pub mod identity;
 pub mod io;
+mod leave;
+mod leftovers;
 mod liveness;
 mod load;
 mod membership;
@@ -39,7 +41,7 @@ mod transfer;
 mod watch;
 
 use crate::clock::HybridClock;
-use crate::engine::{Engine, EngineSettings, FileName, ReadId, Recovered, Storage, Ticket};
+use crate::engine::{Damage, Engine, EngineSettings, FileName, ReadId, Recovered, Storage, Ticket};
 use crate::limits::{PENDING_ROWS_MAX, REPLY_TABLE_MAX};
 use crate::lookup::Lookup;
 use crate::machine::Machine;
@@ -65,6 +67,8 @@ use hedges::Hedges;
 use hints::Ledger;
 use identity::{Identity, Raised};
 use io::{Input, Output};
+use leave::Departure;
+use leftovers::Leftovers;
 use load::Waiting;
 use peers::Peers;
 use pending::{Pending, RowId};
@@ -88,6 +92,12 @@ pub struct Options {
     pub weight: u16,
     /// Bytes of values kept in memory.
     pub cache_bytes: usize,
+    /// As a new node it waits for an operator's word before it owns anything.
+    pub manual: bool,
+    /// Told to stop, it leaves the cluster for good first.
+    pub leave_on_stop: bool,
+    /// Bytes of moving sectors that it sends in a second; 0: as many as clients leave room for.
+    pub transfer_bytes_per_second: u64,
     /// Size at which a segment of the log is left for the next.
     pub segment_bytes: u64,
     /// Bytes of the log read back each second to find rot; 0 for none.
@@ -144,6 +154,8 @@ pub struct Node {
     report_at: Instant,
     watch: Watch,
     transfers: Transfers,
+    leftovers: Leftovers,
+    departure: Departure,
     ledger: Ledger,
     handoffs: Handoffs,
     anti_entropy: AntiEntropy,
@@ -247,7 +259,7 @@ impl Node {
         };
         let (engine, found) = Engine::open(storage, settings).map_err(|error| error.to_string())?;
         raised.lost_unsynced |= found.cut_bytes > 0;
-        tell_recovery(&found);
+        tell_recovery(&found, engine.unsettled_damage());
         let view = stored_view(storage)?;
         let fences = Fences::read(storage)?;
         Ok(Self::with(options, raised, engine, (view, fences)))
@@ -281,6 +293,8 @@ impl Node {
             report_at: Instant::default(),
             watch: Watch::default(),
             transfers: Transfers::default(),
+            leftovers: Leftovers::default(),
+            departure: Departure::default(),
             ledger: Ledger::default(),
             handoffs: Handoffs::default(),
             anti_entropy: AntiEntropy::default(),
@@ -348,9 +362,11 @@ impl Node {
 
     /// First thing in a life: works from the last table, even if the manager is down.
     fn start(&mut self, now: Now, out: &mut Vec<Output>) {
+        self.settle_damage();
         self.count_hints();
         if let Some(table) = self.table().cloned() {
             self.peers.follow(&table, self.me(), now.mono, out);
+            self.follow_own_standing(out);
             self.follow_moves(now, out);
         }
     }
@@ -480,6 +496,8 @@ impl Node {
                 None => {}
             }
         }
+        self.stream_when_due(now, out);
+        self.give_up_leftovers(now, out);
         self.report_when_due(now, out);
         self.look_around(now, out);
         self.repair_copies(now, out);
@@ -493,6 +511,7 @@ impl Node {
             self.acknowledge(now, ack, out);
         }
         self.table_when_durable(now, out);
+        self.leftovers_when_durable(now, out);
     }
 
     fn acknowledge(&mut self, now: Now, ack: Ack, out: &mut Vec<Output>) {
@@ -573,7 +592,7 @@ impl Machine for Node {
             Input::Read(done) => self.on_read(now, done, out),
             Input::TurnEnd => self.on_turn_end(now, out),
             Input::Tick => self.on_tick(now, out),
-            Input::Stop => self.stopping = true,
+            Input::Stop => self.stop_asked(now, out),
         }
         self.faults.withhold(first, out);
     }
@@ -581,24 +600,28 @@ impl Machine for Node {
     fn deadline(&self) -> Option<Instant> {
         let timers =
             [self.report_at, self.watch.wake(), self.anti_entropy.wake(), self.reaping.wake()].into_iter();
-        timers.chain(self.pending.next_wake()).chain(self.engine.deadline()).min()
+        let moves = self.transfers.wake().into_iter().chain(self.leftovers.wake());
+        timers.chain(moves).chain(self.pending.next_wake()).chain(self.engine.deadline()).min()
     }
 }
 
 /// What recovery found, for the operator.
-fn tell_recovery(found: &Recovered) {
+fn tell_recovery(found: &Recovered, unsettled: &[Damage]) {
     log::info!("read {} log records back", found.records);
     if found.cut_bytes > 0 {
         log::warn!("cut {} bytes of a torn tail off the log; none was acknowledged", found.cut_bytes);
     }
-    for damage in &found.damage {
+    if found.damage.len() > unsettled.len() {
+        log::info!("the log has damage that was dealt with in an earlier life");
+    }
+    for damage in unsettled {
         let what = match damage.place {
             Some((keyspace, sector)) => format!("sector {sector} of keyspace {} is", keyspace.0),
             None => "nobody can say whose data it was: all sectors are".to_owned(),
         };
         log::error!(
             "the log is damaged: {} in {} at log position {}; {what} in quarantine: other owners serve what \
-             this node does not",
+             this node does not, until they have filled it again",
             damage.what,
             FileName::Segment(damage.segment).to_text(),
             damage.position

@@ -6,7 +6,7 @@ use super::anti_entropy::Fetching;
 use super::io::Output;
 use super::load::{Then, Waiting};
 use super::{Ack, Node, ReplyTo, Row, Taken, WriteName};
-use crate::engine::{Fetched, Loaded, Outline, Wanted};
+use crate::engine::{At, Fetched, Loaded, Outline, Wanted};
 use crate::mutant::Mutant;
 use crate::ring::{Durability, KeyspaceSettings, Table};
 use crate::types::{ConnId, Dot, Epoch, Instant, Key, NodeId, Now, OpId, RequestId};
@@ -113,12 +113,21 @@ impl Node {
     /// Whether a data message may be acted on: both sides must have the sector's present owners,
     /// and this node must be one of them.
     pub(super) fn agree(&self, place: Place, key: Option<&Key>) -> Result<KeyspaceSettings, PeerReply> {
-        let me = self.me();
         let settings = self.agree_on(place, key)?;
-        let is_owner = |table: &Arc<Table>| {
-            table.sector(place.sector).nodes(usize::from(settings.n)).any(|node| node == me)
-        };
-        if self.table().is_some_and(is_owner) { Ok(settings) } else { Err(self.stale()) }
+        if self.owns((place.keyspace, place.sector)) { Ok(settings) } else { Err(self.stale()) }
+    }
+
+    /// Whether its own copy of a place is not whole, and so nothing is answered or coordinated from it.
+    pub(super) fn withholds(&self, at: At) -> bool {
+        self.engine.is_quarantined(at) && !self.options.planted.is(Mutant::ServeQuarantined)
+    }
+
+    /// Whether this node is an owner of a place by the table in force.
+    pub(super) fn owns(&self, (keyspace, sector): At) -> bool {
+        let n = |table: &Arc<Table>| Some(usize::from(table.keyspaces.get(&keyspace)?.settings.n));
+        let owners =
+            self.table().and_then(|table| Some((table.sectors.get(usize::from(sector.0))?, n(table)?)));
+        owners.is_some_and(|(owners, n)| owners.nodes(n).any(|node| node == self.me()))
     }
 
     fn stale(&self) -> PeerReply {
@@ -160,7 +169,7 @@ impl Node {
         if !owners.contains(&owed_to) || owners.contains(&self.me()) {
             return Some(self.stale());
         }
-        if !self.has_space_for(object, None, settings.durability) {
+        if !self.may_keep_hints() || !self.has_space_for(object, None, settings.durability) {
             return Some(PeerReply::Full);
         }
         let Some(kept) = self.keep_copy(place, key, object, owed_to, settings.durability) else {
@@ -276,7 +285,7 @@ impl Node {
             Ok(settings) => settings,
             Err(refusal) => return Some(refusal),
         };
-        if self.engine.is_quarantined(place) {
+        if self.withholds(place) {
             return Some(PeerReply::Unreadable);
         }
         let Some(outline) = self.engine.outline(place, &tell.key) else {

@@ -30,6 +30,10 @@ impl Node {
             ClientRequest::Table { known } => self.tell_table(known),
             ClientRequest::Status => ClientReply::Status(self.status()),
             ClientRequest::Dump { keyspace, after } => self.dump(&keyspace, after),
+            ClientRequest::Transfers => ClientReply::Transfers(self.transfers.status()),
+            ClientRequest::Cluster(_) => ClientReply::Error(
+                "only the manager changes the membership; name it with --manager".to_owned(),
+            ),
             ClientRequest::Hints => ClientReply::Hints(self.hint_status()),
             ClientRequest::Repair { begin, sector } => self.repair_asked(now, begin, sector),
             ClientRequest::Faults { drop_from } => self.inject_faults(&drop_from),

@@ -1,42 +1,67 @@
-//! Streaming sectors out to the nodes that are to own them (CONSISTENCY.md, section 5).
+//! Streaming copies of sectors to the nodes that are to own them (CONSISTENCY.md, section 5).
 //!
 //! ```text
-//! a slot {me, new} in a durable table --> Stream, from its first key
+//! a slot {me, new}, or {lost, new} of a sector I own too, in a durable table --> Stream, from its
+//! first key
 //!   chunk --bulk link--> new owner merges, syncs, acknowledges --> next chunk ... --> streamed
 //! streamed --told to the manager with every report--> the table says {new}: forgotten
 //! ```
-//! The table must be durable here first: from then on every write of the sector reaches both
-//! nodes, so what the walk finds and what is written meanwhile are all there is. Nothing is lost
-//! by sending a chunk twice: the receiver merges.
+//! The table must be durable here first: from then on every write of the sector reaches the slot's
+//! new node as well, so what the walk finds and what is written meanwhile are all there is. Of a slot
+//! whose old node is lost all other owners stream what they have. Nothing is lost by sending a chunk
+//! twice: the receiver merges.
+//!
+//! The copies are not compared once more before the slot is settled. Whatever was acknowledged with the
+//! old node's help was durable there before it adopted the table, and so is in the walk; whatever came
+//! later went to both nodes, or counted for neither. What else they differ in (writes nobody was told
+//! of) is anti-entropy's, which compares them while they move, and afterwards.
+//!
+//! Clients come first: a chunk waits while many requests are in hand, and for its share of the bytes
+//! that may be sent in a second.
 
 use super::io::{Lane, Output};
 use super::load::{Then, Waiting};
 use super::pending::RowId;
 use super::{Node, Row};
 use crate::engine::{Fetched, Loaded, Outline, Wanted};
-use crate::limits::{TRANSFER_CHUNK_BYTES, TRANSFER_RETRY_MS, TRANSFERS_AT_ONCE};
+use crate::limits::{
+    ROWS_BEFORE_REPAIR, SECTORS_MAX, TRANSFER_BUSY_MS, TRANSFER_CHUNK_BYTES, TRANSFER_RETRY_MS,
+    TRANSFERS_AT_ONCE, TRANSFERS_TOLD_MAX,
+};
 use crate::mutant::Mutant;
-use crate::ring::Slot;
-use crate::types::{Epoch, Instant, Key, KeyspaceId, NodeId, Now, SectorId};
+use crate::ring::{Slot, Table};
+use crate::types::{Instant, Key, KeyspaceId, NodeId, Now, SectorId};
 use crate::version::Object;
+use crate::wire::client::TransferStatus;
+use crate::wire::manager::Arrived;
 use crate::wire::peer::{PeerReply, PeerRequest, Place};
 use std::collections::BTreeMap;
 
 /// Entries of one chunk; also the decoder's cap.
 const CHUNK_ENTRIES_MAX: usize = 4096;
 
-/// Sectors on their way out, by sector: a node holds at most one slot of each.
+/// Copies of sectors on their way out.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
-    streams: BTreeMap<SectorId, Stream>,
+    streams: BTreeMap<Arrived, Stream>,
+    /// No chunk is sent before then: others are being paid for, or clients are busy.
+    not_before: Instant,
+    /// Chunks wait for that time.
+    waiting: bool,
+    /// The copy of which a chunk was sent last: the others come first.
+    last: Option<Arrived>,
 }
 
-/// One sector on its way out.
+/// One copy on its way out.
 #[derive(Debug)]
 struct Stream {
-    to: NodeId,
-    conf_epoch: Epoch,
     phase: Phase,
+    /// The slot's place in its sector: keyspaces of fewer copies have none in it.
+    rank: usize,
+    /// Keys that have arrived, keys that there were at its begin, bytes that were sent.
+    keys: u64,
+    keys_total: u64,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -61,8 +86,7 @@ struct Cursor {
 /// A stream that waits for values from the disk.
 #[derive(Debug)]
 pub(super) struct Paused {
-    sector: SectorId,
-    conf_epoch: Epoch,
+    copy: Arrived,
     from: Cursor,
     /// It waits for nothing but the time to try again.
     is_retry: bool,
@@ -78,14 +102,15 @@ enum Next {
     OnDisk(Vec<Wanted>),
     /// One that cannot be read.
     Unreadable(Key),
+    /// This node's own copy of it is in quarantine.
+    Withheld,
 }
 
 /// A chunk in flight: a row of the pending table.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    sector: SectorId,
-    conf_epoch: Epoch,
-    to: NodeId,
+    copy: Arrived,
+    keys: u64,
     /// Where the stream goes on if it is lost, and if it arrives.
     from: Cursor,
     next: Cursor,
@@ -99,14 +124,39 @@ impl Chunk {
 }
 
 impl Transfers {
-    /// What has arrived whole, with the configuration under which it was sent.
-    pub(super) fn streamed(&self) -> Vec<(SectorId, Epoch)> {
+    /// What has arrived whole.
+    pub(super) fn streamed(&self) -> Vec<Arrived> {
         let done = self.streams.iter().filter(|entry| matches!(entry.1.phase, Phase::Streamed));
-        done.map(|(&sector, stream)| (sector, stream.conf_epoch)).collect()
+        done.map(|(&copy, _)| copy).take(SECTORS_MAX).collect()
+    }
+
+    /// How far each is.
+    pub(super) fn status(&self) -> Vec<TransferStatus> {
+        let row = |(copy, stream): (&Arrived, &Stream)| TransferStatus {
+            sector: copy.sector,
+            to: copy.to,
+            keys: stream.keys,
+            keys_total: stream.keys_total.max(stream.keys),
+            bytes: stream.bytes,
+            done: matches!(stream.phase, Phase::Streamed),
+        };
+        self.streams.iter().map(row).take(TRANSFERS_TOLD_MAX).collect()
+    }
+
+    /// When a chunk that waits for its time may be sent.
+    pub(super) fn wake(&self) -> Option<Instant> {
+        self.waiting.then_some(self.not_before)
     }
 
     fn sending(&self) -> usize {
         self.streams.values().filter(|stream| matches!(stream.phase, Phase::Sending | Phase::Reading)).count()
+    }
+
+    /// A chunk of so many bytes is sent: the next one waits until this one is paid for.
+    fn pay(&mut self, now: Instant, bytes: usize, bytes_per_second: u64) {
+        if let Some(us) = (bytes as u64 * 1_000_000).checked_div(bytes_per_second) {
+            self.not_before = self.not_before.max(now).after_us(us);
+        }
     }
 }
 
@@ -114,83 +164,152 @@ impl Node {
     /// The table in force has become durable: begins what it asks for, forgets what it no longer does.
     pub(super) fn follow_moves(&mut self, now: Now, out: &mut Vec<Output>) {
         let Some(table) = self.table().cloned() else { return };
-        let me = self.me();
         let mut streams = BTreeMap::new();
-        for (at, sector) in table.sectors.iter().enumerate() {
-            let leaving = sector.slots.iter().find_map(|slot| match *slot {
-                Slot::Moving { old, new } if old == me => Some(new),
-                Slot::Moving { .. } | Slot::Settled(_) => None,
-            });
-            let (Some(to), Ok(id)) = (leaving, u16::try_from(at).map(SectorId)) else { continue };
-            let conf_epoch = sector.conf_epoch;
-            let known = self.transfers.streams.remove(&id).filter(|stream| stream.conf_epoch == conf_epoch);
-            let start = Cursor { keyspace: KeyspaceId(0), after: None };
-            streams.insert(id, known.unwrap_or(Stream { to, conf_epoch, phase: Phase::Ready(start) }));
+        for (copy, rank) in self.copies_to_send(&table) {
+            let known = self.transfers.streams.remove(&copy).filter(|stream| stream.rank == rank);
+            streams.insert(copy, known.unwrap_or_else(|| self.begin_stream(&table, copy.sector, rank)));
         }
         self.transfers.streams = streams;
         self.stream(now, out);
     }
 
+    /// Copies on their way of which this node is a source, with their slots' places.
+    fn copies_to_send(&self, table: &Table) -> Vec<(Arrived, usize)> {
+        let mut copies = Vec::new();
+        for (sector, id) in table.sectors.iter().zip((0..=u16::MAX).map(SectorId)) {
+            for (rank, &slot) in sector.slots.iter().enumerate() {
+                let Slot::Moving { new: to, since, .. } = slot else { continue };
+                let mut sources = table.sources(id, slot);
+                if self.options.planted.is(Mutant::RebuildFromOneSource) {
+                    sources.truncate(1);
+                }
+                if sources.contains(&self.me()) {
+                    copies.push((Arrived { sector: id, to, since }, rank));
+                }
+            }
+        }
+        copies
+    }
+
+    fn begin_stream(&self, table: &Table, sector: SectorId, rank: usize) -> Stream {
+        let keys = |keyspace: KeyspaceId| self.engine.count((keyspace, sector));
+        let keys_total = keyspaces_of(table, rank, KeyspaceId(0)).map(keys).sum();
+        let start = Cursor { keyspace: KeyspaceId(0), after: None };
+        Stream { phase: Phase::Ready(start), rank, keys: 0, keys_total, bytes: 0 }
+    }
+
     /// Sends as many chunks as may be out at once. Sectors with nothing to send are done at once.
     pub(super) fn stream(&mut self, now: Now, out: &mut Vec<Output>) {
-        let sectors: Vec<SectorId> = self.transfers.streams.keys().copied().collect();
-        for sector in sectors {
+        self.transfers.waiting = false;
+        // One that its receiver does not take is tried again after all others.
+        let copies: Vec<Arrived> = self.transfers.streams.keys().copied().collect();
+        let first = copies.partition_point(|copy| Some(*copy) <= self.transfers.last);
+        for &copy in copies[first..].iter().chain(&copies[..first]) {
             if self.transfers.sending() >= TRANSFERS_AT_ONCE {
                 return;
             }
-            self.stream_sector(now, sector, &Loaded::new(), out);
+            self.stream_copy(now, copy, &Loaded::new(), out);
         }
     }
 
-    /// Sends the next chunk of a sector, if it is to go on and its receiver can be reached.
-    fn stream_sector(&mut self, now: Now, sector: SectorId, loaded: &Loaded, out: &mut Vec<Output>) {
-        let Some(stream) = self.transfers.streams.get_mut(&sector) else { return };
+    /// Goes on with streams whose time has come.
+    pub(super) fn stream_when_due(&mut self, now: Now, out: &mut Vec<Output>) {
+        if self.transfers.wake().is_some_and(|at| at <= now.mono) {
+            self.stream(now, out);
+        }
+    }
+
+    /// Sends the next chunk of a copy, if it is to go on and its receiver can be reached.
+    fn stream_copy(&mut self, now: Now, copy: Arrived, loaded: &Loaded, out: &mut Vec<Output>) {
+        let Some(stream) = self.transfers.streams.get_mut(&copy) else { return };
         let Phase::Ready(cursor) = &stream.phase else { return };
-        let (to, conf_epoch, from) = (stream.to, stream.conf_epoch, cursor.clone());
+        let (from, rank) = (cursor.clone(), stream.rank);
         if self.options.planted.is(Mutant::SwitchWithoutStream) {
             stream.phase = Phase::Streamed;
             return;
         }
-        if !self.peers.is_up(to, Lane::Bulk) && !self.is_sent(sector, &from) {
+        let is_sent = self.is_sent(copy.sector, rank, &from);
+        if !is_sent && !self.peers.is_up(copy.to, Lane::Bulk) {
             // Gone on with when the link is there again.
             return;
         }
-        match self.next_chunk(sector, &from, loaded) {
-            Next::End => self.set_phase(sector, Phase::Streamed),
-            Next::Chunk(next, entries) => {
-                let place = Place { keyspace: next.keyspace, sector, conf_epoch };
-                let retry_at = now.mono.after_ms(TRANSFER_RETRY_MS);
-                let id = self.pending.reserve();
-                let message = PeerRequest::Transfer { place, fence: self.fences.adopted(), entries };
-                out.push(Output::Peer { to, lane: Lane::Bulk, request: id.into(), message });
-                let chunk = Chunk { sector, conf_epoch, to, from, next, retry_at };
-                self.set_phase(sector, Phase::Sending);
-                self.put_row_back(id, Row::Chunk(chunk));
-            }
+        if !is_sent && self.is_too_soon(now) {
+            return;
+        }
+        match self.next_chunk(copy.sector, rank, &from, loaded) {
+            Next::End => self.set_phase(copy, Phase::Streamed),
+            Next::Chunk(next, entries) => self.send_chunk(now, copy, from, next, entries, out),
             Next::OnDisk(wanted) => {
-                self.set_phase(sector, Phase::Reading);
-                let then = Then::Chunk(Paused { sector, conf_epoch, from, is_retry: false });
+                self.set_phase(copy, Phase::Reading);
+                let then = Then::Chunk(Paused { copy, from, is_retry: false });
                 let deadline = now.mono.after_ms(TRANSFER_RETRY_MS);
                 self.wait_for(Waiting::new(then, loaded.clone(), deadline), wanted);
             }
+            Next::Withheld => {
+                log::warn!(
+                    "sector {} is handed over when other owners have filled this node's copy",
+                    copy.sector
+                );
+                self.set_phase(copy, Phase::Reading);
+                self.chunk_again(now, Paused { copy, from, is_retry: false }, out);
+            }
             Next::Unreadable(key) => {
                 log::error!(
-                    "sector {sector} cannot be handed over: the value of {key:?} cannot be read from the \
-                     disk; it is tried again until a peer's copy has taken its place"
+                    "sector {} cannot be handed over: the value of {key:?} cannot be read from the \
+                     disk; it is tried again until a peer's copy has taken its place",
+                    copy.sector
                 );
-                self.set_phase(sector, Phase::Reading);
-                self.chunk_again(now, Paused { sector, conf_epoch, from, is_retry: false }, out);
+                self.set_phase(copy, Phase::Reading);
+                self.chunk_again(now, Paused { copy, from, is_retry: false }, out);
             }
         }
     }
 
+    /// Whether a chunk has to wait: for those before it to be paid for, or for clients.
+    fn is_too_soon(&mut self, now: Now) -> bool {
+        let transfers = &mut self.transfers;
+        if transfers.not_before <= now.mono && self.pending.len() > ROWS_BEFORE_REPAIR {
+            transfers.not_before = now.mono.after_ms(TRANSFER_BUSY_MS);
+            // One goes all the same: a sector that never arrives is of no use to clients either.
+            transfers.waiting = true;
+            return self.pending.len() > 4 * ROWS_BEFORE_REPAIR;
+        }
+        transfers.waiting |= transfers.not_before > now.mono;
+        transfers.not_before > now.mono
+    }
+
+    fn send_chunk(
+        &mut self,
+        now: Now,
+        copy: Arrived,
+        from: Cursor,
+        next: Cursor,
+        entries: Vec<(Key, Object)>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(conf_epoch) = self.table().map(|table| table.sector(copy.sector).conf_epoch) else { return };
+        let place = Place { keyspace: next.keyspace, sector: copy.sector, conf_epoch };
+        let bytes: usize = entries.iter().map(|(key, object)| key.len() + object.value_bytes()).sum();
+        self.transfers.pay(now.mono, bytes, self.options.transfer_bytes_per_second);
+        if let Some(stream) = self.transfers.streams.get_mut(&copy) {
+            stream.bytes += bytes as u64;
+        }
+        let retry_at = now.mono.after_ms(TRANSFER_RETRY_MS);
+        let id = self.pending.reserve();
+        let keys = entries.len() as u64;
+        let message = PeerRequest::Transfer { place, fence: self.fences.adopted(), entries };
+        out.push(Output::Peer { to: copy.to, lane: Lane::Bulk, request: id.into(), message });
+        self.set_phase(copy, Phase::Sending);
+        self.transfers.last = Some(copy);
+        self.put_row_back(id, Row::Chunk(Chunk { copy, keys, from, next, retry_at }));
+    }
+
     /// Values for a chunk have been read, as far as they could be.
     pub(super) fn chunk_loaded(&mut self, now: Now, paused: &Paused, loaded: &Loaded, out: &mut Vec<Output>) {
-        let stream = self.transfers.streams.get_mut(&paused.sector);
-        let stream = stream.filter(|stream| stream.conf_epoch == paused.conf_epoch);
+        let stream = self.transfers.streams.get_mut(&paused.copy);
         if let Some(stream) = stream.filter(|stream| matches!(stream.phase, Phase::Reading)) {
             stream.phase = Phase::Ready(paused.from.clone());
-            self.stream_sector(now, paused.sector, loaded, out);
+            self.stream_copy(now, paused.copy, loaded, out);
         }
     }
 
@@ -204,26 +323,30 @@ impl Node {
         self.wait_for(Waiting::new(Then::Chunk(retry), Loaded::new(), retry_at), Vec::new());
     }
 
-    fn set_phase(&mut self, sector: SectorId, phase: Phase) {
-        if let Some(stream) = self.transfers.streams.get_mut(&sector) {
+    fn set_phase(&mut self, copy: Arrived, phase: Phase) {
+        if let Some(stream) = self.transfers.streams.get_mut(&copy) {
             stream.phase = phase;
         }
     }
 
     /// Whether nothing of a sector is left to send after a cursor.
-    fn is_sent(&self, sector: SectorId, from: &Cursor) -> bool {
+    fn is_sent(&self, sector: SectorId, rank: usize, from: &Cursor) -> bool {
         let Some(table) = self.table() else { return true };
-        !table.keyspaces.range(from.keyspace..).any(|(&keyspace, _)| {
+        !keyspaces_of(table, rank, from.keyspace).any(|keyspace| {
             let after = from.after.as_ref().filter(|_| keyspace == from.keyspace);
             self.engine.walk((keyspace, sector), after).next().is_some()
         })
     }
 
     /// The next entries of a sector after a cursor, up to a chunk's bytes.
-    fn next_chunk(&mut self, sector: SectorId, from: &Cursor, loaded: &Loaded) -> Next {
+    fn next_chunk(&mut self, sector: SectorId, rank: usize, from: &Cursor, loaded: &Loaded) -> Next {
         let Some(table) = self.table().cloned() else { return Next::End };
-        for &keyspace in table.keyspaces.range(from.keyspace..).map(|entry| entry.0) {
+        for keyspace in keyspaces_of(&table, rank, from.keyspace) {
             let place = (keyspace, sector);
+            if self.engine.is_quarantined(place) {
+                // Less than it is to be: the new owner would take what it is sent for all there is.
+                return Next::Withheld;
+            }
             let after = from.after.as_ref().filter(|_| keyspace == from.keyspace);
             let mut keys = Vec::new();
             let mut bytes = 0;
@@ -246,12 +369,7 @@ impl Node {
         let next = Cursor { keyspace: place.0, after: keys.last().cloned() };
         let mut entries = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
-        // What is left of a damaged copy may be older than what has been reaped elsewhere.
-        let gives = !self.engine.is_quarantined(place);
         for key in keys {
-            if !gives {
-                return Next::Unreadable(key);
-            }
             match self.engine.read(place, &key, |_| true, loaded) {
                 Fetched::Absent => {}
                 Fetched::Whole(object) => entries.push((key, object)),
@@ -271,25 +389,27 @@ impl Node {
         message: &PeerReply,
         out: &mut Vec<Output>,
     ) {
-        if from != chunk.to || !matches!(message, PeerReply::Stored { .. }) {
+        if from != chunk.copy.to || !matches!(message, PeerReply::Stored { .. }) {
             // Stale, behind or busy: tables are being exchanged; it is sent again when its time comes.
             return self.put_row_back(id, Row::Chunk(chunk));
         }
         self.pending.end(id);
+        if let Some(stream) = self.transfers.streams.get_mut(&chunk.copy) {
+            stream.keys += chunk.keys;
+        }
         self.go_on(&chunk, chunk.next.clone());
         self.stream(now, out);
     }
 
     /// The stream goes on from a cursor, if it is still the one that the chunk was of.
     fn go_on(&mut self, chunk: &Chunk, cursor: Cursor) {
-        let stream = self.transfers.streams.get_mut(&chunk.sector);
-        if let Some(stream) = stream.filter(|stream| stream.conf_epoch == chunk.conf_epoch) {
+        if let Some(stream) = self.transfers.streams.get_mut(&chunk.copy) {
             stream.phase = Phase::Ready(cursor);
         }
     }
 
     pub(super) fn chunk_lost(&mut self, id: RowId, chunk: Chunk, peer: NodeId) {
-        if chunk.to != peer {
+        if chunk.copy.to != peer {
             return self.put_row_back(id, Row::Chunk(chunk));
         }
         self.pending.end(id);
@@ -307,4 +427,10 @@ impl Node {
 fn outline_bytes(outline: &Outline) -> usize {
     let values: usize = outline.siblings().iter().map(|sibling| sibling.content.kind.value_bytes()).sum();
     values + 32 * outline.siblings().len() + 16 * outline.context().entries().len()
+}
+
+/// Keyspaces that have a copy in the slot of this place, from `first` on.
+fn keyspaces_of(table: &Table, rank: usize, first: KeyspaceId) -> impl Iterator<Item = KeyspaceId> {
+    let entries = table.keyspaces.range(first..);
+    entries.filter(move |(_, entry)| rank < usize::from(entry.settings.n)).map(|(&keyspace, _)| keyspace)
 }

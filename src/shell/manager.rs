@@ -39,6 +39,9 @@ pub fn main(args: &[String]) -> ExitCode {
     exit(NAME, Process::start(&settings).and_then(Process::run))
 }
 
+/// A machine that is started again is back within it.
+const EVICT_AFTER_SECONDS_MIN: u64 = 10;
+
 /// What the command line says.
 #[derive(Debug)]
 struct Settings {
@@ -47,6 +50,8 @@ struct Settings {
     rep: Option<u8>,
     sectors: Option<u16>,
     profile: Option<Profile>,
+    min_nodes: Option<u16>,
+    evict_after_ms: Option<u64>,
 }
 
 impl Settings {
@@ -65,6 +70,18 @@ impl Settings {
         if let Some(q) = sectors.filter(|q| !q.is_power_of_two() || usize::from(*q) > SECTORS_MAX) {
             return Err(format!("--sectors is a power of two up to {SECTORS_MAX}, not {q}"));
         }
+        let min_nodes: Option<u16> = given(matches, "min-nodes")?;
+        if let (Some(least), Some(rep)) = (min_nodes, rep)
+            && least < u16::from(rep)
+        {
+            return Err(format!("--min-nodes {least} is fewer than the {rep} copies of --rep"));
+        }
+        let evict_after: Option<u64> = given(matches, "evict-after")?;
+        if evict_after.is_some_and(|seconds| seconds < EVICT_AFTER_SECONDS_MIN) {
+            return Err(format!(
+                "--evict-after is {EVICT_AFTER_SECONDS_MIN} seconds or more: a restart is no loss"
+            ));
+        }
         let profile = matches.opt_str("profile").map(|text| text.parse()).transpose();
         let listen = matches.opt_str("listen").unwrap_or_else(|| LISTEN_DEFAULT.to_owned());
         Ok(Self {
@@ -73,6 +90,8 @@ impl Settings {
             rep,
             sectors,
             profile: profile.map_err(|error: String| format!("--profile: {error}"))?,
+            min_nodes,
+            evict_after_ms: evict_after.map(|seconds| seconds.saturating_mul(1000)),
         })
     }
 }
@@ -83,6 +102,18 @@ fn program() -> Program {
         .optopt("", "listen", "where to listen (127.0.0.1:7400); port 0 picks a free one", "HOST:PORT")
         .optopt("", "data-dir", "where the table is kept (gtstore-data/manager)", "DIR")
         .optopt("", "rep", "copies of each key (3); fixed when the cluster is made", "K")
+        .optopt(
+            "",
+            "min-nodes",
+            "nodes that must have joined before anything is served (--rep); fixed when the cluster is made",
+            "K",
+        )
+        .optopt(
+            "",
+            "evict-after",
+            "give a node up that has been away for so long, and rebuild its copies elsewhere (never)",
+            "SECONDS",
+        )
         .optopt(
             "",
             "sectors",
@@ -138,6 +169,8 @@ impl Process {
             n: settings.rep,
             sectors: settings.sectors,
             profile: settings.profile,
+            members_min: settings.min_nodes,
+            evict_after_ms: settings.evict_after_ms,
             fresh_cluster: ClusterId(random::id().map_err(|error| format!("no random numbers: {error}"))?),
             planted: Planted::default(),
         };

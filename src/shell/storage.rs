@@ -87,6 +87,9 @@ impl Process {
             addr: addr.clone(),
             zone: settings.zone,
             weight: settings.weight,
+            manual: settings.manual,
+            leave_on_stop: settings.leave_on_stop,
+            transfer_bytes_per_second: settings.transfer_bytes_per_second,
             cache_bytes: settings.cache_bytes,
             segment_bytes: settings.segment_bytes,
             scrub_bytes_per_second: settings.scrub_bytes_per_second,
@@ -192,6 +195,7 @@ impl Process {
             Output::Manager(message) => self.inputs.extend(links.tell_manager(net, now, &message)),
             Output::Disk(request) => self.submit(request)?,
             Output::Read(request) => self.inputs.extend(self.readers.submit(request).map(Input::Read)),
+            Output::Left => announce(&format_args!("{NAME}: has left the cluster: safe to stop")),
             Output::Reaped { .. } => {}
             Output::IdentityChanged => self.introduce(),
             Output::Stopped => self.is_stopped = true,

@@ -32,6 +32,10 @@ pub(super) struct Settings {
     data_dir: Option<PathBuf>,
     pub(super) zone: String,
     pub(super) weight: u16,
+    pub(super) manual: bool,
+    pub(super) leave_on_stop: bool,
+    /// 0: as many as clients leave room for.
+    pub(super) transfer_bytes_per_second: u64,
     pub(super) cache_bytes: usize,
     pub(super) segment_bytes: u64,
     pub(super) scrub_bytes_per_second: u64,
@@ -72,6 +76,9 @@ impl Settings {
             data_dir: matches.opt_str("data-dir").map(PathBuf::from),
             zone: matches.opt_str("zone").unwrap_or_default(),
             weight: value(matches, "weight", WEIGHT_DEFAULT)?,
+            manual: matches.opt_present("manual"),
+            leave_on_stop: matches.opt_present("leave-on-stop"),
+            transfer_bytes_per_second: size_of(matches, "transfer-bytes-per-second")?.unwrap_or(0),
             cache_bytes: cache_bytes(matches)?,
             segment_bytes: size_of(matches, "segment-bytes")?.unwrap_or(SEGMENT_BYTES),
             scrub_bytes_per_second: size_of(matches, "scrub-bytes-per-second")?
@@ -147,6 +154,14 @@ fn program() -> Program {
         .optopt("", "data-dir", "where the data is kept (gtstore-data/storage-PORT)", "DIR")
         .optopt("", "zone", "what fails together with this node; copies go to different zones", "NAME")
         .optopt("", "weight", "share of the data relative to other nodes (100)", "W")
+        .optflag("", "manual", "own nothing before `gtstore cluster join` says so")
+        .optflag("", "leave-on-stop", "when told to stop, hand everything over first, and leave for good")
+        .optopt(
+            "",
+            "transfer-bytes-per-second",
+            "bytes of moving sectors sent in a second; 0: as many as clients leave room for (0)",
+            "SIZE",
+        )
         .optopt("", "cache-bytes", "memory for values, as 512MiB (a quarter of the machine's)", "SIZE")
         .optopt("", "hint-bytes", "disk for what each node that is away misses (64MiB)", "SIZE")
         .optopt(
