@@ -225,3 +225,13 @@ fn raising_a_fence_over_kept_hints_is_caught() {
 fn letting_go_of_a_tombstone_that_some_owner_lacks_is_caught() {
     caught(Mutant::ReapUnequal);
 }
+
+#[test]
+fn serving_a_copy_that_is_not_whole_is_caught() {
+    caught(Mutant::ServeQuarantined);
+}
+
+#[test]
+fn taking_a_copy_for_whole_that_one_owner_has_filled_is_caught() {
+    caught(Mutant::LiftAfterOneOwner);
+}

@@ -9,7 +9,8 @@ use crate::limits::COMPARE_EVERY_MS;
 use crate::manager::{self, Manager};
 use crate::mutant::Planted;
 use crate::node::{self, Node};
-use crate::types::{ClusterId, DiskUuid};
+use crate::ring::MemberState;
+use crate::types::{ClusterId, DiskUuid, NodeId};
 
 /// Opens the manager of a cluster with `n` copies and so many sectors on a process's disk.
 pub(super) fn open_manager(
@@ -22,6 +23,8 @@ pub(super) fn open_manager(
         n: Some(n),
         sectors: Some(sectors),
         profile: None,
+        members_min: None,
+        evict_after_ms: None,
         fresh_cluster: ClusterId(fresh),
         planted,
     };
@@ -39,6 +42,9 @@ pub(super) fn open_node(
         addr: process.name.clone(),
         zone: String::new(),
         weight: 100,
+        manual: false,
+        leave_on_stop: false,
+        transfer_bytes_per_second: 0,
         cache_bytes: tuning.cache_bytes,
         segment_bytes: tuning.segment_bytes,
         scrub_bytes_per_second: tuning.scrub_bytes_per_second,
@@ -60,10 +66,16 @@ impl World {
         let process = &mut self.procs[proc.0];
         process.running = running;
         process.life += 1;
+        process.born_us = self.now_us;
         let (name, life) = (process.name.clone(), process.life);
         process.writer = LogWriter::default();
         self.note(|| format!("{name} starts, life {life}"));
         self.started(proc);
+    }
+
+    /// The process that is a node, if it is up.
+    pub(super) fn proc_of(&self, node: NodeId) -> Option<ProcId> {
+        (0..self.procs.len()).map(ProcId).find(|&proc| self.node_id(proc) == Some(node))
     }
 
     /// The nodes that are up.
@@ -79,6 +91,15 @@ impl World {
         let Running::Manager(manager) = &self.procs[MANAGER.0].running else { return false };
         let table = manager.table();
         let agree = self.nodes().filter(|(_, node)| node.table().is_some_and(|own| own.epoch == table.epoch));
-        table.is_serving() && !table.is_moving() && table.present().count() >= nodes && agree.count() >= nodes
+        let is_at_rest = |state| match state {
+            MemberState::Normal | MemberState::Left | MemberState::Removed | MemberState::Waiting => true,
+            MemberState::Joining | MemberState::Leaving | MemberState::Lost => false,
+        };
+        let settled = table.members.values().all(|member| is_at_rest(member.state));
+        table.is_serving()
+            && settled
+            && !table.is_moving()
+            && table.present().count() >= nodes
+            && agree.count() >= nodes
     }
 }

@@ -13,6 +13,7 @@
 //! | `crash` | one engine alone, crashed after every operation of its disk |
 //! | `swarm` | the settings a seed draws, of the nodes and of their use |
 //! | `weather` | the faults a seed draws, and when |
+//! | `operator` | changes of the membership amid the weather |
 //! | `workload` | what clients ask, and the history of what they were told |
 //! | `checks` | what must hold of a history, apart from the code it judges |
 //! | `staleness` | how soon reads see a write, measured and computed |
@@ -22,6 +23,7 @@ mod boot;
 mod checks;
 mod crash;
 mod disk;
+mod operator;
 mod process;
 mod rng;
 mod run;

@@ -55,6 +55,8 @@ pub(super) struct Process {
     pub(super) running: Running,
     /// Counted up with every start and crash: events of an earlier life find nobody.
     pub(super) life: u64,
+    /// When the present life began.
+    pub(super) born_us: u64,
     /// Stopped, as by SIGSTOP: whatever happens to it waits until then.
     pub(super) paused_until: u64,
     /// Its monotonic clock's start, and its wall clock's error.
@@ -84,6 +86,7 @@ impl Process {
             name,
             running: Running::Down,
             life: 0,
+            born_us: 0,
             paused_until: 0,
             clock_base_us,
             wall_skew_ms,

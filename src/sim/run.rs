@@ -1,6 +1,7 @@
 //! One seed, from the first process to the verdict.
 
 mod ending;
+mod rebuilds;
 
 use super::boot::{open_manager, open_node};
 use super::checks::check;
@@ -14,6 +15,7 @@ use crate::client::{self, Call, CallId, Client, Routing, Target};
 use crate::mutant::Planted;
 use crate::types::{ClientId, OpId};
 use crate::wire::client::ClientRequest;
+use rebuilds::Quarantines;
 use std::collections::BTreeMap;
 
 /// What a run is asked for.
@@ -102,6 +104,7 @@ struct Run {
     drivers: Vec<Driver>,
     history: History,
     broken: Vec<String>,
+    quarantines: Quarantines,
     fresh: Rng,
 }
 
@@ -119,7 +122,10 @@ impl Run {
             sectors: 1 << rng.range(1, 5),
         };
         let storm = Climate::draw(&mut rng);
-        let weather = Weather::draw(&mut rng, settings.left_out.clone());
+        let mut weather = Weather::draw(&mut rng, settings.left_out.clone());
+        if Rng::new(!settings.seed).once_in(2) {
+            weather.add_changes();
+        }
         let spaces = draw_spaces(&mut rng, n);
         let (tuning, mix) = (Tuning::draw(&mut rng), Mix::draw(&mut rng));
         let fresh = Rng::new(rng.any());
@@ -138,6 +144,7 @@ impl Run {
             drivers: Vec::new(),
             history: History::default(),
             broken: Vec::new(),
+            quarantines: Quarantines::new(),
             fresh,
         }
     }
@@ -203,8 +210,9 @@ impl Run {
         let name = self.world.procs[proc.0].name.clone();
         let (fresh, seed) =
             (u128::from(self.fresh.any()) << 64 | u128::from(self.fresh.any()), self.fresh.any());
+        let is_gone = self.world.gone.contains_key(&proc);
         let process = &mut self.world.procs[proc.0];
-        if process.is_up() {
+        if process.is_up() || is_gone {
             return;
         }
         let opened = if proc == MANAGER {
@@ -264,6 +272,7 @@ impl Run {
                 let process = &mut self.world.procs[proc.0];
                 process.paused_until = process.paused_until.max(self.world.now_us + us);
             }
+            Some(Outside::Operator(deed)) => self.world.carry_out_deed(deed),
             Some(Outside::Restart(proc)) => self.start(proc),
             Some(Outside::Reunite) => self.world.blocked.clear(),
             Some(Outside::DiskRoom(proc)) => self.world.procs[proc.0].disk.set_capacity(None),
@@ -273,6 +282,7 @@ impl Run {
         for (proc, call, outcome) in std::mem::take(&mut self.world.done) {
             self.answered(proc, call, outcome);
         }
+        self.audit_rebuilds();
     }
 
     fn next_call(&mut self, proc: ProcId) {
@@ -314,6 +324,7 @@ impl Run {
             }
             match self.world.step() {
                 Some(Outside::Restart(proc)) => self.start(proc),
+                Some(Outside::Operator(deed)) => self.world.carry_out_deed(deed),
                 Some(
                     Outside::Fault
                     | Outside::PowerLoss(_)

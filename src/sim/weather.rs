@@ -1,8 +1,9 @@
 //! The faults that a seed draws: how the network, the disks and the clocks are, and what breaks.
 
+use super::operator::{self, Begun};
 use super::process::{ProcId, Running};
 use super::rng::Rng;
-use super::world::{MANAGER, Outside, World};
+use super::world::{MANAGER, Outside, Rot, World};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How things are throughout a run.
@@ -87,13 +88,16 @@ pub enum Fault {
     SlowDisk,
     /// A disk is full for a while.
     FullDisk,
-    /// A bit flips in a value that was written long ago; in one run always on the same node.
+    /// A bit flips in a value that was written long ago, or in its record and the index file beside
+    /// it, whereupon the process is started again; in one run always on the same node.
     BitRot,
+    /// An operator changes the membership.
+    Change,
 }
 
 impl Fault {
     /// Everything that can break.
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 14] = [
         Fault::Kill,
         Fault::PowerLoss,
         Fault::TornWrite,
@@ -107,6 +111,7 @@ impl Fault {
         Fault::SlowDisk,
         Fault::FullDisk,
         Fault::BitRot,
+        Fault::Change,
     ];
 }
 
@@ -134,7 +139,7 @@ pub(super) struct Weather {
     every_us: (u64, u64),
     rng: Rng,
     left_out: LeftOut,
-    /// The one node whose disk rots: a copy may be lost so, two at once may not.
+    /// The one node whose disk rots, or dies: a copy may be lost so, two at once may not.
     pub(super) rotten: Option<ProcId>,
     /// Nodes that have not been started yet.
     pub(super) spares: Vec<ProcId>,
@@ -149,7 +154,9 @@ pub(super) struct Weather {
 impl Weather {
     /// At least three kinds of fault, drawn from the seed.
     pub(super) fn draw(rng: &mut Rng, left_out: LeftOut) -> Self {
-        let all = || Fault::ALL.into_iter().filter(|&fault| fault != Fault::TornWrite);
+        // Changes are drawn apart, so that all else is as it would be without them.
+        let is_drawn = |fault: &Fault| !matches!(fault, Fault::TornWrite | Fault::Change);
+        let all = || Fault::ALL.into_iter().filter(is_drawn);
         let mut kinds: Vec<Fault> = all().filter(|_| rng.once_in(2)).collect();
         for fault in all() {
             if kinds.len() < 3 && !kinds.contains(&fault) {
@@ -168,6 +175,11 @@ impl Weather {
             sequence: Vec::new(),
             drawn: 0,
         }
+    }
+
+    /// Has an operator change the membership, too.
+    pub(super) fn add_changes(&mut self) {
+        self.kinds.push(Fault::Change);
     }
 
     /// Time until the next fault.
@@ -256,12 +268,24 @@ impl Weather {
                 disk.set_capacity(Some(disk.used() + rng.below(ROOM_BYTES)));
                 world.order(away_us, Outside::DiskRoom(victim));
             }
+            Fault::Change => match operator::begin(world, rng, self.rotten.is_none()) {
+                None => return false,
+                Some(Begun::Change) => {}
+                Some(Begun::Loss(node)) => self.rotten = Some(node),
+            },
             Fault::BitRot => {
                 let candidates = self.rotten.map_or(up, |rotten| vec![rotten]);
-                let found = candidates.into_iter().find(|&node| world.rot(rng, node));
-                let Some(rotten) = found else { return false };
+                let mut found = candidates.into_iter().filter_map(|node| Some((node, world.rot(rng, node)?)));
+                let Some((rotten, rot)) = found.next() else { return false };
                 self.rotten = Some(rotten);
                 world.seen.note_rot(rotten);
+                match rot {
+                    Rot::Value => {}
+                    Rot::Log => {
+                        world.crash(rotten, false);
+                        world.order(away_us, Outside::Restart(rotten));
+                    }
+                }
             }
         }
         true

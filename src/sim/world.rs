@@ -12,8 +12,10 @@ mod reads;
 mod rot;
 mod seen;
 
+pub(super) use rot::Rot;
 pub(super) use seen::Seen;
 
+use super::operator::Deed;
 use super::process::{LinkKey, ProcId, Process, Running};
 use super::rng::Rng;
 use super::staleness::Model;
@@ -23,8 +25,9 @@ use crate::engine::ReadRequest;
 use crate::machine::Machine;
 use crate::manager;
 use crate::node;
-use crate::ring::Durability;
-use crate::types::RequestId;
+use crate::ring::{Durability, MemberState};
+use crate::types::{ConnId, NodeId, RequestId};
+use crate::wire::client::{ClientRequest, ClusterCommand};
 use crate::wire::hello::{Hello, Welcome};
 use bytes::Bytes;
 use std::cmp::Reverse;
@@ -81,7 +84,12 @@ pub(super) enum Outside {
     DiskRoom(ProcId),
     /// A client's next call.
     Client(ProcId),
+    /// What an operator does next.
+    Operator(Deed),
 }
+
+/// The connection on which an operator speaks to the manager.
+const OPERATOR: ConnId = ConnId(u64::MAX);
 
 /// A connection between two processes.
 #[derive(Clone, Debug)]
@@ -115,6 +123,8 @@ pub(super) struct World {
     pub(super) done: Vec<(ProcId, client::CallId, client::Outcome)>,
     /// Processes that ended by themselves, and why.
     pub(super) fatal: Vec<String>,
+    /// Nodes that are never started again: they have left, or are dead with their disks.
+    pub(super) gone: BTreeMap<ProcId, NodeId>,
     pub(super) events: u64,
     conns: BTreeMap<u64, Conn>,
     addrs: BTreeMap<String, ProcId>,
@@ -140,6 +150,7 @@ impl World {
             blocked: BTreeSet::new(),
             done: Vec::new(),
             fatal: Vec::new(),
+            gone: BTreeMap::new(),
             events: 0,
             conns: BTreeMap::new(),
             addrs: BTreeMap::new(),
@@ -289,6 +300,34 @@ impl World {
             self.carry_out_node(proc, output);
         }
         self.after(proc);
+    }
+
+    /// A node and its disk are dead for good.
+    pub(super) fn lose_for_good(&mut self, proc: ProcId) {
+        self.let_go(proc);
+        self.seen.note_loss(u64::MAX, proc, Durability::Sync);
+    }
+
+    /// A node has left: it is killed at once, and never comes back.
+    pub(super) fn let_go(&mut self, proc: ProcId) {
+        let node = self.node_id(proc).unwrap_or_default();
+        self.crash(proc, false);
+        self.gone.insert(proc, node);
+    }
+
+    /// Whether the manager's table says that a node has left, or is given up.
+    pub(super) fn is_no_member(&self, proc: ProcId) -> bool {
+        let Running::Manager(manager) = &self.procs[MANAGER.0].running else { return false };
+        let state =
+            self.node_id(proc).and_then(|node| manager.table().members.get(&node)).map(|member| member.state);
+        matches!(state, Some(MemberState::Left | MemberState::Lost | MemberState::Removed))
+    }
+
+    /// The manager is told to do something by somebody who does not wait for the answer.
+    pub(super) fn tell_operator(&mut self, message: ClusterCommand) {
+        let (conn, request) = (OPERATOR, RequestId(0));
+        let message = ClientRequest::Cluster(message);
+        self.tell_manager(MANAGER, manager::io::Input::Client { conn, request, message });
     }
 
     fn tell_manager(&mut self, proc: ProcId, input: manager::io::Input) {

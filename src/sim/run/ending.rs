@@ -33,7 +33,8 @@ impl Run {
             }
         }
         let nodes = self.shape.nodes.0 + self.shape.nodes.1 - self.weather.spares.len();
-        self.until(HEAL_US, "the cluster did not become whole again", |run| run.world.is_whole(nodes));
+        let whole = |run: &Self| run.world.is_whole(nodes - run.world.gone.len());
+        self.until(HEAL_US, "the cluster did not become whole again", whole);
         let handed_over = |run: &Self| run.world.nodes().all(|(_, node)| node.hints_kept() == 0);
         self.until(HEAL_US, "hints were not handed over", handed_over);
         // Attempts at writes that clients have given up live until their deadline, and links that
@@ -176,6 +177,9 @@ impl Run {
         let mut broken = Vec::new();
         for (proc, node) in self.world.nodes() {
             let Server::Node(me) = node.identity().server else { continue };
+            broken.extend(
+                node.engine().quarantined().map(|at| format!("node{}: {at:?} is in quarantine", proc.0)),
+            );
             for at in node.engine().places(Default::default()) {
                 let n = table.keyspaces.get(&at.0).map_or(0, |keyspace| usize::from(keyspace.settings.n));
                 // Nobody reads what a former owner holds.

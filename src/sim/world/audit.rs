@@ -111,13 +111,16 @@ impl World {
                 node.is_accounted_for(node.engine(), place, key, dot)
                     && engine(id).is_none_or(|engine| node.is_accounted_for(&engine, place, key, dot))
             }
-            Running::Down => self.procs[id].name.starts_with("node") && self.procs[id].life > 0,
+            Running::Down => {
+                let was_node = self.procs[id].name.starts_with("node") && self.procs[id].life > 0;
+                was_node && !self.gone.contains_key(&ProcId(id))
+            }
             Running::Manager(_) | Running::Client(_) => false,
         };
         Some((0..self.procs.len()).filter(|&id| counts_at_all(id) && counts(id)).count())
     }
 
-    pub(super) fn node_id(&self, proc: ProcId) -> Option<NodeId> {
+    pub(in crate::sim) fn node_id(&self, proc: ProcId) -> Option<NodeId> {
         match &self.procs[proc.0].running {
             Running::Node(node) => match node.identity().server {
                 crate::wire::hello::Server::Node(id) => Some(id),

@@ -1,6 +1,6 @@
 //! What machines ask for, carried out: messages put on their way, links dialed, disks written.
 
-use super::World;
+use super::{OPERATOR, World};
 use crate::client;
 use crate::manager;
 use crate::node;
@@ -58,7 +58,10 @@ impl World {
                 self.seen.note_reaped(self.now_us, (at.0, key), context, left);
             }
             Output::IdentityChanged => {}
+            Output::Left => self.let_go(proc),
             Output::Stopped => self.crash(proc, false),
+            // It was away when it left, or when it was given up, and is told so.
+            Output::Fatal(_) if self.is_no_member(proc) => self.let_go(proc),
             Output::Fatal(text) => {
                 self.fatal.push(format!("{}: {text}", self.procs[proc.0].name));
                 self.crash(proc, false);
@@ -69,6 +72,9 @@ impl World {
     pub(super) fn carry_out_manager(&mut self, proc: ProcId, output: manager::io::Output) {
         use manager::io::Output;
         match output {
+            Output::Reply { conn, message, .. } if conn == OPERATOR => {
+                self.note(|| format!("operator is told {message:?}"));
+            }
             Output::Reply { conn, request, message } => self.send(conn.0, true, request, &message),
             Output::Node { conn, message } => {
                 if let ManagerToNode::Table(bytes) = &message {
