@@ -14,6 +14,7 @@ mod damage;
 mod expiry;
 mod failures;
 mod members;
+mod membership;
 mod repair;
 mod requests;
 mod restart;
