@@ -63,7 +63,7 @@ hint_most=0 disk_most=0
 look() {
   local hints disk
   hints=$("$bin/gtstore" hints -o json 2>/dev/null | python3 -c 'import json,sys; print(max([h["bytes"] for h in json.load(sys.stdin)["hints"]] or [0]))' || echo 0)
-  disk=$(du -sb "$dir"/[1-4] | sort -n | tail -1 | cut -f1)
+  disk=$( (du -sb "$dir"/[1-4] 2>/dev/null || true) | sort -n | tail -1 | cut -f1)
   [ "$hints" -gt "$hint_most" ] && hint_most=$hints
   [ "$disk" -gt "$disk_most" ] && disk_most=$disk
   return 0
@@ -89,7 +89,7 @@ python3 - "$dir" "$hint_most" "$disk_most" "$well" "$equal" "$rounds" "$sent" <<
 import json, sys
 dir, hint_most, disk_most, well, equal, rounds, sent = sys.argv[1], *map(int, sys.argv[2:])
 load = json.load(open(f"{dir}/load"))
-print(f"{load['ops_per_second']:.0f} puts/s, {load['error_count']} errors, {load['asked_again']} asked again; p99 {load['put']['p99_us']/1e3:.2f} ms")
+print(f"{load['ops_per_second']:.0f} puts/s, {load['error_count']} errors {load['errors'] or ''}, {load['asked_again']} asked again; p99 {load['put']['p99_us']/1e3:.2f} ms")
 print(f"hints: at most {hint_most / 2**20:.1f} MiB kept by a node for the one away; disk of a node at most {disk_most / 2**20:.0f} MiB")
 print(f"after the load: all well in {well} s; a repair finds nothing left after {equal} s ({rounds} rounds, {sent} keys sent in the last)")
 hints = json.load(open(f"{dir}/hints"))["hints"]

@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
 # One of five nodes stands still (SIGSTOP) for a while under load: what that costs.
 #
-#   bench/stopped-node.sh [--seconds 60] [--conns 4]
+#   bench/stopped-node.sh [--seconds 60] [--percent 30]
 #
 # Prints throughput, p50 and p99 of gets and puts, and errors: with all nodes, and with one of five
 # stopped from the second second on; and the most memory that a node that went on had. R = W = 2 of
-# 3 copies. The number of connections sets the load: about 30 % of the peak, which is measured
-# first. Needs a release build and python3.
+# 3 copies. The peak is measured first (50 connections, 8 requests in flight on each); the load is
+# that share of it, offered at an even rate, and times count from when each request was to begin.
+# Needs a release build and python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 seconds=60
-conns=4
+percent=30
 while [ $# -gt 0 ]; do
   case "$1" in
     --seconds) seconds="${2:?--seconds takes a number}"; shift ;;
-    --conns) conns="${2:?--conns takes a number}"; shift ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    --percent) percent="${2:?--percent takes a number}"; shift ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
   shift
 done
@@ -35,8 +36,9 @@ stopped=$(field "['nodes'][4]['pid']")
 load() { "$bin/gtstore-load" --keys 50000 --ratio 0.5 -o json "$@" 2>/dev/null || true; }
 load --ratio 0 --ops 100000 >/dev/null
 load --conns 50 --pipeline 8 --duration 10 >"$ready.peak"
-load --conns "$conns" --duration "$seconds" >"$ready.before"
-load --conns "$conns" --duration "$seconds" >"$ready.during" &
+rate=$(python3 -c "import json; print(round(json.load(open('$ready.peak'))['ops_per_second'] * $percent / 100))")
+load --conns 50 --pipeline 8 --rate "$rate" --duration "$seconds" >"$ready.before"
+load --conns 50 --pipeline 8 --rate "$rate" --duration "$seconds" >"$ready.during" &
 loading=$!
 sleep 2
 kill -STOP "$stopped"

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // A test's helpers fail the test.
 
 mod common;
+#[path = "cli/membership.rs"]
+mod membership;
 #[path = "cli/misuse.rs"]
 mod misuse;
 #[path = "cli/repair.rs"]

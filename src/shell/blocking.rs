@@ -539,6 +539,8 @@ pub(crate) fn unexpected(reply: &ClientReply) -> Error {
         ClientReply::Dump { .. } => "a dump",
         ClientReply::Hints(_) => "hints",
         ClientReply::Repair(_) => "a repair",
+        ClientReply::Plan(_) => "a plan",
+        ClientReply::Transfers(_) => "transfers",
         ClientReply::FaultsSet => "that faults are set",
         ClientReply::KeyspaceCreated(_) => "a keyspace",
         ClientReply::Error(_) => "an error",

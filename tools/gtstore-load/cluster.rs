@@ -123,6 +123,8 @@ fn ask_on(net: &mut Net, conn: ConnId) -> Result<Cluster, String> {
                     | ClientReply::Dump { .. }
                     | ClientReply::Hints(_)
                     | ClientReply::Repair(_)
+                    | ClientReply::Plan(_)
+                    | ClientReply::Transfers(_)
                     | ClientReply::FaultsSet
                     | ClientReply::KeyspaceCreated(_) => {
                         return Err("it answers what was not asked".to_owned());

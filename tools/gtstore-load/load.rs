@@ -12,6 +12,9 @@
 //! dialed anew, to the next node. What was asked on it is asked once more, as the client library
 //! would: a put under its old name, as a further attempt. Its time goes on counting from the first.
 //!
+//! With a rate the loop is open: operations begin when they are due, as long as there are idle workers,
+//! and their times count from when they were due.
+//!
 //! One turn: hear what came, look at the clock's errands at each tick, put idle workers to work,
 //! write once to each socket.
 
@@ -75,6 +78,8 @@ pub struct Load {
     stamps: HybridClock,
     stop: Arc<AtomicBool>,
     until: Until,
+    /// Operations to begin in each second; none: as many as there are idle workers for.
+    rate: Option<u64>,
     routing: Routing,
     pipeline: usize,
     timeout_ms: u32,
@@ -124,7 +129,7 @@ struct InFlight {
     /// Where it was asked; none while it waits to be asked again.
     conn: Option<ConnId>,
     link: usize,
-    /// When it was first asked.
+    /// When it was first asked; with a rate: when it was to be.
     sent: Instant,
     /// When it was last asked.
     tried: Instant,
@@ -162,6 +167,7 @@ impl Load {
             stamps: HybridClock::default(),
             stop,
             until: settings.until,
+            rate: settings.rate,
             routing: settings.routing,
             pipeline: settings.pipeline,
             timeout_ms: settings.timeout_ms,
@@ -202,7 +208,8 @@ impl Load {
             }
             self.put_to_work(now);
             self.net.flush();
-            let wait = Duration::from_micros(self.tick_at.micros_since(now.mono));
+            let wake = self.next_due().map_or(self.tick_at, |due| due.min(self.tick_at));
+            let wait = Duration::from_micros(wake.micros_since(now.mono));
             self.net
                 .poll(Some(wait), &mut events)
                 .map_err(|error| format!("cannot poll sockets: {error}"))?;
@@ -339,14 +346,25 @@ impl Load {
         self.idle = idle;
     }
 
+    /// When the next operation is to begin, if there is a rate: then it counts from that time, even if
+    /// no worker is idle (else a slow answer would hide how long those behind it had to wait).
+    fn next_due(&self) -> Option<Instant> {
+        let (Some(rate), Phase::Loading { since }) = (self.rate, self.phase) else { return None };
+        Some(since.after_us(self.asked.saturating_mul(1_000_000) / rate))
+    }
+
     /// Sends a worker's next request. False if there is no connection for it.
     fn ask(&mut self, now: Now, worker: usize) -> bool {
         if !self.can_ask(worker) {
             return false;
         }
+        let due = self.next_due();
+        if due.is_some_and(|due| due > now.mono) {
+            return false;
+        }
         let op = self.workload.next_op();
-        let new =
-            InFlight { op, conn: None, link: 0, sent: now.mono, tried: now.mono, write: None, attempt: 0 };
+        let sent = due.unwrap_or(now.mono);
+        let new = InFlight { op, conn: None, link: 0, sent, tried: now.mono, write: None, attempt: 0 };
         let is_sent = self.send(now, worker, new);
         self.asked += u64::from(is_sent);
         is_sent

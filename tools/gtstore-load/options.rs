@@ -18,6 +18,8 @@ const DURATION_DEFAULT_S: f64 = 10.0;
 /// Requests in flight at once, over all connections: each has a row here, and a node's own
 /// table has 16384.
 const IN_FLIGHT_MAX: usize = 1 << 20;
+/// One in a microsecond: the finest that the clock tells apart.
+const RATE_MAX: u64 = 1_000_000;
 /// Digits of the largest key number.
 const NUMBER_BYTES_MAX: usize = 20;
 
@@ -32,6 +34,9 @@ pub struct Settings {
     pub pipeline: usize,
     /// When to stop.
     pub until: Until,
+    /// Operations to begin in each second, whatever becomes of those before (an open loop); none: as
+    /// many as are answered.
+    pub rate: Option<u64>,
     /// Fraction of gets, 0 to 1.
     pub ratio: f64,
     /// Bytes of each value.
@@ -111,6 +116,7 @@ impl Settings {
             conns: value(matches, "conns", 50)?,
             pipeline: value(matches, "pipeline", 1)?,
             until: until(matches)?,
+            rate: Some(value(matches, "rate", 0)?).filter(|&rate| rate > 0),
             ratio: value(matches, "ratio", 0.5)?,
             value_bytes: usize::try_from(value_bytes).unwrap_or(usize::MAX),
             keys: value(matches, "keys", 100_000)?,
@@ -146,6 +152,7 @@ impl Settings {
         within("pipeline", self.pipeline as u64, 1, (IN_FLIGHT_MAX / self.conns) as u64)?;
         within("value-bytes", self.value_bytes as u64, 0, VALUE_BYTES_MAX as u64)?;
         within("keys", self.keys, 1, u64::MAX)?;
+        within("rate", self.rate.unwrap_or(0), 0, RATE_MAX)?;
         within("timeout-ms", self.timeout_ms.into(), 1, REQUEST_TTL_MS_MAX.into())?;
         if !(0.0..=1.0).contains(&self.ratio) {
             return Err("--ratio is the fraction of gets, 0 to 1".to_owned());
@@ -207,6 +214,13 @@ fn program() -> Program {
         .optopt("p", "pipeline", "requests in flight on each connection (1)", "P")
         .optopt("", "ops", "stop after so many operations", "N")
         .optopt("", "duration", "stop after so long (10)", "SECONDS")
+        .optopt(
+            "",
+            "rate",
+            "operations begun in each second, whatever becomes of those before; times count from when \
+             each was to begin (0: as many as are answered)",
+            "N",
+        )
         .optopt("", "ratio", "fraction of operations that are gets, 0 to 1 (0.5)", "R")
         .optopt("", "value-bytes", "size of each value (100)", "BYTES")
         .optopt("", "keys", "how many keys there are to choose from (100000)", "K")

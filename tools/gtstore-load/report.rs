@@ -126,6 +126,7 @@ pub fn json(settings: &Settings, stats: &Stats) -> Value {
             "routing": routing(settings),
             "conns": settings.conns,
             "pipeline": settings.pipeline,
+            "rate": settings.rate,
             "ratio": settings.ratio,
             "keys": settings.keys,
             "value_bytes": settings.value_bytes,

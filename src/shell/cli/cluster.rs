@@ -5,6 +5,7 @@ use super::exit::{CommandResult, Exit, Failure};
 use super::options::{Format, Globals};
 use super::output::{object, print_json, print_rows};
 use super::progress::bar;
+use super::standing::{self, state_letters};
 use super::text::{escaped, human_bytes, json_bytes, quoted};
 use crate::client::{Store, Target};
 use crate::ring::{MemberState, Slot, Table, hash_slot};
@@ -26,7 +27,12 @@ pub(crate) fn ask_status(store: &mut Store) -> Result<ClusterStatus, Failure> {
 
 /// Asks for the table.
 pub(crate) fn ask_table(store: &mut Store) -> Result<Table, Failure> {
-    match store.ask(Target::Any, ClientRequest::Table { known: Epoch(0) })? {
+    ask_table_of(store, Target::Any)
+}
+
+/// Asks for the table that a certain server has.
+pub(crate) fn ask_table_of(store: &mut Store, whom: Target) -> Result<Table, Failure> {
+    match store.ask(whom, ClientRequest::Table { known: Epoch(0) })? {
         ClientReply::Table(bytes) => decode_table(bytes).map_err(|error| {
             Failure::new(Exit::Error, format!("the server's table cannot be read: {error}"))
         }),
@@ -36,23 +42,6 @@ pub(crate) fn ask_table(store: &mut Store) -> Result<Table, Failure> {
         }
         other => Err(unexpected(&other).into()),
     }
-}
-
-/// Two letters, as in `nodetool status`: Up, Suspected, Cut off or Down; Joining, Normal, Leaving, and `X` for left.
-pub(crate) fn state_letters(node: &NodeStatus) -> String {
-    let health = match node.health {
-        Health::Up => 'U',
-        Health::Suspected => 'S',
-        Health::CutOff => 'C',
-        Health::Down => 'D',
-    };
-    let state = match node.state {
-        MemberState::Joining => 'J',
-        MemberState::Normal => 'N',
-        MemberState::Leaving => 'L',
-        MemberState::Left => 'X',
-    };
-    [health, state].iter().collect()
 }
 
 /// `status`.
@@ -100,7 +89,13 @@ pub(crate) fn status(store: &mut Store, globals: &Globals, out: &mut dyn Write) 
             };
             let rows = status.nodes.iter().map(row).collect();
             print_rows(out, Format::Table, &headings, &[2, 5, 6, 7, 8, 9, 10, 11], rows)?;
-            let advice = [status_advice(&status), room_advice(&status), damage_advice(&status)];
+            let advice = [
+                (!status.serving).then(|| standing::serving_advice(&status, ask_table(store).ok())),
+                if status.serving { away_advice(&status) } else { None },
+                standing::advice(&status),
+                room_advice(&status),
+                damage_advice(&status),
+            ];
             for advice in advice.into_iter().flatten() {
                 writeln!(out, "\n{advice}")?;
             }
@@ -132,26 +127,21 @@ fn status_head(status: &ClusterStatus) -> String {
     };
     format!(
         "Cluster {}, {serving}: {} copies, {} sectors, table epoch {}, as {by} sees it\n\
-         State: U up, S suspected, C cut off, D down; N normal, J joining, L leaving\n\n",
-        status.cluster_id, status.n, status.sectors, status.epoch
+         {}\n\n",
+        status.cluster_id,
+        status.n,
+        status.sectors,
+        status.epoch,
+        standing::LETTERS
     )
 }
 
-/// What a person may do about a status that is not well.
-fn status_advice(status: &ClusterStatus) -> Option<String> {
-    if !status.serving {
-        let need = usize::from(status.n).saturating_sub(status.nodes.len());
-        return Some(match need {
-            0 => "Not serving yet: sectors are being given to nodes; look again in a moment.".to_owned(),
-            _ => format!(
-                "Not serving: {} of {} nodes needed have joined; start {need} more with gtstore-storage.",
-                status.nodes.len(),
-                status.n
-            ),
-        });
-    }
+/// What a person may do about nodes that are away.
+fn away_advice(status: &ClusterStatus) -> Option<String> {
+    // What is given up is down as it should be.
     let named = |health: Health| {
         let nodes = status.nodes.iter().filter(|node| node.health == health);
+        let nodes = nodes.filter(|node| node.state != MemberState::Lost);
         let ids: Vec<String> = nodes.map(|node| node.node.to_string()).collect();
         (!ids.is_empty()).then(|| ids.join(", "))
     };
@@ -199,9 +189,9 @@ pub(crate) fn damage_advice(status: &ClusterStatus) -> Option<String> {
         .collect();
     (!damaged.is_empty()).then(|| {
         format!(
-            "Damaged: {}. Other owners serve what is damaged there: keep them up. Stop such a node and \
-             see what it is\nwith 'gtstore-storage --check DIR'. Nothing mends it in place: to have \
-             every copy again, export, and import into a new cluster.",
+            "Damaged: {}. Their other owners serve these sectors, and fill them again: keep them up, all \
+             of them.\nThe count goes down of itself, but for sectors of which another copy is damaged \
+             too, or which have no other.",
             damaged.join(", ")
         )
     })
@@ -464,7 +454,7 @@ pub(crate) fn dump_table(store: &mut Store, globals: &Globals, out: &mut dyn Wri
     Ok(print_rows(out, Format::Plain, &[], &[], rows)?)
 }
 
-fn range(first: u16, last: u16) -> String {
+pub(super) fn range(first: u16, last: u16) -> String {
     if first == last { first.to_string() } else { format!("{first}-{last}") }
 }
 
@@ -485,7 +475,7 @@ fn by_owners(table: &Table) -> BTreeMap<String, (usize, Vec<String>)> {
 }
 
 /// The first few of many ranges; `-o plain` gives all.
-fn shortened(ranges: &[String]) -> String {
+pub(super) fn shortened(ranges: &[String]) -> String {
     const SHOWN: usize = 8;
     let more = if ranges.len() > SHOWN { " ..." } else { "" };
     ranges[..ranges.len().min(SHOWN)].join(" ") + more
@@ -494,7 +484,7 @@ fn shortened(ranges: &[String]) -> String {
 fn slot_text(slot: &Slot) -> String {
     match slot {
         Slot::Settled(node) => node.to_string(),
-        Slot::Moving { old, new } => format!("{old}>{new}"),
+        Slot::Moving { old, new, .. } => format!("{old}>{new}"),
     }
 }
 
@@ -525,7 +515,7 @@ fn json_table(table: &Table) -> Map<String, Value> {
                 ("addr", member.addr.clone().into()),
                 ("zone", member.zone.clone().into()),
                 ("weight", member.weight.into()),
-                ("state", format!("{:?}", member.state).to_lowercase().into()),
+                ("state", standing::word(member.state).into()),
             ])
             .into()
         })
@@ -667,11 +657,11 @@ mod tests {
     fn a_node_that_is_down_is_not_said_to_have_ended() {
         let mut status =
             ClusterStatus { nodes: vec![node(false, 1)], serving: true, ..ClusterStatus::default() };
-        let said = status_advice(&status).unwrap();
+        let said = away_advice(&status).unwrap();
         assert!(said.starts_with("Down: node 2: the manager does not hear it. If its process"), "{said}");
         assert!(said.contains("If it runs, it stands still, or the network to it is cut."), "{said}");
         status.observer = NodeId(1);
-        assert!(status_advice(&status).unwrap().contains("neither node 1 nor those it asked hear it"));
+        assert!(away_advice(&status).unwrap().contains("neither node 1 nor those it asked hear it"));
     }
 
     #[test]

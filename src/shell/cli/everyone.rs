@@ -122,6 +122,8 @@ pub(super) fn read_status(reply: ClientReply) -> Result<ClusterStatus, String> {
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
         | ClientReply::Repair(_)
+        | ClientReply::Plan(_)
+        | ClientReply::Transfers(_)
         | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_)
         | ClientReply::Error(_)) => Err(other_answer(&other)),
@@ -140,6 +142,8 @@ pub(super) fn other_answer(reply: &ClientReply) -> String {
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
         | ClientReply::Repair(_)
+        | ClientReply::Plan(_)
+        | ClientReply::Transfers(_)
         | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_) => crate::shell::blocking::unexpected(reply).to_string(),
     }

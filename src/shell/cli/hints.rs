@@ -26,6 +26,8 @@ pub(super) fn ask_hints(store: &mut Store, nodes: &[(NodeId, String)]) -> Answer
         | ClientReply::Status(_)
         | ClientReply::Dump { .. }
         | ClientReply::Repair(_)
+        | ClientReply::Plan(_)
+        | ClientReply::Transfers(_)
         | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_)
         | ClientReply::Error(_)) => Err(other_answer(&other)),

@@ -14,6 +14,9 @@
 //! | `cluster`, `keyspace` | status, ring, owners, dump; keyspaces |
 //! | `health`, `hints` | whether all is well; what is kept for nodes that are away |
 //! | `repair` | comparing all copies now |
+//! | `membership`, `plan` | who the members are and what they own: staged, shown, carried out |
+//! | `transfers`, `query` | sectors on their way; the table by node |
+//! | `standing` | members that wait, leave or are given up |
 //! | `everyone` | one question to all nodes at once |
 //! | `shell` | the interactive shell |
 //! | `dev` | a whole cluster on this machine |
@@ -34,15 +37,20 @@ mod import;
 mod keys;
 mod keyspace;
 mod lines;
+mod membership;
 mod options;
 mod output;
+mod plan;
 mod progress;
+mod query;
 mod repair;
 mod shell;
 mod siblings;
+mod standing;
 mod target;
 pub(crate) mod text;
 mod trace;
+mod transfers;
 
 use crate::client::{ErrorKind, Store};
 use crate::shell::args;
@@ -157,6 +165,8 @@ fn execute(store: &mut Store, globals: &Globals, out: &mut dyn Write, command: &
         Command::Hints => hints::hints(store, globals, out),
         Command::Repair(asked) => repair::repair(store, globals, out, *asked),
         Command::Health => health::health(store, globals, out),
+        Command::Cluster(action) => membership::run(store, globals, out, action),
+        Command::Query => query::query(store, globals, out),
         Command::TraceGet { key } => trace::get(store, globals, out, key),
         Command::TracePut { key, value } => trace::put(store, globals, out, key, value),
         Command::KeyspaceCreate(new) => keyspace::create(store, globals, out, new),

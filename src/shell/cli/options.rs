@@ -1,5 +1,9 @@
 //! The command line as a value: what is to be done, and on which terms.
 
+mod cluster;
+
+pub(crate) use cluster::{ClusterAction, Named, Typed, second_words};
+
 use super::exit::Failure;
 use super::repair::Repair;
 use super::siblings::Choice;
@@ -99,6 +103,9 @@ pub(crate) enum Command {
     Health,
     /// `health --watch`.
     HealthWatch,
+    /// Who the members are and what they own.
+    Cluster(ClusterAction),
+    Query,
     TraceGet {
         key: String,
     },
@@ -179,7 +186,10 @@ const SPECIAL: &[(&str, &[&str])] = &[
         ],
     ),
     ("node", &["dump"]),
-    ("watch", &["health"]),
+    ("watch", &["health", "cluster transfers"]),
+    ("apply", &["cluster join", "cluster leave", "cluster replace", "cluster move", "cluster weight"]),
+    ("epoch", &["cluster apply"]),
+    ("bytes-per-second", &["cluster plan"]),
     ("sector", &["repair"]),
     ("no-wait", &["repair"]),
     ("format", &["import", "export"]),
@@ -253,6 +263,9 @@ fn all_options() -> Options {
         .optopt("", "profile", "", "")
         .optflag("", "no-shell", "")
         .optflag("", "watch", "")
+        .optflag("", "apply", "")
+        .optopt("", "epoch", "", "")
+        .optopt("", "bytes-per-second", "", "")
         .optflag("h", "help", "")
         .optflag("V", "version", "");
     options.optopt("", "sector", "", "").optflag("", "no-wait", "");
@@ -273,8 +286,10 @@ pub(crate) fn parse(args: &[String], inherited: &Globals) -> Result<Parsed, Fail
     let name = words.next();
     let words: Vec<String> = words.collect();
     if matches.opt_present("help") || name.as_deref() == Some("help") {
-        let about = if name.as_deref() == Some("help") { words.first().cloned() } else { name };
-        return Ok(Parsed::Help(about));
+        let name = name.filter(|name| name != "help");
+        // Of a few commands the second word is a command too.
+        let about: Vec<String> = name.into_iter().chain(words).take(2).collect();
+        return Ok(Parsed::Help((!about.is_empty()).then(|| about.join(" "))));
     }
     if matches.opt_present("version") {
         return Ok(Parsed::Version);
@@ -291,7 +306,7 @@ pub(crate) fn parse(args: &[String], inherited: &Globals) -> Result<Parsed, Fail
         (None, true, true) => return Err(Failure::usage("--put and --get are two commands")),
     };
     let whole_name = match (name.as_str(), words.first()) {
-        ("trace" | "keyspace", Some(word)) => format!("{name} {word}"),
+        ("trace" | "keyspace" | "cluster", Some(word)) => format!("{name} {word}"),
         (_, _) => name.clone(),
     };
     // First: a name that is no command is to be told as that, whatever its options.
@@ -480,6 +495,8 @@ fn command(name: &str, words: Vec<String>, matches: &Matches) -> Result<Command,
             none(words)?;
             if matches.opt_present("watch") { Command::HealthWatch } else { Command::Health }
         }
+        "cluster" => Command::Cluster(cluster::cluster(&words, matches)?),
+        "query" => none(words).map(|()| Command::Query)?,
         "shell" => none(words).map(|()| Command::Shell)?,
         "trace" => trace(words).ok_or_else(|| expects("get KEY, or: gtstore trace put KEY VALUE"))?,
         "keyspace" => keyspace(&words, matches)?,

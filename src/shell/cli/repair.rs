@@ -74,6 +74,8 @@ fn ask(store: &mut Store, nodes: &[(NodeId, String)], begin: bool, sector: Optio
         | ClientReply::Status(_)
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
+        | ClientReply::Plan(_)
+        | ClientReply::Transfers(_)
         | ClientReply::FaultsSet
         | ClientReply::KeyspaceCreated(_)
         | ClientReply::Error(_)) => Err(other_answer(&other)),

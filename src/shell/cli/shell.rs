@@ -3,7 +3,7 @@
 
 use super::dev::{self, SharedCluster};
 use super::exit::{CommandResult, Exit, Failure};
-use super::options::{Globals, Parsed, parse};
+use super::options::{Globals, Parsed, parse, second_words};
 use super::{execute, help, tell};
 use crate::client::Store;
 use rustyline::completion::{Completer, Pair};
@@ -119,7 +119,7 @@ fn run_line(
         dev::run_command(cluster, words, out)?;
         return Ok(Next::Read);
     }
-    match parse(words, globals)? {
+    match parse(&in_full(words), globals)? {
         Parsed::Run(own, command) if own.store == *store.options() => {
             execute(store, &own, out, &command)?;
         }
@@ -138,6 +138,20 @@ fn run_line(
         Parsed::Nothing => return Err(Failure::usage("options alone are no command")),
     }
     Ok(Next::Read)
+}
+
+/// Short forms of an older system: changes of the membership that take effect at once.
+const SHORT: &[&str] = &["join", "leave", "move"];
+
+/// The same in full, if a line has such a form.
+fn in_full(words: &[String]) -> Vec<String> {
+    match words.split_first() {
+        Some((name, rest)) if SHORT.contains(&name.as_str()) => {
+            let start = ["cluster", name, "--apply"].map(str::to_owned);
+            start.into_iter().chain(rest.iter().cloned()).collect()
+        }
+        Some(_) | None => words.to_vec(),
+    }
 }
 
 /// `exit [CODE]`.
@@ -211,6 +225,7 @@ impl Words {
     fn new(with_dev: bool) -> Self {
         let mut firsts: Vec<_> =
             help::command_names().filter(|name| !matches!(*name, "shell" | "dev")).collect();
+        firsts.extend(SHORT);
         firsts.extend(["help", "exit"]);
         if with_dev {
             firsts.extend(dev::COMMANDS.iter().filter_map(|form| form.split(' ').next()));
@@ -226,6 +241,7 @@ impl Words {
             ["help"] => help::command_names().collect(),
             ["trace"] => vec!["get", "put"],
             ["keyspace"] => vec!["create", "list"],
+            ["cluster"] | ["help", "cluster"] => second_words().collect(),
             ["kill" | "restart" | "pause" | "resume"] => vec!["manager"],
             [..] => Vec::new(),
         }
@@ -271,11 +287,20 @@ mod tests {
     }
 
     #[test]
+    fn short_forms_of_changes_are_carried_out_at_once() {
+        let full = |line| in_full(&words(line).unwrap()).join(" ");
+        assert_eq!(full("leave 4 5"), "cluster leave --apply 4 5");
+        assert_eq!(full("move n1:1 0 7"), "cluster move --apply n1:1 0 7");
+        assert_eq!(full("put join 1"), "put join 1");
+    }
+
+    #[test]
     fn commands_and_their_second_words_are_completed() {
         let helper = Words::new(true);
         assert!(helper.candidates(&[]).contains(&"restart"));
         assert!(!Words::new(false).candidates(&[]).contains(&"restart"));
         assert_eq!(helper.candidates(&["keyspace"]), ["create", "list"]);
+        assert!(helper.candidates(&["cluster"]).contains(&"transfers"));
         assert!(helper.candidates(&["get", "k"]).is_empty());
     }
 }

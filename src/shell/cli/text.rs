@@ -176,6 +176,22 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     }
 }
 
+/// A span of time for a person: `5 s`, `1 min 36 s`, `2 h 5 min`, `3 d 4 h`.
+pub(crate) fn human_span(seconds: u64) -> String {
+    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)];
+    let largest = UNITS.iter().position(|unit| seconds >= unit.1).unwrap_or(UNITS.len() - 1);
+    let mut rest = seconds;
+    let mut words = Vec::new();
+    for (name, unit_seconds) in UNITS.iter().skip(largest).take(2) {
+        let count = rest / unit_seconds;
+        rest %= unit_seconds;
+        if count > 0 || words.is_empty() {
+            words.push(format!("{count} {name}"));
+        }
+    }
+    words.join(" ")
+}
+
 /// A wall time, in milliseconds since 1970, as `2026-03-01T12:00:00.000Z`.
 pub(crate) fn utc(ms: u64) -> String {
     const DAY_MS: u64 = 86_400_000;
@@ -259,6 +275,20 @@ mod tests {
         assert_eq!(human_bytes(0), "0 B");
         assert_eq!(human_bytes(1536), "1.5 KiB");
         assert_eq!(human_bytes(3 << 30), "3.0 GiB");
+    }
+
+    #[test]
+    fn spans_have_the_two_units_that_matter() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (96, "1 min 36 s"),
+            (7500, "2 h 5 min"),
+            (273_600, "3 d 4 h"),
+        ] {
+            assert_eq!(human_span(seconds), text);
+        }
     }
 
     #[test]

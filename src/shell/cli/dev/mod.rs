@@ -144,7 +144,7 @@ fn restore_terminal() {
     }
 }
 
-/// Waits until every node is up and normal and all sectors have settled. With members missing that
+/// Waits until every node is up and normal, or waits to join, and all sectors have settled. With members missing that
 /// are not among the started, sectors may never settle: then until the others serve.
 fn wait_ready(store: &mut Store, cluster: &SharedCluster, nodes: usize) -> Result<ClusterStatus, Failure> {
     let deadline = Instant::now() + READY_PATIENCE;
@@ -203,7 +203,8 @@ fn wait_seen(shared: &SharedCluster) -> CommandResult {
 }
 
 fn is_ready(status: &ClusterStatus, nodes: usize) -> bool {
-    let is_whole = status.nodes.iter().all(|node| node.health.is_up() && node.state == MemberState::Normal);
+    let is_settled = |state| matches!(state, MemberState::Normal | MemberState::Waiting);
+    let is_whole = status.nodes.iter().all(|node| node.health.is_up() && is_settled(node.state));
     let is_short = status.nodes.iter().any(|node| !node.health.is_up());
     let up = status.nodes.iter().filter(|node| node.health.is_up()).count();
     status.serving && up >= nodes && (is_short || (is_whole && status.moving == 0))

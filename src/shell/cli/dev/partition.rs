@@ -60,6 +60,8 @@ fn tell(nodes: BTreeMap<NodeId, String>, dropped: impl Fn(NodeId) -> Vec<NodeId>
         | ClientReply::Dump { .. }
         | ClientReply::Hints(_)
         | ClientReply::Repair(_)
+        | ClientReply::Plan(_)
+        | ClientReply::Transfers(_)
         | ClientReply::KeyspaceCreated(_)
         | ClientReply::Error(_)) => Err(other_answer(&other)),
     });

@@ -1,6 +1,7 @@
 //! What is not well with a cluster, out of what everybody says. Pure: no questions, no output.
 
-use crate::ring::{Sector, Table};
+use crate::ring::{MemberState, Sector, Table};
+use crate::shell::cli::standing::joined;
 use crate::shell::cli::text::human_bytes;
 use crate::types::{Health, NodeId, Room};
 use crate::wire::client::{ClusterStatus, HintStatus, NodeStatus};
@@ -30,11 +31,13 @@ pub(super) struct Testimony {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Finding {
     /// Too few nodes have joined for anything to be served, or sectors are being given out.
-    NotServing { members: usize, n: u8 },
+    NotServing { members: usize, needed: usize },
     /// The manager does not answer.
     NoManager { why: String },
     /// A node is not up to everybody.
     Node(Sight),
+    /// A node is given up, and what it had in so many sectors is yet to be rebuilt elsewhere.
+    GivenUp { node: NodeId, sectors: u16 },
     /// Sectors with some copies, but not all, on nodes that are up.
     Short { sectors: usize, n: u8, fewest: usize },
     /// Sectors without a copy on a node that is up, and who has them.
@@ -72,14 +75,18 @@ pub(super) struct Sight {
 pub(super) fn diagnose(told: &Testimony) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !told.status.serving {
-        findings.push(Finding::NotServing { members: told.status.nodes.len(), n: told.status.n });
+        let needed = told.table.as_ref().map_or(told.status.n.into(), |table| table.members_min);
+        findings.push(Finding::NotServing { members: joined(&told.status), needed: needed.into() });
     }
     if let Some(Err(why)) = &told.manager {
         findings.push(Finding::NoManager { why: why.clone() });
     }
     let sights: Vec<Sight> = told.status.nodes.iter().map(|node| sight(told, node.node)).collect();
     let up: BTreeSet<NodeId> = sights.iter().filter(|sight| sight.is_up()).map(|sight| sight.node).collect();
-    findings.extend(sights.into_iter().filter(|sight| !sight.is_well()).map(Finding::Node));
+    let given_up: BTreeMap<NodeId, u16> = given_up(told).collect();
+    let is_amiss = |sight: &Sight| !sight.is_well() && !given_up.contains_key(&sight.node);
+    findings.extend(sights.into_iter().filter(is_amiss).map(Finding::Node));
+    findings.extend(given_up.iter().map(|(&node, &sectors)| Finding::GivenUp { node, sectors }));
     findings.extend(told.table.iter().flat_map(|table| copies(table.n, &table.sectors, &up)));
     let no_room: BTreeMap<NodeId, Room> = no_room(told).filter(|entry| up.contains(&entry.0)).collect();
     findings.extend(no_room.iter().map(|(&node, &room)| Finding::NoRoom { node, room }));
@@ -101,6 +108,12 @@ fn sight(told: &Testimony, node: NodeId) -> Sight {
     // What has not joined yet may still turn out to be the node itself.
     let replaced_by = told.replaced.get(&node).copied().filter(|&other| other != NodeId(0));
     Sight { node, answers, replaced_by, seen }
+}
+
+/// Members that are given up, and the sectors that still count on them.
+fn given_up(told: &Testimony) -> impl Iterator<Item = (NodeId, u16)> {
+    let lost = told.status.nodes.iter().filter(|row| row.state == MemberState::Lost);
+    lost.map(|row| (row.node, row.sectors.0))
 }
 
 /// How many sectors have fewer copies on nodes that are up than they should.
@@ -200,6 +213,7 @@ impl Finding {
             Finding::NotServing { .. } => "not_serving",
             Finding::NoManager { .. } => "manager",
             Finding::Node(_) => "node",
+            Finding::GivenUp { .. } => "given_up",
             Finding::Short { .. } => "short",
             Finding::Lost { .. } => "lost",
             Finding::Owed { .. } => "hints",
@@ -212,6 +226,7 @@ impl Finding {
     pub(super) fn node(&self) -> Option<NodeId> {
         match self {
             Finding::Node(Sight { node, .. })
+            | Finding::GivenUp { node, .. }
             | Finding::Owed { node, .. }
             | Finding::NoRoom { node, .. }
             | Finding::Damaged { node, .. } => Some(*node),
@@ -227,7 +242,7 @@ impl Finding {
         match self {
             Finding::Short { sectors, .. } | Finding::Lost { sectors, .. } => Some(*sectors as u64),
             Finding::Owed { hints, .. } => Some(*hints),
-            Finding::Damaged { sectors, .. } => Some(u64::from(*sectors)),
+            Finding::Damaged { sectors, .. } | Finding::GivenUp { sectors, .. } => Some(u64::from(*sectors)),
             Finding::NotServing { .. }
             | Finding::NoManager { .. }
             | Finding::Node(_)
@@ -238,14 +253,17 @@ impl Finding {
     /// What is not well.
     pub(super) fn text(&self) -> String {
         match self {
-            Finding::NotServing { members, n } if *members < usize::from(*n) => {
-                format!("nothing is served: {members} of the {n} nodes needed have joined")
+            Finding::NotServing { members, needed } if members < needed => {
+                format!("nothing is served: {members} of the {needed} nodes needed have joined")
             }
             Finding::NotServing { .. } => {
                 "nothing is served yet: sectors are being given to nodes".to_owned()
             }
             Finding::NoManager { why } => format!("the manager does not answer ({why})"),
             Finding::Node(sight) => sight.text(),
+            Finding::GivenUp { node, sectors } => {
+                format!("node {node} is given up as dead: its copies of {sectors} sectors are being rebuilt")
+            }
             Finding::Short { sectors, n, fewest } => {
                 format!(
                     "{} fewer than {n} copies on nodes that are up (the fewest: {fewest})",
@@ -267,7 +285,10 @@ impl Finding {
                 format!("node {node} refuses puts: less is free on its disk than its reserve")
             }
             Finding::Damaged { node, sectors } => {
-                format!("node {node} has found its log damaged: {} in quarantine", are(*sectors))
+                format!(
+                    "node {node} has found its log damaged: {} in quarantine, to be filled again",
+                    are(*sectors)
+                )
             }
         }
     }
@@ -275,7 +296,7 @@ impl Finding {
     /// What the operator can do about it.
     pub(super) fn advice(&self) -> &'static str {
         match self {
-            Finding::NotServing { members, n } if *members < usize::from(*n) => {
+            Finding::NotServing { members, needed } if members < needed => {
                 "Start more nodes with gtstore-storage."
             }
             Finding::NotServing { .. } => "Look again in a moment.",
@@ -289,14 +310,20 @@ impl Finding {
             }
             Finding::Node(Sight { replaced_by: Some(_), .. }) => {
                 "A node whose directory was lost has joined as a new one; the old one stays down, and what \
-                 it had stays a copy short: nothing removes a node yet. To have every copy again, export, \
-                 and import into a new cluster."
+                 it had stays a copy short until it is rebuilt: see 'gtstore help cluster replace'."
             }
             Finding::Node(_) => {
                 "A node that is down: if its process has ended, start it again from its data directory; the \
-                 log there says why it ended. If it runs, it stands still, or the network to it is cut."
+                 log there says why it ended. If it runs, it stands still, or the network to it is cut. If it \
+                 is lost for good, have its copies rebuilt: see 'gtstore help cluster replace'."
             }
-            Finding::Short { .. } => "Sectors have all their copies again when their owners are back.",
+            Finding::GivenUp { .. } => {
+                "What was given up is rebuilt from other copies without your doing: 'gtstore cluster transfers' \
+                 shows how far that is."
+            }
+            Finding::Short { .. } => {
+                "Sectors have all their copies again when their owners are back, or their copies rebuilt."
+            }
             Finding::Lost { .. } => {
                 "What has no copy on a node that is up cannot be read until one of its owners is back."
             }
@@ -311,8 +338,9 @@ impl Finding {
                  without a restart; reads go on."
             }
             Finding::Damaged { .. } => {
-                "Other owners serve what is damaged: keep them up. Stop the node and see what it is with \
-                 'gtstore-storage --check DIR'."
+                "Other owners serve what is damaged, and fill it again: keep them up, all of them. What \
+                 stays in quarantine has another damaged copy, or no other: get it out with export ('-r 1' \
+                 reads a single copy) and 'gtstore-storage --dump DIR', and import it into a new cluster."
             }
         }
     }
@@ -341,7 +369,7 @@ fn names(observers: &BTreeSet<NodeId>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::{MemberState, Slot};
+    use crate::ring::Slot;
     use crate::types::{ClusterId, Epoch, Incarnation};
     use crate::wire::Vitals;
 
@@ -401,7 +429,24 @@ mod tests {
             "1 sector has fewer than 2 copies on nodes that are up (the fewest: 1)",
         ];
         assert_eq!(texts(&told), expected);
-        assert!(diagnose(&told)[0].advice().contains("nothing removes a node yet"));
+        assert!(diagnose(&told)[0].advice().contains("see 'gtstore help cluster replace'"));
+    }
+
+    #[test]
+    fn a_node_that_is_given_up_is_no_longer_said_to_be_down() {
+        let mut told = told(&[(1, &[UP, DOWN])]);
+        told.status.nodes[1].state = MemberState::Lost;
+        assert_eq!(texts(&told), ["node 2 is given up as dead: its copies of 4 sectors are being rebuilt"]);
+        assert_eq!(diagnose(&told)[0].kind(), "given_up");
+    }
+
+    #[test]
+    fn nothing_is_served_before_as_many_have_joined_as_the_table_wants() {
+        let mut told = told(&[(1, &[UP, UP, UP])]);
+        told.status.serving = false;
+        told.status.nodes[2].state = MemberState::Waiting;
+        told.table = Some(Table { members_min: 5, ..Table::new(ClusterId(1), 2, 1) });
+        assert_eq!(texts(&told)[0], "nothing is served: 2 of the 5 nodes needed have joined");
     }
 
     #[test]

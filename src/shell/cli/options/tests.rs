@@ -1,6 +1,7 @@
 //! Command lines that are understood, and those that are not.
 
 use super::*;
+use crate::types::{Epoch, NodeId, SectorId};
 
 fn parsed(line: &str) -> Result<Parsed, Failure> {
     let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
@@ -100,6 +101,26 @@ fn what_makes_no_sense_is_a_usage_error() {
         "resolve k --keep 1 --latest",
         "resolve k v --latest",
         "resolve k --latest --ttl 1s",
+        "cluster",
+        "cluster grow",
+        "cluster join",
+        "cluster leave 0",
+        "cluster leave here",
+        "cluster replace 1 2 3",
+        "cluster move 1 0",
+        "cluster move 1 0 65536",
+        "cluster weight 1 -1",
+        "cluster plan now",
+        "cluster plan --bytes-per-second 0",
+        "cluster plan --bytes-per-second much",
+        "cluster plan --apply",
+        "cluster apply",
+        "cluster apply --epoch latest",
+        "cluster apply 7",
+        "cluster join 4 --epoch 7",
+        "cluster revert --watch",
+        "query 1",
+        "join 4",
         "--nonsense",
     ] {
         let failure = parsed(line).unwrap_err();
@@ -179,4 +200,41 @@ fn help_is_found_wherever_it_is_asked_for() {
     assert_eq!(parsed("help put"), Ok(Parsed::Help(Some("put".to_owned()))));
     assert_eq!(parsed("put -h"), Ok(Parsed::Help(Some("put".to_owned()))));
     assert_eq!(parsed(""), Ok(Parsed::Nothing));
+}
+
+#[test]
+fn changes_of_the_membership_name_nodes_by_number_or_address() {
+    let staged = |line| match run(line).1 {
+        Command::Cluster(ClusterAction::Stage { changes, applies }) => (changes, applies),
+        other => panic!("{other:?}"),
+    };
+    let (node, addr) = (Named::Id(NodeId(4)), Named::Addr("n5:7401".to_owned()));
+    let joins = vec![Typed::Join(node.clone()), Typed::Join(addr.clone())];
+    assert_eq!(staged("cluster join 4 n5:7401"), (joins, false));
+    let replaced = |by| vec![Typed::Replace { dead: node.clone(), by }];
+    assert_eq!(staged("cluster replace 4"), (replaced(None), false));
+    assert_eq!(staged("cluster --apply replace 4 n5:7401"), (replaced(Some(addr)), true));
+    let moved = Typed::Move { to: node.clone(), first: SectorId(0), last: SectorId(7) };
+    assert_eq!(staged("cluster move 4 0 7"), (vec![moved], false));
+    assert_eq!(staged("cluster weight 4 0"), (vec![Typed::Weight { node, weight: 0 }], false));
+
+    let action = |line| match run(line).1 {
+        Command::Cluster(action) => action,
+        other => panic!("{other:?}"),
+    };
+    let plan = ClusterAction::Plan { bytes_per_second: Some(50 << 20) };
+    assert_eq!(action("cluster plan --bytes-per-second 50MiB"), plan);
+    assert_eq!(action("cluster apply --epoch 7"), ClusterAction::Apply { epoch: Epoch(7) });
+    assert_eq!(action("cluster transfers --watch"), ClusterAction::Transfers { watches: true });
+}
+
+#[test]
+fn help_is_had_of_a_second_word_too() {
+    let about = |line| match parsed(line) {
+        Ok(Parsed::Help(about)) => about,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(about("help cluster join").as_deref(), Some("cluster join"));
+    assert_eq!(about("cluster join 4 --help").as_deref(), Some("cluster join"));
+    assert_eq!((about("help"), about("--help")), (None, None));
 }
