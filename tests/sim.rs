@@ -24,6 +24,12 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (2897, "as 751, by way of a delete"),
     (1042, "a sector on its way to a node that had been silent was never gone on with"),
     (28, "the last sealed segment was taken for the open one, left out of the manifest, and removed"),
+    (
+        2232,
+        "the scrub took a tombstone beside rot for a value that cannot be read, and it was given to nobody",
+    ),
+    (4054, "a former owner kept a note of a debt for good whose copy had rotted"),
+    (7693, "as 4054"),
 ];
 
 fn one(seed: u64, planted: Planted) -> Report {

@@ -210,6 +210,29 @@ fn segments_stay_while_they_may_be_all_there_is_and_the_damaged_ones_go_when_not
 }
 
 #[test]
+fn what_rots_later_before_damage_that_was_dealt_with_is_found_all_the_same() {
+    let mut bench = Bench::open(damaged());
+    settle(&mut bench.engine);
+    bench.turns(3);
+    bench.rot(OTHER, "other");
+    // In the same segment as the first, which has had no index file since.
+    let mut bench = Bench::open(bench.disk);
+    assert!(bench.engine.is_quarantined(OTHER) && bench.engine.is_quarantined(PLACE));
+    assert_eq!(bench.engine.unsettled_damage().len(), 1, "the first was dealt with");
+    // The header of a record of the second: it may be anybody's, but nothing of what is void.
+    settle(&mut bench.engine);
+    bench.turns(3);
+    let record = bench.engine.outline(OTHER, b"other9");
+    assert_eq!(record, None, "given up");
+    let mut disk = bench.disk;
+    assert!(disk.flip(FileName::Segment(0), SEGMENT_HEADER_BYTES as u64 + 40, 0));
+    let bench = Bench::open(disk);
+    assert_eq!(bench.engine.unsettled_damage().len(), 1);
+    assert!(!bench.engine.is_concerned(PLACE) && !bench.engine.is_concerned(OTHER), "all that is void");
+    assert!(bench.engine.is_concerned((KeyspaceId(7), SectorId(3))), "of any other it may have been");
+}
+
+#[test]
 fn damage_of_unknown_extent_concerns_no_place_that_comes_later() {
     let mut disk = damaged();
     // The header of the first record behind the batch's mark: nobody can say whose it was.
