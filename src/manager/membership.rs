@@ -4,7 +4,7 @@
 //! staged --apply, at the epoch that was looked at--> members in their new standing, slots on their way
 //!   {old, new} --all of the slot's sources say that it has arrived--> {new}       --cancel--> {old}
 //! Joining --nothing moves--> Normal     Leaving --has handed all over--> Left
-//! Lost --owns nothing--> Left           Normal --away for --evict-after--> Lost
+//! Lost --owns nothing--> Removed        Normal --away for --evict-after--> Lost
 //! ```
 //! A slot is settled only by words that carry the epoch in which it set out: what was streamed before
 //! a move was called off may have been dropped again.
