@@ -143,13 +143,13 @@ impl Manager {
     fn check_liveness(&self, now: Now, change: Change) -> Result<(), ChangeError> {
         let known_at = self.started.unwrap_or_default().after_ms(2 * REPORT_STALE_MS);
         match change {
-            Change::Replace { .. } if now.mono < known_at => {
-                let text = "the manager has just been started, and does not know yet who is up; try again";
-                Err(ChangeError::Other(text.to_owned()))
-            }
             Change::Replace { dead, .. } if self.members.is_up(dead, now.mono) => {
                 let text = format!("node {dead} is up; have it leave, or stop its process first");
                 Err(ChangeError::Other(text))
+            }
+            Change::Replace { .. } if now.mono < known_at => {
+                let text = "the manager has just been started, and does not know yet who is up; try again";
+                Err(ChangeError::Other(text.to_owned()))
             }
             Change::Replace { .. }
             | Change::Join(_)
