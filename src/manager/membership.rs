@@ -147,7 +147,7 @@ impl Manager {
                 let text = format!("node {dead} is up; have it leave, or stop its process first");
                 Err(ChangeError::Other(text))
             }
-            Change::Replace { .. } if now.mono < known_at => {
+            Change::Replace { dead, .. } if now.mono < known_at && self.table.members.contains_key(&dead) => {
                 let text = "the manager has just been started, and does not know yet who is up; try again";
                 Err(ChangeError::Other(text.to_owned()))
             }
