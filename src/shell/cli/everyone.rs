@@ -4,6 +4,7 @@
 //! by `hints`, `health`, `repair`, `export`, `dump --node`, and the shell of `dev`.
 
 use crate::client::{Answer, Call, CallId, Store, Target};
+use crate::shell::blocking::unexpected;
 use crate::types::NodeId;
 use crate::wire::client::{ClientReply, ClientRequest, ClusterStatus};
 use std::collections::BTreeMap;
@@ -113,40 +114,12 @@ pub(super) fn ask_statuses(store: &mut Store, nodes: &[(NodeId, String)]) -> See
 
 /// The status in a reply.
 pub(super) fn read_status(reply: ClientReply) -> Result<ClusterStatus, String> {
-    match reply {
-        ClientReply::Status(status) => Ok(status),
-        other @ (ClientReply::Data(_)
-        | ClientReply::Contact(_)
-        | ClientReply::Table(_)
-        | ClientReply::TableIsCurrent(_)
-        | ClientReply::Dump { .. }
-        | ClientReply::Hints(_)
-        | ClientReply::Repair(_)
-        | ClientReply::Plan(_)
-        | ClientReply::Transfers(_)
-        | ClientReply::FaultsSet
-        | ClientReply::KeyspaceCreated(_)
-        | ClientReply::Error(_)) => Err(other_answer(&other)),
-    }
+    if let ClientReply::Status(status) = reply { Ok(status) } else { Err(other_answer(&reply)) }
 }
 
 /// What a reply says that is not the one asked for.
 pub(super) fn other_answer(reply: &ClientReply) -> String {
-    match reply {
-        ClientReply::Error(text) => text.clone(),
-        ClientReply::Data(_)
-        | ClientReply::Contact(_)
-        | ClientReply::Table(_)
-        | ClientReply::TableIsCurrent(_)
-        | ClientReply::Status(_)
-        | ClientReply::Dump { .. }
-        | ClientReply::Hints(_)
-        | ClientReply::Repair(_)
-        | ClientReply::Plan(_)
-        | ClientReply::Transfers(_)
-        | ClientReply::FaultsSet
-        | ClientReply::KeyspaceCreated(_) => crate::shell::blocking::unexpected(reply).to_string(),
-    }
+    if let ClientReply::Error(text) = reply { text.clone() } else { unexpected(reply).to_string() }
 }
 
 #[cfg(test)]

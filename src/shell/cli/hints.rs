@@ -17,20 +17,8 @@ pub(super) type Kept = Vec<HintStatus>;
 
 /// Asks these nodes what they keep. An answer does not say whose it is: ask those alone that are there.
 pub(super) fn ask_hints(store: &mut Store, nodes: &[(NodeId, String)]) -> Answers<Kept> {
-    ask_all(store, nodes, &ClientRequest::Hints, |reply| match reply {
-        ClientReply::Hints(kept) => Ok(kept),
-        other @ (ClientReply::Data(_)
-        | ClientReply::Contact(_)
-        | ClientReply::Table(_)
-        | ClientReply::TableIsCurrent(_)
-        | ClientReply::Status(_)
-        | ClientReply::Dump { .. }
-        | ClientReply::Repair(_)
-        | ClientReply::Plan(_)
-        | ClientReply::Transfers(_)
-        | ClientReply::FaultsSet
-        | ClientReply::KeyspaceCreated(_)
-        | ClientReply::Error(_)) => Err(other_answer(&other)),
+    ask_all(store, nodes, &ClientRequest::Hints, |reply| {
+        if let ClientReply::Hints(kept) = reply { Ok(kept) } else { Err(other_answer(&reply)) }
     })
 }
 

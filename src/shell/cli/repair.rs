@@ -65,20 +65,8 @@ pub(crate) fn repair(
 
 /// Asks these nodes to begin, or how far they are.
 fn ask(store: &mut Store, nodes: &[(NodeId, String)], begin: bool, sector: Option<SectorId>) -> Rows {
-    ask_all(store, nodes, &ClientRequest::Repair { begin, sector }, |reply| match reply {
-        ClientReply::Repair(status) => Ok(status),
-        other @ (ClientReply::Data(_)
-        | ClientReply::Contact(_)
-        | ClientReply::Table(_)
-        | ClientReply::TableIsCurrent(_)
-        | ClientReply::Status(_)
-        | ClientReply::Dump { .. }
-        | ClientReply::Hints(_)
-        | ClientReply::Plan(_)
-        | ClientReply::Transfers(_)
-        | ClientReply::FaultsSet
-        | ClientReply::KeyspaceCreated(_)
-        | ClientReply::Error(_)) => Err(other_answer(&other)),
+    ask_all(store, nodes, &ClientRequest::Repair { begin, sector }, |reply| {
+        if let ClientReply::Repair(status) = reply { Ok(status) } else { Err(other_answer(&reply)) }
     })
 }
 

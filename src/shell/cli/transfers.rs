@@ -127,20 +127,8 @@ fn unsettled(status: &ClusterStatus) -> BTreeMap<NodeId, MemberState> {
 /// Asks these nodes what they are sending. An answer does not say whose it is: ask those alone that are
 /// there.
 fn ask_transfers(store: &mut Store, nodes: &[(NodeId, String)]) -> Answers<Vec<TransferStatus>> {
-    ask_all(store, nodes, &ClientRequest::Transfers, |reply| match reply {
-        ClientReply::Transfers(copies) => Ok(copies),
-        other @ (ClientReply::Data(_)
-        | ClientReply::Contact(_)
-        | ClientReply::Table(_)
-        | ClientReply::TableIsCurrent(_)
-        | ClientReply::Status(_)
-        | ClientReply::Dump { .. }
-        | ClientReply::Hints(_)
-        | ClientReply::Repair(_)
-        | ClientReply::Plan(_)
-        | ClientReply::FaultsSet
-        | ClientReply::KeyspaceCreated(_)
-        | ClientReply::Error(_)) => Err(other_answer(&other)),
+    ask_all(store, nodes, &ClientRequest::Transfers, |reply| {
+        if let ClientReply::Transfers(copies) = reply { Ok(copies) } else { Err(other_answer(&reply)) }
     })
 }
 
