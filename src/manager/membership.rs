@@ -14,7 +14,7 @@ use super::io::Output;
 use crate::limits::{PLAN_SETTLE_MS, REPORT_STALE_MS};
 use crate::ring::change::{enact, give_up, stage};
 use crate::ring::{Change, ChangeError, MemberState, Sector, Slot, Table, validate};
-use crate::types::{ConnId, Epoch, Instant, NodeId, Now, SectorId};
+use crate::types::{ConnId, Epoch, Instant, NodeId, Now, RequestId, SectorId};
 use crate::wire::client::{ClientReply, ClusterCommand, ClusterPlan, PlanRow};
 use crate::wire::manager::{Arrived, ManagerToNode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,9 @@ pub(super) struct Arrivals {
     /// Something has come that may settle a slot, or the table has changed.
     pub(super) is_fresh: bool,
 }
+
+/// An operator's command, and whether it was done.
+pub(super) type CarriedOut = (ConnId, RequestId, Result<(), ChangeError>);
 
 impl Manager {
     pub(super) fn note_arrived(&mut self, conn: ConnId, arrived: &[Arrived]) {
@@ -88,21 +91,29 @@ impl Manager {
             }
         }
         for (at, slot, to) in settled {
-            change_slot(&mut next.sectors[at], slot, Slot::Settled(to), next.epoch);
+            settle(&mut next.sectors[at], slot, to, next.epoch);
         }
         let is_awaited = |copy: &Arrived| next.sector(copy.sector).slots.iter().any(|slot| is_of(slot, copy));
         self.arrivals.from.retain(|copy, _| is_awaited(copy));
     }
 
-    /// Does what operators have asked for; each is answered when it is durable.
-    pub(super) fn carry_out(&mut self, now: Now, next: &mut Table, tell: &mut Vec<Output>) {
-        for (conn, request, command) in std::mem::take(&mut self.wishes.commands) {
-            let message = match self.command(now, command, next) {
-                Ok(()) => ClientReply::Plan(self.plan_from(next)),
+    /// Does what operators have asked for. Each is answered once it is known what table comes of it.
+    pub(super) fn carry_out(&mut self, now: Now, next: &mut Table) -> Vec<CarriedOut> {
+        let commands = std::mem::take(&mut self.wishes.commands);
+        let carry_out = |(conn, request, command)| (conn, request, self.command(now, command, next));
+        commands.into_iter().map(carry_out).collect()
+    }
+
+    /// What operators are told when their commands have come to this table.
+    pub(super) fn answers(&self, done: Vec<CarriedOut>, table: &Table) -> Vec<Output> {
+        let answer = |(conn, request, result): CarriedOut| {
+            let message = match result {
+                Ok(()) => ClientReply::Plan(self.plan_from(table)),
                 Err(error) => ClientReply::Error(error.to_string()),
             };
-            tell.push(Output::Reply { conn, request, message });
-        }
+            Output::Reply { conn, request, message }
+        };
+        done.into_iter().map(answer).collect()
     }
 
     fn command(&mut self, now: Now, command: ClusterCommand, next: &mut Table) -> Result<(), ChangeError> {
@@ -127,7 +138,7 @@ impl Manager {
                     self.plan_at = Some(now.mono.after_ms(PLAN_SETTLE_MS));
                 }
                 *next = enacted;
-                log::info!("a plan is applied: {} copies move", moves(next));
+                log::info!("a plan is applied: {} copies move", next.moves());
             }
             ClusterCommand::Cancel => {
                 cancel(next);
@@ -200,8 +211,7 @@ impl Manager {
     /// Members whose standing has come to its end: joined, left, or given up and owning nothing.
     pub(super) fn retire(&mut self, next: &mut Table) {
         let handed_over = std::mem::take(&mut self.wishes.handed_over);
-        let owners: BTreeSet<NodeId> =
-            next.sectors.iter().flat_map(|sector| &sector.slots).flat_map(Slot::nodes).collect();
+        let owners = next.owners();
         let is_at_rest = next.is_serving() && !next.is_moving() && self.plan_at.is_none();
         for (node, member) in &mut next.members {
             let owns = owners.contains(node);
@@ -209,7 +219,13 @@ impl Manager {
                 MemberState::Leaving if !owns && handed_over.contains(node) => MemberState::Left,
                 MemberState::Lost if !owns => MemberState::Removed,
                 MemberState::Joining if is_at_rest => MemberState::Normal,
-                state => state,
+                state @ (MemberState::Joining
+                | MemberState::Normal
+                | MemberState::Leaving
+                | MemberState::Waiting
+                | MemberState::Left
+                | MemberState::Lost
+                | MemberState::Removed) => state,
             };
         }
     }
@@ -230,7 +246,7 @@ impl Manager {
         ClusterPlan {
             epoch: table.epoch,
             staged: table.staged.clone(),
-            moves: u32::try_from(moves(&after)).unwrap_or(u32::MAX),
+            moves: u32::try_from(after.moves()).unwrap_or(u32::MAX),
             orphans: small(after.sectors.iter().filter(is_orphan).count()),
             rows: self.rows(table, &after),
         }
@@ -272,17 +288,11 @@ fn is_of(slot: &Slot, copy: &Arrived) -> bool {
     matches!(*slot, Slot::Moving { new, since, .. } if new == copy.to && since == copy.since)
 }
 
-fn change_slot(sector: &mut Sector, from: Slot, to: Slot, epoch: Epoch) {
-    for slot in sector.slots.iter_mut().filter(|slot| **slot == from) {
-        *slot = to;
+fn settle(sector: &mut Sector, arrived: Slot, to: NodeId, epoch: Epoch) {
+    for slot in sector.slots.iter_mut().filter(|slot| **slot == arrived) {
+        *slot = Slot::Settled(to);
         sector.conf_epoch = epoch;
     }
-}
-
-/// Copies of sectors that are on their way.
-fn moves(table: &Table) -> usize {
-    let slots = table.sectors.iter().flat_map(|sector| &sector.slots);
-    slots.filter(|slot| matches!(slot, Slot::Moving { .. })).count()
 }
 
 /// As the table will be when everything has arrived.
@@ -300,24 +310,19 @@ fn settled(table: &Table) -> Table {
 /// whoever was joining and owns nothing yet waits for an operator's word, or it would be planned for
 /// at once again.
 fn cancel(next: &mut Table) {
-    let epoch = next.epoch;
-    for at in 0..next.sectors.len() {
-        for slot in next.sectors[at].slots.clone() {
-            if let Slot::Moving { old, .. } = slot
-                && !next.is_lost(old)
-            {
-                change_slot(&mut next.sectors[at], slot, Slot::Settled(old), epoch);
-            }
-        }
-    }
-    let owners: BTreeSet<NodeId> =
-        next.sectors.iter().flat_map(|sector| &sector.slots).flat_map(Slot::nodes).collect();
+    let lost: BTreeSet<NodeId> = next.members.keys().copied().filter(|&node| next.is_lost(node)).collect();
+    next.call_off(|old, _| !lost.contains(&old));
+    let owners = next.owners();
     for (node, member) in &mut next.members {
         member.state = match member.state {
             MemberState::Leaving => MemberState::Normal,
             MemberState::Joining if !owners.contains(node) => MemberState::Waiting,
             MemberState::Joining => MemberState::Normal,
-            state => state,
+            state @ (MemberState::Waiting
+            | MemberState::Normal
+            | MemberState::Left
+            | MemberState::Lost
+            | MemberState::Removed) => state,
         };
     }
 }

@@ -244,18 +244,14 @@ impl Manager {
         let joined = self.grant_joins(now, &mut next, &mut tell);
         self.grant_keyspaces(now, &mut next, &mut tell);
         self.settle_arrived(&mut next);
-        self.carry_out(now, &mut next, &mut tell);
+        let done = self.carry_out(now, &mut next);
         self.grant_leaves(now, &mut next, &mut tell);
         self.evict(now, &mut next);
         self.plan_when_due(now, &mut next);
         self.retire(&mut next);
         let same = Table { epoch: self.table.epoch, ..next.clone() } == self.table;
+        tell.extend(self.answers(done, if same { &self.table } else { &next }));
         if same {
-            for output in &mut tell {
-                if let Output::Reply { message: ClientReply::Plan(plan), .. } = output {
-                    plan.epoch = self.table.epoch;
-                }
-            }
             // A keyspace that was there already is in the table that there is.
             for wait in self.created.iter_mut().filter(|wait| wait.epoch == next.epoch) {
                 wait.epoch = self.table.epoch;

@@ -57,7 +57,7 @@ impl Node {
         self.table()?.members.get(&self.me()).map(|member| member.state)
     }
 
-    /// Whether it is to go.
+    /// Whether it is to go, or has gone.
     pub(super) fn is_leaving(&self) -> bool {
         matches!(self.member_state(), Some(MemberState::Leaving | MemberState::Left))
     }
@@ -94,9 +94,7 @@ impl Node {
     /// others, and runs no quorum.
     fn has_handed_over(&self) -> bool {
         let Some(view) = self.view.as_ref().filter(|view| view.durable) else { return false };
-        let me = self.me();
-        let owns =
-            view.table.sectors.iter().any(|sector| sector.nodes(sector.slots.len()).any(|node| node == me));
+        let owns = view.table.owners().contains(&self.me());
         let runs_quorum = || {
             self.pending.ids().into_iter().any(|id| match self.pending.get(id) {
                 Some(Row::Put(_) | Row::Get(_) | Row::Load(_)) => true,

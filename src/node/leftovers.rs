@@ -76,7 +76,7 @@ impl Node {
             return;
         }
         if self.options.planted.is(Mutant::DropUnderOldActor) {
-            return self.drop_leftovers(now);
+            return self.drop_leftovers(now, &table);
         }
         let incarnation = Incarnation(self.identity.incarnation.0 + 1);
         let identity = Identity { incarnation, ..self.identity };
@@ -88,16 +88,16 @@ impl Node {
     /// The disk has got on: once the next identity is durable it is ours, and the copies go.
     pub(super) fn leftovers_when_durable(&mut self, now: Now, out: &mut Vec<Output>) {
         let Leftovers::Raising { identity, ticket } = self.leftovers else { return };
+        let Some(table) = self.table().cloned() else { return };
         if self.engine.is_durable(ticket, Durability::Sync) {
             self.identity = identity;
             out.push(Output::IdentityChanged);
-            self.drop_leftovers(now);
+            self.drop_leftovers(now, &table);
         }
     }
 
-    fn drop_leftovers(&mut self, now: Now) {
-        let Some(table) = self.table().cloned() else { return };
-        let dropped: Vec<At> = self.leftovers().filter(|&at| self.is_wanted_by_nobody(&table, at)).collect();
+    fn drop_leftovers(&mut self, now: Now, table: &Table) {
+        let dropped: Vec<At> = self.leftovers().filter(|&at| self.is_wanted_by_nobody(table, at)).collect();
         dropped.iter().for_each(|&at| self.engine.drop_shelf(at));
         // What was said of them in a fence round is true only once that is durable.
         self.fences.void_round();

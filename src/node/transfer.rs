@@ -268,14 +268,13 @@ impl Node {
     /// Whether a chunk has to wait: for those before it to be paid for, or for clients.
     fn is_too_soon(&mut self, now: Now) -> bool {
         let transfers = &mut self.transfers;
-        if transfers.not_before <= now.mono && self.pending.len() > ROWS_BEFORE_REPAIR {
-            transfers.not_before = now.mono.after_ms(TRANSFER_BUSY_MS);
+        let is_too_soon = transfers.not_before > now.mono;
+        if !is_too_soon && self.pending.len() > ROWS_BEFORE_REPAIR {
             // One goes all the same: a sector that never arrives is of no use to clients either.
-            transfers.waiting = true;
-            return self.pending.len() > 4 * ROWS_BEFORE_REPAIR;
+            transfers.not_before = now.mono.after_ms(TRANSFER_BUSY_MS);
         }
         transfers.waiting |= transfers.not_before > now.mono;
-        transfers.not_before > now.mono
+        is_too_soon
     }
 
     fn send_chunk(

@@ -291,17 +291,7 @@ fn alter_one(next: &mut Table, change: Change) -> Result<(), ChangeError> {
 
 /// Gives a node up: nothing goes to it any more, and what it owned is rebuilt from others' copies.
 pub fn give_up(table: &mut Table, dead: NodeId) {
-    let epoch = table.epoch;
-    for sector in &mut table.sectors {
-        for slot in &mut sector.slots {
-            if let Slot::Moving { old, new, .. } = *slot
-                && new == dead
-            {
-                *slot = Slot::Settled(old);
-                sector.conf_epoch = epoch;
-            }
-        }
-    }
+    table.call_off(|_, new| new == dead);
     if let Some(member) = table.members.get_mut(&dead) {
         member.state = MemberState::Lost;
     }

@@ -355,6 +355,37 @@ impl Table {
         self.members.get(&node).is_some_and(|member| member.state == MemberState::Lost)
     }
 
+    /// Every node that stores some sector, old and new owners alike.
+    #[must_use]
+    pub fn owners(&self) -> BTreeSet<NodeId> {
+        self.slots_of_all().flat_map(Slot::nodes).collect()
+    }
+
+    /// Copies of sectors that are on their way.
+    #[must_use]
+    pub fn moves(&self) -> usize {
+        self.slots_of_all().filter(|slot| matches!(slot, Slot::Moving { .. })).count()
+    }
+
+    /// Takes back the moves that are meant (by their old and their new node): the slots are their old
+    /// nodes' again.
+    pub fn call_off(&mut self, is_meant: impl Fn(NodeId, NodeId) -> bool) {
+        for sector in &mut self.sectors {
+            for slot in &mut sector.slots {
+                if let Slot::Moving { old, new, .. } = *slot
+                    && is_meant(old, new)
+                {
+                    *slot = Slot::Settled(old);
+                    sector.conf_epoch = self.epoch;
+                }
+            }
+        }
+    }
+
+    fn slots_of_all(&self) -> impl Iterator<Item = &Slot> {
+        self.sectors.iter().flat_map(|sector| &sector.slots)
+    }
+
     /// Members that may own sectors.
     pub fn eligible(&self) -> impl Iterator<Item = (NodeId, &Member)> {
         self.members.iter().filter(|entry| entry.1.may_own()).map(|(&id, member)| (id, member))
